@@ -1,0 +1,1 @@
+"""Polars queries, distributed: what users import."""

@@ -1,0 +1,124 @@
+"""What planning yields: a graph of stages, as values.
+
+A stage is a fragment between exchanges; its tasks run the same fragment over their own inputs. The graph is static; what
+is known only when a stage has finished (where its blocks are, how a range is cut) is bound at the stage barrier by
+:mod:`frazil_coordinator.schedule.bind`, the next module on the main path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import polars as pl
+
+from frazil_functions.ids import StageId
+from frazil_functions.task import ExchangeKind, SortKey, Split
+
+__all__ = ["ExchangeSource", "ExchangeSpec", "ScanSource", "Source", "Stage", "StageGraph", "StageKind"]
+
+StageKind: TypeAlias = Literal["scan", "map", "group_by", "aggregate", "join", "sort", "top_k", "slice", "gather", "single"]
+"""What the stage mainly does, for people: EXPLAIN, progress, profile. ``single`` is a fallback."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSource:
+    """A table of files, cut into one group of splits a task."""
+
+    splits: tuple[tuple[Split, ...], ...]
+    """``splits[t]`` is what task `t` scans. When the stage has one task only, it has one group."""
+
+    format: Literal["parquet", "other"] = "parquet"
+    path: str = ""
+    """What the user named, for people."""
+
+    files: int = 0
+    bytes: int = 0
+    """Compressed bytes of the projected columns, as far as footers tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeSource:
+    """The output of another stage."""
+
+    stage: StageId
+    """The producer."""
+
+    read: Literal["partition", "range", "all"]
+    """``partition``: task `t` reads partition `t` of a hash exchange. ``range``: task `t` reads the `t`-th of the
+    consumer's key ranges. ``all``: every task reads every block, in map order (broadcast and single)."""
+
+
+Source: TypeAlias = ScanSource | ExchangeSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeSpec:
+    """How the tasks of a stage write their output."""
+
+    kind: ExchangeKind
+    partitions: int = 1
+    """See `frazil_functions.task.Output.partitions`."""
+
+    hash_keys: tuple[bytes, ...] = ()
+    """Serialised `pl.Expr`."""
+
+    sort_keys: tuple[SortKey, ...] = ()
+    row_tag: bool = False
+    inline: bool = True
+    """Whether small output may travel in the descriptor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A plan fragment between exchanges."""
+
+    id: StageId
+    kind: StageKind
+    fragment: bytes
+    """Serialised plan; its placeholder scans ``frazil-input:///<n>`` stand for ``sources[n]``."""
+
+    sources: tuple[Source, ...]
+    tasks: int
+    """Number of tasks, > 0."""
+
+    output: ExchangeSpec
+    operators: tuple[str, ...] = ()
+    """The operators of the fragment, for EXPLAIN, e.g. ``("SCAN lineitem/*.parquet", "FILTER", "GROUP BY partial")``."""
+
+    distribution: str = "any"
+    """How the stage's rows lie over its tasks, for EXPLAIN, e.g. ``hash(l_orderkey)``."""
+
+    fallbacks: tuple[str, ...] = ()
+    """Reasons why the stage, or a part of it, runs in one task."""
+
+    details: Mapping[str, str] = field(default_factory=dict)
+    """More for EXPLAIN: what was pushed down, sizes."""
+
+    @property
+    def producers(self) -> tuple[StageId, ...]:
+        """Stages that must be finished before this one starts, each once, in order of use."""
+        return tuple(dict.fromkeys(source.stage for source in self.sources if isinstance(source, ExchangeSource)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageGraph:
+    """The plan of a query."""
+
+    stages: tuple[Stage, ...]
+    """Producers before consumers; ``stages[i].id == i``; the last is the root. The result is the root's blocks, by task,
+    in block order."""
+
+    schema: pl.Schema
+    """Schema of the result."""
+
+    @property
+    def root(self) -> Stage:
+        """The stage whose output is the result."""
+        return self.stages[-1]
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """Every reason why something runs in one task."""
+        return tuple(reason for stage in self.stages for reason in stage.fallbacks)

@@ -1,0 +1,1 @@
+"""The sans-IO state of one query."""

@@ -1,0 +1,148 @@
+"""One frozen Settings a process, read once at start; each knob with its default, unit and effect."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+from frazil_functions.errors import RequestError
+from frazil_functions.task import CodecChoice
+
+__all__ = ["MIB", "Settings"]
+
+MIB = 1024 * 1024
+
+_CHOICES = {"fallback": ("allow", "warn", "raise"), "codec": get_args(CodecChoice)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Knobs of planning and running queries.
+
+    Raises
+    ------
+    RequestError
+        When a value is out of its range.
+    """
+
+    split_target_bytes: int = 128 * MIB
+    """Compressed bytes of the projected columns that one scan task should read."""
+
+    max_rows_per_split: int | None = None
+    """Rows above which a split is cut, whatever its bytes. 4 turns any table into many tiny tasks."""
+
+    max_tasks_per_stage: int = 10_000
+    """Most tasks of a scan stage; splits grow instead. No effect while `max_rows_per_split` is set."""
+
+    shuffle_partitions: int | None = None
+    """Partitions of hash and range exchanges. None: from the bytes to be moved, and at least 2 when a table has several
+    splits."""
+
+    shuffle_target_bytes: int = 128 * MIB
+    """Bytes that one partition should hold when `shuffle_partitions` is None."""
+
+    broadcast_limit_bytes: int = 64 * MIB
+    """Upper bound on the estimated bytes of a join's side that is sent whole to every task. 0: never broadcast."""
+
+    start_small: bool = True
+    """A query whose tables fit one function (`start_small_bytes`) is one task without an exchange."""
+
+    start_small_bytes: int = 1024 * MIB
+    """Compressed bytes of the projected columns up to which `start_small` applies."""
+
+    fallback: Literal["allow", "warn", "raise"] = "allow"
+    """What to do with a part of a plan that has no distributed form: run it in one task silently, warn, or raise."""
+
+    inline_limit_bytes: int = 256 * 1024
+    """Task output of at most so many encoded bytes travels in the answer instead of the store. 0: never."""
+
+    inline_stage_limit_bytes: int = 32 * MIB
+    """Bytes that all tasks of a stage together may send inline; `inline_limit_bytes` is lowered to its share."""
+
+    codec: CodecChoice = "auto"
+    """Encoding of exchange blocks (docs/exchange.md)."""
+
+    max_attempts: int = 4
+    """Attempts of a task that count as failures before the query fails."""
+
+    max_platform_failures: int = 20
+    """Attempts of a task lost to the platform (killed function, 503) before the query fails."""
+
+    retry_backoff_s: float = 0.1
+    """Delay before the first retry, in seconds; doubled each time, at most `retry_backoff_max_s`."""
+
+    retry_backoff_max_s: float = 5.0
+    max_in_flight: int | None = None
+    """Tasks of all queries in flight at once. None: what the platform allows."""
+
+    timeout_s: float | None = None
+    """Seconds after which a query fails with `DeadlineError`. None: never."""
+
+    heartbeat_s: float = 5.0
+    """Seconds between heartbeats of a task; a task silent for 4 of them is given up."""
+
+    function_memory_bytes: int | None = None
+    """Resident memory that one task may use. None: the function's own limit."""
+
+    max_plan_bytes: int = 64 * MIB
+    """Largest plan that is accepted."""
+
+    max_queries: int = 1_000
+    """Queries kept in memory, running and ended."""
+
+    result_ttl_s: float = 3600.0
+    """Seconds for which the result of an ended query that nobody read is kept."""
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise RequestError(f"settings: {name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        for name in (
+            "split_target_bytes", "max_rows_per_split", "max_tasks_per_stage", "shuffle_partitions",
+            "shuffle_target_bytes", "max_attempts", "max_in_flight", "timeout_s", "heartbeat_s", "max_plan_bytes",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise RequestError(f"settings: {name} must be above 0, not {value!r}")
+        for name in ("broadcast_limit_bytes", "inline_limit_bytes", "start_small_bytes", "retry_backoff_s"):
+            if getattr(self, name) < 0:
+                raise RequestError(f"settings: {name} must not be negative, but is {getattr(self, name)!r}")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read settings from variables named ``FRAZIL_<NAME>``, e.g. ``FRAZIL_SPLIT_TARGET_BYTES``.
+
+        Parameters
+        ----------
+        environ
+            The variables; by default the process's.
+
+        Raises
+        ------
+        RequestError
+            When a value can't be read or is out of its range.
+        """
+        environ = os.environ if environ is None else environ
+        values = {
+            knob.name: _parse(knob.name, str(knob.type), environ[variable])
+            for knob in fields(cls)
+            if (variable := f"FRAZIL_{knob.name.upper()}") in environ
+        }
+        return cls(**values)  # type: ignore[arg-type]  # parsed by the field's own type
+
+
+def _parse(name: str, kind: str, text: str) -> object:
+    if "None" in kind and text.lower() in ("", "none"):
+        return None
+    try:
+        if kind == "bool":
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if "int" in kind:
+            return int(text)
+        if "float" in kind:
+            return float(text)
+    except (ValueError, KeyError) as error:
+        raise RequestError(f"settings: FRAZIL_{name.upper()}={text!r} is not a value of type {kind}") from error
+    return text

@@ -1,0 +1,342 @@
+"""The values of the task protocol: what a task is given and what it reports (docs/protocol.md).
+
+These are wire types, so they are frozen `msgspec.Struct` (frozen, slotted, keyword-only, with tagged unions) rather than
+dataclasses: the codec is then the type. Nothing a task reads may be named by anything but its :class:`TaskRequest`.
+Next on the main path: :mod:`frazil_functions.app` receives a request, :mod:`frazil_functions.run` runs it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from frazil_functions.errors import ProtocolError, WireError
+from frazil_functions.ids import QueryId, StageId, TaskIndex, attempt_id
+
+__all__ = [
+    "INPUT_SCHEME",
+    "ROW_TAG_COLUMNS",
+    "BlockInfo",
+    "BlockRef",
+    "Codec",
+    "CodecChoice",
+    "Descriptor",
+    "ExchangeInput",
+    "ExchangeKind",
+    "Failed",
+    "Heartbeat",
+    "KeyRange",
+    "Output",
+    "ScanInput",
+    "SortKey",
+    "Split",
+    "Started",
+    "Succeeded",
+    "TaskEvent",
+    "TaskInput",
+    "TaskLimits",
+    "TaskRequest",
+    "TaskStats",
+    "decode_event",
+    "decode_request",
+    "encode_event",
+    "encode_request",
+    "input_path",
+]
+
+INPUT_SCHEME: Final = "frazil-input:///"
+"""Path prefix of the placeholder scans in a fragment: ``frazil-input:///<n>`` stands for ``TaskRequest.inputs[n]``."""
+
+ROW_TAG_COLUMNS: Final = ("__frazil_map", "__frazil_row")
+"""Columns (UInt32 map index, UInt64 row number) that a writer with ``Output.row_tag`` appends to what it writes."""
+
+ExchangeKind: TypeAlias = Literal["hash", "range", "broadcast", "single"]
+Codec: TypeAlias = Literal["ipc", "ipc_lz4", "ipc_zstd", "parquet_snappy", "parquet_zstd"]
+CodecChoice: TypeAlias = Literal["auto", "ipc", "ipc_lz4", "ipc_zstd", "parquet_snappy", "parquet_zstd"]
+
+
+def input_path(number: int) -> str:
+    """Return the path of the placeholder scan that stands for input `number`."""
+    return f"{INPUT_SCHEME}{number}"
+
+
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """The share of one source file that a task scans: a range of its rows."""
+
+    path: str
+    """Path or URL of the file, as polars takes it."""
+
+    offset: int
+    """First row."""
+
+    rows: int
+    """Number of rows."""
+
+    whole: bool = False
+    """Whether the range is the whole file, so that no slice needs to be set."""
+
+    size: int | None = None
+    """Size of the file in bytes when it was planned; checked before reading."""
+
+    etag: str | None = None
+    """Etag of the file when it was planned; checked before reading."""
+
+
+class ScanInput(msgspec.Struct, frozen=True, kw_only=True, tag="scan"):
+    """Splits to put in the place of a placeholder scan, in this order."""
+
+    splits: tuple[Split, ...]
+    """No split means an empty table of the placeholder's schema."""
+
+
+class KeyRange(msgspec.Struct, frozen=True, kw_only=True):
+    """A half-open interval ``low <= key < high`` of row-encoded sort keys; None is unbounded."""
+
+    low: bytes | None
+    high: bytes | None
+
+
+class SortKey(msgspec.Struct, frozen=True, kw_only=True):
+    """One key of a range exchange."""
+
+    column: str
+    """Name of a column of the exchange."""
+
+    descending: bool
+    nulls_last: bool
+
+
+class BlockRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a reader finds one block."""
+
+    key: str
+    """Object key in the exchange store (relative to the store's root)."""
+
+    offset: int
+    """First byte of the block in the object."""
+
+    length: int
+    """Bytes of the block."""
+
+    rows: int
+    crc32c: int
+    """CRC-32C (Castagnoli) of the encoded bytes."""
+
+    codec: Codec
+    map_index: int
+    """Task of the producing stage that wrote the block."""
+
+    data: bytes | None = None
+    """The encoded bytes themselves when the block travelled inline; then `key`, `offset` are not read."""
+
+
+class ExchangeInput(msgspec.Struct, frozen=True, kw_only=True, tag="exchange"):
+    """Blocks to stream in the place of a placeholder scan, in this order (map order: rows keep their order)."""
+
+    blocks: tuple[BlockRef, ...]
+    key_range: KeyRange | None = None
+    """Only rows whose row-encoded `sort_keys` lie in the range are read (range exchange: blocks may overlap it)."""
+
+    sort_keys: tuple[SortKey, ...] = ()
+
+
+TaskInput: TypeAlias = ScanInput | ExchangeInput
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """How a task writes its output."""
+
+    kind: ExchangeKind
+    """``hash``: partition by hash of `hash_keys`. ``range``: the fragment's output is already sorted by `sort_keys`; it is
+    cut into blocks of about equal rows, each with the row-encoded key of its first row. ``broadcast`` and ``single``:
+    one partition, 0."""
+
+    partitions: int = 1
+    """Number of hash partitions; for ``range``, the number of blocks to aim at."""
+
+    hash_keys: tuple[bytes, ...] = ()
+    """Serialised `pl.Expr`, evaluated on the fragment's output; their values decide the partition and are not written."""
+
+    sort_keys: tuple[SortKey, ...] = ()
+    row_tag: bool = False
+    """Append :data:`ROW_TAG_COLUMNS`."""
+
+    codec: CodecChoice = "auto"
+    prefix: str = ""
+    """Key prefix of the object: ``<prefix>/<2 hex>/<query>/<stage>/<task>``; the writer adds ``/<attempt>-<uuid>``."""
+
+    inline_limit_bytes: int = 256 * 1024
+    """Output of at most so many encoded bytes travels in the descriptor, and no object is written."""
+
+
+class TaskLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds that the function enforces."""
+
+    memory_bytes: int | None = None
+    """Resident memory of the process above which the attempt fails; None leaves the process's own limit."""
+
+    heartbeat_s: float = 5.0
+    """Seconds between heartbeats."""
+
+
+class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt of one task: the body of a ``dev.frazil.task.v1`` event."""
+
+    query: QueryId
+    stage: StageId
+    task: TaskIndex
+    attempt: int
+    fragment: bytes
+    """Serialised plan (``LazyFrame.serialize``) whose placeholder scans stand for `inputs`; empty if `fragment_key`."""
+
+    inputs: tuple[TaskInput, ...]
+    output: Output
+    limits: TaskLimits = TaskLimits()
+    deadline_unix_s: float | None = None
+    """Absolute time after which nobody wants the answer."""
+
+    fragment_key: str | None = None
+    """Object key of the fragment when it is too large to travel inline (> 64 KiB)."""
+
+    polars_version: str
+    """The function refuses any other than its own."""
+
+    protocol_version: int
+
+    @property
+    def id(self) -> str:
+        """CloudEvents id: ``<query>/<stage>/<task>/<attempt>``."""
+        return attempt_id(self.query, self.stage, self.task, self.attempt)
+
+
+class BlockInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One block of a finished attempt's object."""
+
+    partition: int
+    """Partition that the block belongs to; for ``range``, the block's number in key order."""
+
+    offset: int
+    length: int
+    rows: int
+    crc32c: int
+    codec: Codec
+    low: bytes | None = None
+    """Range exchange: row-encoded key of the first row."""
+
+
+class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt used."""
+
+    rows_in: int = 0
+    """Rows read from exchange blocks and scans (scans: rows of the splits)."""
+
+    rows_out: int = 0
+    bytes_in: int = 0
+    """Bytes of exchange blocks read."""
+
+    bytes_out: int = 0
+    """Encoded bytes written or sent inline."""
+
+    requests: dict[str, int] = {}
+    """Exchange-store requests by operation: ``get``, ``put``, ``head``, ``list``, ``delete``."""
+
+    seconds: float = 0.0
+    """Wall time from request to descriptor."""
+
+    peak_memory_bytes: int = 0
+    cold_start: bool = False
+    """Whether this was the process's first task."""
+
+
+class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
+    """What a finished attempt reports: where its output is. A reader needs no LIST and no footer read."""
+
+    key: str | None
+    """Object key; None when the output travelled inline or is empty."""
+
+    blocks: tuple[BlockInfo, ...]
+    """Non-empty blocks, by partition, in row order inside a partition."""
+
+    inline: bytes | None = None
+    """The blocks' bytes back to back (offsets count from here) when the output travelled inline."""
+
+    stats: TaskStats = TaskStats()
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
+    """The function has accepted the task and begins."""
+
+    cold_start: bool
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
+    """The function is alive."""
+
+    rows: int
+    """Rows of output so far."""
+
+    bytes: int
+    """In-memory bytes of output so far."""
+
+    memory_bytes: int
+    """Resident memory of the process."""
+
+
+class Succeeded(msgspec.Struct, frozen=True, kw_only=True, tag="succeeded"):
+    """The attempt is done: its output is in place."""
+
+    descriptor: Descriptor
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
+    """The attempt failed and published nothing."""
+
+    error: WireError
+    stats: TaskStats = TaskStats()
+
+
+TaskEvent: TypeAlias = Started | Heartbeat | Succeeded | Failed
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_JSON_ENCODER: Final = msgspec.json.Encoder()
+_REQUEST: Final = msgspec.msgpack.Decoder(TaskRequest)
+_EVENT: Final = msgspec.json.Decoder(TaskEvent)
+
+
+def encode_request(request: TaskRequest) -> bytes:
+    """Return `request` as MessagePack."""
+    return _ENCODER.encode(request)
+
+
+def decode_request(body: bytes) -> TaskRequest:
+    """Read a request.
+
+    Raises
+    ------
+    ProtocolError
+        When `body` is not a request of this protocol version.
+    """
+    try:
+        return _REQUEST.decode(body)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise ProtocolError(f"not a task request: {error}") from error
+
+
+def encode_event(event: TaskEvent) -> bytes:
+    """Return the ``data`` member of the CloudEvent that carries `event`, as JSON (bytes fields in base64)."""
+    return _JSON_ENCODER.encode(event)
+
+
+def decode_event(data: bytes | msgspec.Raw) -> TaskEvent:
+    """Read an event.
+
+    Raises
+    ------
+    ProtocolError
+        When `data` is not an event of this protocol version.
+    """
+    try:
+        return _EVENT.decode(data)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise ProtocolError(f"not a task event: {error}") from error
