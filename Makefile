@@ -1,6 +1,56 @@
-.PHONY: setup
-UV ?= uv
-setup: .venv/.stamp
-.venv/.stamp: pyproject.toml uv.lock
-	$(UV) sync --all-extras
-	touch $@
+# Everything a contributor runs; .ci/run calls the same targets. Needs Python 3.11+ and make, nothing else.
+
+SF ?= 1
+PYTHON ?= python3
+TEST_JOBS ?= 2
+TEST_ARGS ?=
+DEMO_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# pyright comes with its own node (wheel) and must not ask the network for a newer version of itself.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
+# A polars panic shall be one line, not a Rust backtrace.
+export RUST_BACKTRACE = 0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench clean
+
+help: ## Say what the targets do.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+setup: $(VENV)/.stamp ## Install Frazil and its tools, as locked, into .venv.
+
+$(VENV)/.stamp: pyproject.toml uv.lock
+	@if uv --version >/dev/null 2>&1; then \
+		uv sync --all-extras --locked; \
+	else \
+		test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
+		test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv; \
+		$(BIN)/uv sync --all-extras --locked --inexact; \
+	fi
+	@touch $@
+
+demo: setup ## TPC-H on a real S3 server, distributed and checked against Polars. SF=0.1 is quick, SF=1 is 1 GB.
+	$(BIN)/python benchmarks/demo.py --scale $(SF) $(DEMO_ARGS)
+
+test: setup ## Every test that does not take minutes; warnings are errors.
+	$(BIN)/python -m pytest -m "not slow" -n $(TEST_JOBS) --dist loadfile $(TEST_ARGS)
+
+lint: setup ## ruff, mypy, pyright and the import contracts.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: setup ## Let ruff mend what it can.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## The measurements behind the figures in the docs.
+	$(BIN)/python benchmarks/import_time.py
+
+clean: ## Remove what the targets made, but not .venv.
+	rm -rf .demo .frazil .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
