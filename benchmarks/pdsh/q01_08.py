@@ -9,7 +9,7 @@ from datetime import date
 
 import polars as pl
 
-from .tables import Tables
+from benchmarks.pdsh.tables import Tables
 
 __all__ = ["REVENUE", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8"]
 

@@ -6,8 +6,8 @@ from datetime import date
 
 import polars as pl
 
-from .q01_08 import REVENUE
-from .tables import Tables
+from benchmarks.pdsh.q01_08 import REVENUE
+from benchmarks.pdsh.tables import Tables
 
 __all__ = ["q9", "q10", "q11", "q12", "q13", "q14", "q15"]
 

@@ -6,8 +6,8 @@ from datetime import date
 
 import polars as pl
 
-from .q01_08 import REVENUE
-from .tables import Tables
+from benchmarks.pdsh.q01_08 import REVENUE
+from benchmarks.pdsh.tables import Tables
 
 __all__ = ["q16", "q17", "q18", "q19", "q20", "q21", "q22"]
 

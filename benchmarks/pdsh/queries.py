@@ -14,8 +14,8 @@ from typing import Final, TypeAlias
 
 import polars as pl
 
-from . import q01_08, q09_15, q16_22
-from .tables import Tables
+from benchmarks.pdsh import q01_08, q09_15, q16_22
+from benchmarks.pdsh.tables import Tables
 
 __all__ = ["ORDERED", "QUERIES", "Query"]
 
