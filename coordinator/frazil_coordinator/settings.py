@@ -83,6 +83,10 @@ class Settings:
     heartbeat_s: float = 5.0
     """Seconds between heartbeats of a task; a task silent for 4 of them is given up."""
 
+    start_timeout_s: float = 60.0
+    """Seconds from sending a task until its function says that it has started, a cold start included; after them the
+    attempt is given up."""
+
     function_memory_bytes: int | None = None
     """Resident memory that one task may use. None: the function's own limit."""
 

@@ -1,1 +1,458 @@
-"""The sans-IO state of one query."""
+"""The sans-IO state machine of one query: events in, instructions out.
+
+No clock, no randomness, no await and no logging: time comes in as a value, and the same events give the same
+instructions. It decides what runs, what is tried again and when the query ends; it doesn't know how a stage's inputs are
+found (:mod:`frazil_coordinator.schedule.bind`) nor how an attempt is sent (:mod:`frazil_coordinator.schedule.driver`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias, assert_never
+
+from frazil_coordinator.plan.model import StageGraph
+from frazil_coordinator.schedule.messages import (
+    AttemptFailed,
+    AttemptHeartbeat,
+    AttemptRecord,
+    AttemptRef,
+    AttemptStarted,
+    AttemptSucceeded,
+    BindFailed,
+    BindStage,
+    CancelAttempt,
+    CancelRequested,
+    Discard,
+    Event,
+    Finish,
+    Instruction,
+    Launch,
+    ReturnSlot,
+    SetTimer,
+    SlotGranted,
+    StageBound,
+    Submitted,
+    TimerFired,
+    WantSlots,
+)
+from frazil_coordinator.settings import Settings
+from frazil_functions.errors import CancelledQueryError, DeadlineError, FrazilError, FunctionLostError
+from frazil_functions.ids import StageId, TaskIndex
+from frazil_functions.task import Descriptor
+
+__all__ = ["SILENT_HEARTBEATS", "QueryState", "RetryLimits", "StageCounts", "StageShape"]
+
+_Phase: TypeAlias = Literal["ready", "running", "waiting", "done"]
+_Reminder: TypeAlias = Literal["silence", "retry", "deadline"]
+
+SILENT_HEARTBEATS: Final = 4
+"""Heartbeats that an attempt may miss before it is given up."""
+
+_MAX_DOUBLINGS: Final = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageShape:
+    """What the machine needs to know of a stage."""
+
+    id: StageId
+    producers: tuple[StageId, ...]
+    tasks: int
+    """Number of tasks as planned; `StageBound` may change it."""
+
+    @classmethod
+    def of(cls, graph: StageGraph) -> tuple[StageShape, ...]:
+        """Return the shapes of the stages of `graph`."""
+        return tuple(cls(id=stage.id, producers=stage.producers, tasks=stage.tasks) for stage in graph.stages)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryLimits:
+    """When an attempt is given up, when a task is tried again, and when the query is at its end."""
+
+    max_attempts: int = 4
+    """Failures of a task that count, at which the query fails."""
+
+    max_platform_failures: int = 20
+    """Failures of a task that don't count (the platform's), at which the query fails."""
+
+    backoff_s: float = 0.1
+    """Delay before the first retry, doubled for each further one."""
+
+    backoff_max_s: float = 5.0
+    silence_s: float = 20.0
+    """Silence after which a started attempt is given up."""
+
+    start_silence_s: float = 60.0
+    """Time from launch to `AttemptStarted` after which an attempt is given up; a cold start lies within it."""
+
+    timeout_s: float | None = None
+    """Time from `Submitted` after which the query fails."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> RetryLimits:
+        """Return the limits that `settings` ask for."""
+        return cls(
+            max_attempts=settings.max_attempts,
+            max_platform_failures=settings.max_platform_failures,
+            backoff_s=settings.retry_backoff_s,
+            backoff_max_s=settings.retry_backoff_max_s,
+            silence_s=SILENT_HEARTBEATS * settings.heartbeat_s,
+            start_silence_s=max(settings.start_timeout_s, SILENT_HEARTBEATS * settings.heartbeat_s),
+            timeout_s=settings.timeout_s,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageCounts:
+    """A stage now."""
+
+    tasks: int
+    running: int
+    """Tasks with an attempt in flight."""
+
+    done: int
+    """Tasks with a committed descriptor."""
+
+    attempts: int
+    """Attempts launched."""
+
+    retries: int
+    """Attempts beyond each task's first."""
+
+
+@dataclass(slots=True)
+class _Task:
+    stage: StageId
+    index: TaskIndex
+    phase: _Phase = "ready"
+    next_attempt: int = 0
+    failures: int = 0
+    platform_failures: int = 0
+    retry_at: float = 0.0
+    committed: Descriptor | None = None
+    history: list[AttemptRecord] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Stage:
+    shape: StageShape
+    missing: int
+    """Producers that are not complete."""
+
+    tasks: list[_Task] = field(default_factory=list)
+    bound: bool = False
+    done: int = 0
+    running: int = 0
+    attempts: int = 0
+    retries: int = 0
+
+    @property
+    def complete(self) -> bool:
+        return self.bound and self.done == len(self.tasks)
+
+
+@dataclass(slots=True)
+class _Live:
+    """An attempt in flight."""
+
+    task: _Task
+    launched_at: float
+    silent_at: float
+    started: bool = False
+    reminder: int = 0
+    """Number of the one reminder of its silence that holds."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Due:
+    """Something to look at when its time comes; whether it still holds is checked then."""
+
+    at: float
+    number: int
+    """Breaks ties, in the order of making."""
+
+    what: _Reminder = field(compare=False)
+    ref: AttemptRef | None = field(compare=False, default=None)
+
+
+class QueryState:
+    """The state of one query.
+
+    Parameters
+    ----------
+    stages
+        The shapes of the stages, producers before consumers, ``stages[i].id == i``; the last is the root.
+    limits
+        See :class:`RetryLimits`.
+
+    Notes
+    -----
+    * A stage starts when all its producers are complete; stages that are ready run at once, tasks in the order of stage
+      and index. Each granted slot launches one attempt.
+    * A task has at most one committed descriptor: the first that comes, even from an attempt that had been given up. A
+      later one from another execution is answered with `Discard`.
+    * An error that is not retryable fails the query at once. An error that counts as a failure is retried until the task
+      has `RetryLimits.max_attempts` of them, any other until `RetryLimits.max_platform_failures`; retry `n` is launched
+      ``backoff_s * 2**n`` after the failure.
+    * A `BlockError` that names a producer's lost object counts as a failure of the consumer, which is tried again;
+      running the producer again is not part of this machine.
+    * `Finish` is the last instruction ever; before it, each attempt in flight is cancelled.
+    """
+
+    def __init__(self, stages: Sequence[StageShape], limits: RetryLimits) -> None:
+        self._limits = limits
+        self._stages = [_Stage(shape=shape, missing=len(shape.producers)) for shape in stages]
+        self._consumers: dict[StageId, list[StageId]] = {shape.id: [] for shape in stages}
+        for shape in stages:
+            for producer in shape.producers:
+                self._consumers[producer].append(shape.id)
+        self._live: dict[AttemptRef, _Live] = {}
+        self._ready: list[tuple[StageId, TaskIndex]] = []
+        self._ready_count = 0
+        self._wanted = 0
+        self._due: list[_Due] = []
+        self._due_count = 0
+        self._timer: float | None = None
+        self._finished = False
+        self._out: list[Instruction] = []
+
+    @property
+    def finished(self) -> bool:
+        """Whether `Finish` has been given."""
+        return self._finished
+
+    def counts(self, stage: StageId) -> StageCounts:
+        """Return how far `stage` is."""
+        found = self._stages[stage]
+        tasks = len(found.tasks) if found.bound else found.shape.tasks
+        return StageCounts(
+            tasks=tasks, running=found.running, done=found.done, attempts=found.attempts, retries=found.retries
+        )
+
+    def descriptors(self, stage: StageId) -> tuple[Descriptor, ...]:
+        """Return the committed descriptors of `stage`, by task. All of them, once the stage is complete."""
+        return tuple(task.committed for task in self._stages[stage].tasks if task.committed is not None)
+
+    def handle(self, event: Event, now: float) -> list[Instruction]:
+        """Take one event, and return what is to be done, in this order.
+
+        Parameters
+        ----------
+        event
+            What happened. After `Finish`, nothing that happens matters.
+        now
+            The time, never less than before, on the clock of `SetTimer`.
+        """
+        if self._finished:
+            return []
+        self._out = []
+        self._dispatch(event, now)
+        if not self._finished:
+            self._tell_wants()
+        return self._out
+
+    def _dispatch(self, event: Event, now: float) -> None:
+        match event:
+            case Submitted():
+                self._submit(now)
+            case StageBound():
+                self._bound(event)
+            case BindFailed():
+                self._finish(event.error)
+            case AttemptStarted() | AttemptHeartbeat():
+                self._alive(event.ref, now)
+            case AttemptSucceeded():
+                self._succeeded(event)
+            case AttemptFailed():
+                self._failed(event.ref, event.error, now)
+            case SlotGranted():
+                self._granted(now)
+            case TimerFired():
+                self._fired(now)
+            case CancelRequested():
+                self._finish(CancelledQueryError("the query was cancelled"))
+            case _:
+                assert_never(event)
+
+    # Stages
+
+    def _submit(self, now: float) -> None:
+        if self._limits.timeout_s is not None:
+            self._remind(now + self._limits.timeout_s, "deadline")
+        for stage in self._stages:
+            if stage.missing == 0:
+                self._out.append(BindStage(stage=stage.shape.id))
+
+    def _bound(self, event: StageBound) -> None:
+        stage = self._stages[event.stage]
+        if stage.bound:
+            return
+        stage.bound = True
+        stage.tasks = [_Task(event.stage, TaskIndex(index)) for index in range(event.tasks)]
+        for task in stage.tasks:
+            self._make_ready(task)
+        if stage.complete:
+            self._completed(stage)
+
+    def _completed(self, stage: _Stage) -> None:
+        if stage is self._stages[-1]:
+            self._finish(None)
+            return
+        for consumer in self._consumers[stage.shape.id]:
+            waiting = self._stages[consumer]
+            waiting.missing -= 1
+            if waiting.missing == 0:
+                self._out.append(BindStage(stage=consumer))
+
+    # Attempts
+
+    def _make_ready(self, task: _Task) -> None:
+        task.phase = "ready"
+        self._ready_count += 1
+        heapq.heappush(self._ready, (task.stage, task.index))
+
+    def _granted(self, now: float) -> None:
+        while self._ready:
+            stage, index = heapq.heappop(self._ready)
+            task = self._stages[stage].tasks[index]
+            if task.phase == "ready":
+                self._launch(task, now)
+                return
+        self._out.append(ReturnSlot())
+
+    def _launch(self, task: _Task, now: float) -> None:
+        ref = AttemptRef(task.stage, task.index, task.next_attempt)
+        stage = self._stages[task.stage]
+        stage.running += 1
+        stage.attempts += 1
+        stage.retries += task.next_attempt > 0
+        task.next_attempt += 1
+        task.phase = "running"
+        self._ready_count -= 1
+        self._wanted -= 1
+        live = _Live(task, launched_at=now, silent_at=now + self._limits.start_silence_s)
+        self._live[ref] = live
+        self._out.append(Launch(ref=ref))
+        live.reminder = self._remind(live.silent_at, "silence", ref)
+
+    def _alive(self, ref: AttemptRef, now: float) -> None:
+        live = self._live.get(ref)
+        if live is None:
+            return
+        live.silent_at = now + self._limits.silence_s
+        if not live.started:
+            # The reminder of the launch may come later than this silence ends, so it is replaced.
+            live.started = True
+            live.reminder = self._remind(live.silent_at, "silence", ref)
+
+    def _succeeded(self, event: AttemptSucceeded) -> None:
+        task = self._task(event.ref)
+        if task is None or task.committed is not None:
+            committed = task.committed.key if task is not None and task.committed is not None else None
+            # The same answer may come twice: its object is the committed one.
+            if event.descriptor.key not in (None, committed):
+                self._out.append(Discard(ref=event.ref, descriptor=event.descriptor))
+            return
+        self._drop(event.ref)
+        # A retry that runs or waits while an attempt that was given up answers after all.
+        for ref in self._live_of(task):
+            self._drop(ref)
+            self._out.append(CancelAttempt(ref=ref))
+        self._ready_count -= task.phase == "ready"
+        task.phase = "done"
+        task.committed = event.descriptor
+        stage = self._stages[task.stage]
+        stage.done += 1
+        if stage.complete:
+            self._completed(stage)
+
+    def _failed(self, ref: AttemptRef, error: FrazilError, now: float) -> None:
+        live = self._drop(ref)
+        if live is None:
+            return
+        task = live.task
+        task.history.append(AttemptRecord(ref=ref, kind=error.kind, message=error.message, seconds=now - live.launched_at))
+        if error.counts_as_failure:
+            task.failures += 1
+        else:
+            task.platform_failures += 1
+        used_up = task.failures >= self._limits.max_attempts or task.platform_failures >= self._limits.max_platform_failures
+        if used_up or not error.retryable:
+            self._finish(error, tuple(task.history))
+            return
+        doublings = min(len(task.history) - 1, _MAX_DOUBLINGS)
+        task.phase = "waiting"
+        task.retry_at = now + min(self._limits.backoff_s * 2**doublings, self._limits.backoff_max_s)
+        self._remind(task.retry_at, "retry", ref)
+
+    def _drop(self, ref: AttemptRef) -> _Live | None:
+        live = self._live.pop(ref, None)
+        if live is not None:
+            self._stages[ref.stage].running -= 1
+        return live
+
+    def _live_of(self, task: _Task) -> list[AttemptRef]:
+        refs = (AttemptRef(task.stage, task.index, attempt) for attempt in range(task.next_attempt))
+        return [ref for ref in refs if ref in self._live]
+
+    def _task(self, ref: AttemptRef) -> _Task | None:
+        """Return the task of an attempt that was launched."""
+        tasks = self._stages[ref.stage].tasks if ref.stage < len(self._stages) else []
+        task = tasks[ref.task] if ref.task < len(tasks) else None
+        return task if task is not None and ref.attempt < task.next_attempt else None
+
+    # Time
+
+    def _remind(self, at: float, what: _Reminder, ref: AttemptRef | None = None) -> int:
+        self._due_count += 1
+        heapq.heappush(self._due, _Due(at, self._due_count, what, ref))
+        return self._due_count
+
+    def _fired(self, now: float) -> None:
+        self._timer = None
+        while self._due and self._due[0].at <= now and not self._finished:
+            due = heapq.heappop(self._due)
+            if due.what == "deadline":
+                self._finish(DeadlineError(f"the query did not end within {self._limits.timeout_s} s"))
+            elif due.what == "retry" and due.ref is not None:
+                self._retry(due.ref)
+            elif due.ref is not None:
+                self._silent(due.ref, due.number, now)
+
+    def _retry(self, ref: AttemptRef) -> None:
+        task = self._task(ref)
+        if task is not None and task.phase == "waiting":
+            self._make_ready(task)
+
+    def _silent(self, ref: AttemptRef, reminder: int, now: float) -> None:
+        live = self._live.get(ref)
+        if live is None or live.reminder != reminder:
+            return
+        if live.silent_at > now:
+            live.reminder = self._remind(live.silent_at, "silence", ref)
+            return
+        waited = self._limits.silence_s if live.started else self._limits.start_silence_s
+        what = "was silent" if live.started else "was not started"
+        error = FunctionLostError(f"the attempt {what} for {waited:g} s and was given up")
+        self._out.append(CancelAttempt(ref=ref, error=error))
+        self._failed(ref, error, now)
+
+    # Ends
+
+    def _finish(self, error: FrazilError | None, history: tuple[AttemptRecord, ...] = ()) -> None:
+        self._out.extend(CancelAttempt(ref=ref) for ref in sorted(self._live))
+        for ref in list(self._live):
+            self._drop(ref)
+        self._out.append(Finish(error=error, history=history))
+        self._finished = True
+
+    def _tell_wants(self) -> None:
+        if self._ready_count != self._wanted:
+            self._wanted = self._ready_count
+            self._out.append(WantSlots(count=self._wanted))
+        if self._due and (self._timer is None or self._due[0].at < self._timer):
+            self._timer = self._due[0].at
+            self._out.append(SetTimer(at=self._timer))

@@ -1,0 +1,212 @@
+"""What goes into the state machine of a query (events) and what comes out of it (instructions).
+
+Values only: the machine is :mod:`frazil_coordinator.schedule.state`, the next module on the main path; the driver
+(:mod:`frazil_coordinator.schedule.driver`) makes the events and obeys the instructions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from frazil_functions.errors import FrazilError
+from frazil_functions.ids import StageId, TaskIndex
+from frazil_functions.task import Descriptor
+
+__all__ = [
+    "AttemptFailed",
+    "AttemptHeartbeat",
+    "AttemptRecord",
+    "AttemptRef",
+    "AttemptStarted",
+    "AttemptSucceeded",
+    "BindFailed",
+    "BindStage",
+    "CancelAttempt",
+    "CancelRequested",
+    "Discard",
+    "Event",
+    "Finish",
+    "Instruction",
+    "Launch",
+    "ReturnSlot",
+    "SetTimer",
+    "SlotGranted",
+    "StageBound",
+    "Submitted",
+    "TimerFired",
+    "WantSlots",
+]
+
+
+class AttemptRef(NamedTuple):
+    """Which attempt: its place in the query. Attempts sort by stage, task, number."""
+
+    stage: StageId
+    task: TaskIndex
+    attempt: int
+    """Number of the try, from 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """How one attempt of a task ended without an answer."""
+
+    ref: AttemptRef
+    kind: str
+    """Kind of its error (:attr:`frazil_functions.errors.FrazilError.kind`)."""
+
+    message: str
+    seconds: float
+    """From launch to end."""
+
+
+# Events
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """The query begins; its time runs from here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageBound:
+    """The inputs of a stage's tasks are known."""
+
+    stage: StageId
+    tasks: int
+    """Number of tasks, which the barrier may have changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindFailed:
+    """The inputs of a stage's tasks can't be known."""
+
+    stage: StageId
+    error: FrazilError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarted:
+    """A function has accepted the attempt."""
+
+    ref: AttemptRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptHeartbeat:
+    """The attempt is alive."""
+
+    ref: AttemptRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptSucceeded:
+    """The attempt's output is in place."""
+
+    ref: AttemptRef
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFailed:
+    """The attempt ended without output."""
+
+    ref: AttemptRef
+    error: FrazilError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotGranted:
+    """One attempt more may be in flight; answered by one `Launch` or one `ReturnSlot`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerFired:
+    """The time of the last `SetTimer` has come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested:
+    """Nobody wants the answer any more."""
+
+
+Event: TypeAlias = (
+    Submitted
+    | StageBound
+    | BindFailed
+    | AttemptStarted
+    | AttemptHeartbeat
+    | AttemptSucceeded
+    | AttemptFailed
+    | SlotGranted
+    | TimerFired
+    | CancelRequested
+)
+
+
+# Instructions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindStage:
+    """All producers of the stage are finished: bind its inputs, and answer with `StageBound` or `BindFailed`."""
+
+    stage: StageId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantSlots:
+    """So many tasks are ready and have no slot; grant them one by one. Replaces what was wanted before."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """Send the attempt to a function; it takes the slot that was just granted."""
+
+    ref: AttemptRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnSlot:
+    """The slot that was just granted is not needed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelAttempt:
+    """Stop the attempt: its answer is not needed, or it is given up."""
+
+    ref: AttemptRef
+    error: FrazilError | None = None
+    """Why it is given up; None when its answer is not needed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetTimer:
+    """Send `TimerFired` at this time. Replaces the timer set before."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discard:
+    """The output of the attempt is not used: its object may be deleted."""
+
+    ref: AttemptRef
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """The query has ended; always the last instruction."""
+
+    error: FrazilError | None = None
+    """Why it failed; None when it succeeded."""
+
+    history: tuple[AttemptRecord, ...] = ()
+    """The failed attempts of the task that ended the query, in the order in which they ended."""
+
+
+Instruction: TypeAlias = BindStage | WantSlots | Launch | ReturnSlot | CancelAttempt | SetTimer | Discard | Finish

@@ -1,0 +1,290 @@
+"""The profile of a query: what each stage and each task did, in plain JSON values.
+
+The documented form of ``query.profile()``; fields are only ever added. :class:`Recorder` collects it while
+:mod:`frazil_coordinator.schedule.driver` runs the query.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, TypedDict
+
+from frazil_coordinator.plan.model import Stage, StageGraph
+from frazil_coordinator.schedule.messages import AttemptRef
+from frazil_functions.ids import QueryId, StageId
+from frazil_functions.task import Descriptor, TaskStats
+
+__all__ = ["AttemptProfile", "Profile", "Recorder", "RunState", "StageProfile", "TaskProfile"]
+
+RunState: TypeAlias = Literal["running", "succeeded", "failed", "cancelled"]
+
+
+class AttemptProfile(TypedDict):
+    """An attempt that did not give its task's answer."""
+
+    task: int
+    attempt: int
+    kind: str
+    """Kind of the error (`frazil_functions.errors`), or ``not_needed`` when another attempt had answered, or the query
+    had ended."""
+
+    message: str
+    seconds: float
+    """From launch to end, as the coordinator saw it."""
+
+    requests: dict[str, int]
+    """Exchange-store requests, as far as the attempt told."""
+
+
+class TaskProfile(TypedDict):
+    """A task that is done: the figures of the attempt that gave its answer."""
+
+    task: int
+    attempts: int
+    """Attempts launched so far."""
+
+    rows_in: int
+    rows_out: int
+    bytes_in: int
+    bytes_out: int
+    blocks: int
+    seconds: float
+    """Wall seconds in the function."""
+
+    peak_memory_bytes: int
+    cold_start: bool
+
+
+class StageProfile(TypedDict):
+    """A stage. Rows, bytes, blocks and requests are sums over the attempts that gave the tasks' answers."""
+
+    stage: int
+    kind: str
+    """See `frazil_coordinator.plan.model.StageKind`."""
+
+    tasks: int
+    attempts: int
+    """Attempts launched; more than `tasks` when some were retried."""
+
+    rows_in: int
+    rows_out: int
+    bytes_in: int
+    """Bytes of exchange blocks read."""
+
+    bytes_out: int
+    """Encoded bytes written, or sent inline."""
+
+    blocks: int
+    """Blocks written, or sent inline."""
+
+    requests: dict[str, int]
+    """Exchange-store requests by operation: ``get``, ``put``, ``head``, ``list``, ``delete``."""
+
+    seconds: float
+    """Wall seconds from the first launch to the last answer."""
+
+    function_seconds: float
+    """Sum of the seconds in functions, failed attempts included."""
+
+    peak_memory_bytes: int
+    """Of the attempt that needed most."""
+
+    cold_starts: int
+    """Attempts that were the first of their process."""
+
+    fallbacks: list[str]
+    """Reasons why the stage, or a part of it, runs in one task."""
+
+    operators: list[str]
+    failed_attempts: list[AttemptProfile]
+    """In the order in which they ended."""
+
+    discarded: int
+    """Outputs that came after the task had its answer."""
+
+    task_list: list[TaskProfile]
+    """By task, those that are done."""
+
+
+class Profile(TypedDict):
+    """A query."""
+
+    query: str
+    state: RunState
+    seconds: float
+    """Wall seconds from the start of the first stage, to now or to the end."""
+
+    function_seconds: float
+    """Sum over the stages."""
+
+    stages: list[StageProfile]
+
+
+@dataclass(slots=True)
+class _Attempt:
+    launched_at: float
+    cold_start: bool = False
+
+
+@dataclass(slots=True)
+class StageRecord:
+    """What is known of a stage so far; owned by :class:`Recorder`."""
+
+    stage: Stage
+    attempts: Counter[int] = field(default_factory=Counter)
+    """Attempts launched, by task."""
+
+    cold_starts: int = 0
+    first_launch: float | None = None
+    last_answer: float | None = None
+    function_seconds: float = 0.0
+    failed: list[AttemptProfile] = field(default_factory=list)
+    discarded: int = 0
+    done: dict[int, Descriptor] = field(default_factory=dict)
+    rows: int = 0
+    """Rows of output of the tasks that are done."""
+
+    bytes: int = 0
+    """Encoded bytes of output of the tasks that are done."""
+
+
+class Recorder:
+    """Collects the profile of one query.
+
+    Parameters
+    ----------
+    query, graph
+        The query and its plan.
+    """
+
+    def __init__(self, query: QueryId, graph: StageGraph) -> None:
+        self._query = query
+        self._stages = [StageRecord(stage) for stage in graph.stages]
+        self._live: dict[AttemptRef, _Attempt] = {}
+        self._began: float | None = None
+        self._ended: float | None = None
+        self._state: RunState = "running"
+
+    def stage(self, stage: StageId) -> StageRecord:
+        """Return what is known of `stage`."""
+        return self._stages[stage]
+
+    def began(self, now: float) -> None:
+        """Note that the query begins."""
+        self._began = now
+
+    def ended(self, state: RunState, now: float) -> None:
+        """Note that the query has ended."""
+        for ref in sorted(self._live):
+            self.failed(ref, "not_needed", "the query had ended", TaskStats(), now)
+        self._state = state
+        self._ended = now
+
+    def launched(self, ref: AttemptRef, now: float) -> None:
+        """Note that an attempt is sent."""
+        record = self._stages[ref.stage]
+        record.attempts[ref.task] += 1
+        record.first_launch = now if record.first_launch is None else record.first_launch
+        self._live[ref] = _Attempt(now)
+
+    def started(self, ref: AttemptRef, *, cold_start: bool) -> None:
+        """Note that a function has accepted an attempt."""
+        live = self._live.get(ref)
+        if live is not None and cold_start and not live.cold_start:
+            live.cold_start = True
+            self._stages[ref.stage].cold_starts += 1
+
+    def succeeded(self, ref: AttemptRef, descriptor: Descriptor, now: float) -> None:
+        """Note that an attempt succeeded; it is counted unless its task has an answer already."""
+        record = self._stages[ref.stage]
+        self._live.pop(ref, None)
+        record.function_seconds += descriptor.stats.seconds
+        if ref.task in record.done:
+            return
+        record.done[ref.task] = descriptor
+        record.last_answer = now
+        record.rows += descriptor.stats.rows_out
+        record.bytes += descriptor.stats.bytes_out
+
+    def failed(self, ref: AttemptRef, kind: str, message: str, stats: TaskStats, now: float) -> None:
+        """Note that an attempt ended without an answer. Only the first report of an attempt counts."""
+        live = self._live.pop(ref, None)
+        if live is None:
+            return
+        record = self._stages[ref.stage]
+        seconds = now - live.launched_at
+        record.function_seconds += stats.seconds or seconds
+        record.failed.append(
+            AttemptProfile(
+                task=ref.task,
+                attempt=ref.attempt,
+                kind=kind,
+                message=message,
+                seconds=seconds,
+                requests=dict(stats.requests),
+            )
+        )
+
+    def discarded(self, ref: AttemptRef) -> None:
+        """Note that an attempt's output is not used."""
+        self._stages[ref.stage].discarded += 1
+
+    def profile(self, now: float) -> Profile:
+        """Return the profile so far."""
+        end = now if self._ended is None else self._ended
+        stages = [_stage_profile(record, end) for record in self._stages]
+        return Profile(
+            query=self._query,
+            state=self._state,
+            seconds=0.0 if self._began is None else end - self._began,
+            function_seconds=sum(stage["function_seconds"] for stage in stages),
+            stages=stages,
+        )
+
+
+def _stage_profile(record: StageRecord, now: float) -> StageProfile:
+    stage = record.stage
+    answers = sorted(record.done.items())
+    stats = [descriptor.stats for _, descriptor in answers]
+    requests: Counter[str] = Counter()
+    for one in stats:
+        requests.update(one.requests)
+    end = record.last_answer if len(answers) == stage.tasks and record.last_answer is not None else now
+    return StageProfile(
+        stage=stage.id,
+        kind=stage.kind,
+        tasks=stage.tasks,
+        attempts=record.attempts.total(),
+        rows_in=sum(one.rows_in for one in stats),
+        rows_out=sum(one.rows_out for one in stats),
+        bytes_in=sum(one.bytes_in for one in stats),
+        bytes_out=sum(one.bytes_out for one in stats),
+        blocks=sum(len(descriptor.blocks) for _, descriptor in answers),
+        requests=dict(requests),
+        seconds=0.0 if record.first_launch is None else end - record.first_launch,
+        function_seconds=record.function_seconds,
+        peak_memory_bytes=max((one.peak_memory_bytes for one in stats), default=0),
+        cold_starts=record.cold_starts,
+        fallbacks=list(stage.fallbacks),
+        operators=list(stage.operators),
+        failed_attempts=list(record.failed),
+        discarded=record.discarded,
+        task_list=[_task_profile(task, record.attempts[task], descriptor) for task, descriptor in answers],
+    )
+
+
+def _task_profile(task: int, attempts: int, descriptor: Descriptor) -> TaskProfile:
+    stats = descriptor.stats
+    return TaskProfile(
+        task=task,
+        attempts=attempts,
+        rows_in=stats.rows_in,
+        rows_out=stats.rows_out,
+        bytes_in=stats.bytes_in,
+        bytes_out=stats.bytes_out,
+        blocks=len(descriptor.blocks),
+        seconds=stats.seconds,
+        peak_memory_bytes=stats.peak_memory_bytes,
+        cold_start=stats.cold_start,
+    )
