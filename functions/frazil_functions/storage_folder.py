@@ -1,0 +1,195 @@
+"""Objects as files of a local folder.
+
+It uses the standard library and not obstore's local store, so that errors keep their errno and a write copies nothing.
+Nothing is synced to disk: an exchange need not survive a power cut.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+from frazil_functions.errors import BlockError, StorageError, StorageFullError
+from frazil_functions.storage_model import ObjectInfo, check_key
+
+__all__ = ["FolderStore"]
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_TEMPORARY: Final = ".frazil-tmp-"
+"""Start of the name of a file that is being written; such a file is no object."""
+
+_MKDIR_TRIES: Final = 10
+
+
+class FolderStore:
+    """A :class:`~frazil_functions.storage_model.Store` in a folder.
+
+    Parameters
+    ----------
+    folder
+        The root; made when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._root = folder.absolute()
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._fail("make", "", error)
+
+    @property
+    def url(self) -> str:
+        """``file://`` URL of the folder."""
+        return self._root.as_uri()
+
+    @property
+    def remote(self) -> bool:
+        """False."""
+        return False
+
+    def put(self, key: str, parts: Sequence[bytes]) -> None:
+        """Write a temporary file beside the object, then rename it: readers see nothing until all is written."""
+        target = self._path(key)
+        temporary = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+        try:
+            with _create(temporary) as descriptor:
+                for part in parts:
+                    _write_all(descriptor, part)
+            temporary.replace(target)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                self._fail("write", key, error)
+            raise
+
+    def get(self, key: str) -> bytes:
+        """Return a whole object."""
+        path = self._path(key)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            self._fail("read", key, error)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Return `length` bytes from `start`."""
+        return self.get_ranges(key, [(start, length)])[0]
+
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> builtins.list[bytes]:
+        """Return several ``(start, length)`` of one object."""
+        path = self._path(key)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return [_read_exactly(descriptor, key, start, length) for start, length in ranges]
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._fail("read", key, error)
+
+    def head(self, key: str) -> ObjectInfo:
+        """Return the size of an object."""
+        path = self._path(key)
+        try:
+            return ObjectInfo(key=key, size=path.stat().st_size)
+        except OSError as error:
+            self._fail("read", key, error)
+
+    def list(self, prefix: str) -> builtins.list[ObjectInfo]:
+        """Return the objects below the folder `prefix`, sorted by key."""
+        found = []
+        for path in self._files(prefix):
+            if path.name.startswith(_TEMPORARY):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                found.append(ObjectInfo(key=path.relative_to(self._root).as_posix(), size=path.stat().st_size))
+        return sorted(found, key=lambda info: info.key)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; one that is missing is no error."""
+        for key in keys:
+            try:
+                self._path(key).unlink(missing_ok=True)
+            except OSError as error:
+                self._fail("delete", key, error)
+
+    def delete_prefix(self, prefix: str) -> int:
+        """Delete what is below the folder `prefix`, unfinished writes too, and the folders that this leaves empty."""
+        count = 0
+        for path in self._files(prefix):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                self._fail("delete", path.relative_to(self._root).as_posix(), error)
+            count += not path.name.startswith(_TEMPORARY)
+        self._prune(self._folder(prefix))
+        return count
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    def _folder(self, prefix: str) -> Path:
+        prefix = prefix.strip("/")
+        return self._path(prefix) if prefix else self._root
+
+    def _files(self, prefix: str) -> builtins.list[Path]:
+        return [Path(folder) / name for folder, _, names in os.walk(self._folder(prefix)) for name in names]
+
+    def _prune(self, folder: Path) -> None:
+        """Remove empty folders below and including `folder`, then above it up to the root, which stays."""
+        below = [Path(found) for found, _, _ in os.walk(folder, topdown=False)]
+        above = [parent for parent in folder.parents if parent.is_relative_to(self._root)]
+        for path in [*below, *above]:
+            if path != self._root:
+                with contextlib.suppress(OSError):  # not empty: another query lives there
+                    path.rmdir()
+
+    def _fail(self, action: str, key: str, error: OSError) -> NoReturn:
+        place = f"{self.url}/{key}" if key else self.url
+        reason = error.strerror or str(error)
+        if isinstance(error, FileNotFoundError) and action == "read":
+            raise BlockError(f"object {key} is missing in {self.url}") from error
+        if error.errno in _FULL:
+            raise StorageFullError(f"no space to write {place} ({reason}): free space, or choose another store") from error
+        if isinstance(error, PermissionError):
+            raise StorageError(f"not allowed to {action} {place}: check the folder's owner and mode") from error
+        raise StorageError(f"can't {action} {place}: {reason}") from error
+
+
+@contextlib.contextmanager
+def _create(path: Path) -> Iterator[int]:
+    """Open a new file, making its folder, which a concurrent :meth:`FolderStore.delete_prefix` may remove in between."""
+    descriptor = None
+    for _ in range(_MKDIR_TRIES):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            break
+    if descriptor is None:
+        raise FileNotFoundError(errno.ENOENT, "its folder is being removed", str(path))
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _read_exactly(descriptor: int, key: str, start: int, length: int) -> bytes:
+    data = os.pread(descriptor, length, start)
+    while len(data) < length:
+        more = os.pread(descriptor, length - len(data), start + len(data))
+        if not more:
+            raise BlockError(f"object {key} ends before byte {start + length}")
+        data += more
+    return data

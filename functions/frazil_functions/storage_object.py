@@ -1,0 +1,257 @@
+"""Objects in S3, Google Cloud Storage or Azure, through obstore.
+
+Retries and timeouts are bounded so that a dead endpoint fails within seconds. Errors become Frazil's, and say what to do;
+no message holds a secret, whatever the server answers.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, cast
+
+import obstore
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import from_url
+
+from frazil_functions.errors import BlockError, FrazilError, StorageError, StorageFullError
+from frazil_functions.storage_model import ObjectInfo, check_key
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+__all__ = ["ObjectStore"]
+
+_MULTIPART_ABOVE: Final = 256 * 1024 * 1024
+"""Bytes above which a PUT goes in parts: a single request might not end within its timeout."""
+
+_MULTIPART_CHUNK: Final = 16 * 1024 * 1024
+_CLIENT_KEYS: Final = frozenset(
+    {"allow_http", "allow_invalid_certificates", "connect_timeout", "http1_only", "http2_only", "pool_idle_timeout"}
+    | {
+        "pool_max_idle_per_host",
+        "proxy_ca_certificate",
+        "proxy_excludes",
+        "proxy_url",
+        "read_timeout",
+        "timeout",
+        "user_agent",
+    }
+)
+_POLARS_KEYS: Final = frozenset(
+    {"file_cache_ttl", "retry_timeout_ms", "retry_init_backoff_ms", "retry_max_backoff_ms", "retry_base_multiplier"}
+    | {f"rate_{verb}_{what}" for verb in ("read", "write") for what in ("init", "floor", "ceiling")}
+)
+"""Options that tune polars' own reader; they mean nothing here."""
+
+_SECRET_WORDS: Final = (
+    "secret",
+    "token",
+    "password",
+    "sas",
+    "account_key",
+    "access_key",
+    "private_key",
+    "service_account_key",
+)
+_SECRET_ENV: Final = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_KEY")
+_NO_BUCKET: Final = ("nosuchbucket", "bucket does not exist", "containernotfound", "specified container does not exist")
+_FULL: Final = (
+    "no space left",
+    "quotaexceeded",
+    "quota exceeded",
+    "storagefull",
+    "insufficient storage",
+    "disk full",
+    "507",
+)
+_REFUSED: Final = (
+    "invalidaccesskeyid",
+    "signaturedoesnotmatch",
+    "accessdenied",
+    "403 forbidden",
+    "401 unauthorized",
+    "credential",
+)
+_UNREACHABLE: Final = ("error sending request", "connection refused", "dns error", "timed out", "timeout", "connect error")
+
+
+class ObjectStore:
+    """A :class:`~frazil_functions.storage_model.Store` in a bucket.
+
+    Parameters
+    ----------
+    url
+        ``s3://bucket/prefix``, ``gs://…``, ``az://…``.
+    options
+        As polars' ``storage_options``; what is missing comes from the environment.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, str]) -> None:
+        self._url = url.rstrip("/")
+        self._secrets = _secrets(options)
+        config, client, retries = _split_options(options)
+        retry: RetryConfig = {
+            "max_retries": retries,
+            "retry_timeout": timedelta(seconds=20),
+            "backoff": {"init_backoff": timedelta(milliseconds=50), "max_backoff": timedelta(seconds=1), "base": 2},
+        }
+        # obstore checks the names of options itself, at run time, and they come from users
+        with self._errors("open", ""):
+            self._store = from_url(
+                self._url,
+                config=cast("S3Config", config),
+                client_options=cast("ClientConfig", client),
+                retry_config=retry,
+            )
+
+    @property
+    def url(self) -> str:
+        """URL of the root."""
+        return self._url
+
+    @property
+    def remote(self) -> bool:
+        """True."""
+        return True
+
+    def put(self, key: str, parts: Sequence[bytes]) -> None:
+        """Write one object: 1 PUT up to 256 MiB, a multipart upload above."""
+        size = sum(len(part) for part in parts)
+        with self._errors("write", key):
+            if size <= _MULTIPART_ABOVE:
+                obstore.put(self._store, check_key(key), list(parts), use_multipart=False)
+            else:
+                obstore.put(
+                    self._store,
+                    check_key(key),
+                    iter(parts),
+                    use_multipart=True,
+                    chunk_size=_MULTIPART_CHUNK,
+                    max_concurrency=4,
+                )
+
+    def get(self, key: str) -> bytes:
+        """Return a whole object."""
+        with self._errors("read", key):
+            return obstore.get(self._store, check_key(key)).bytes().to_bytes()
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Return `length` bytes from `start`."""
+        if length == 0:
+            return b""
+        with self._errors("read", key):
+            data = obstore.get_range(self._store, check_key(key), start=start, length=length).to_bytes()
+        return _exactly(data, key, start, length)
+
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> builtins.list[bytes]:
+        """Return several ``(start, length)`` of one object, fetched in parallel."""
+        wanted = [(start, length) for start, length in ranges if length]
+        with self._errors("read", key):
+            starts, lengths = [start for start, _ in wanted], [length for _, length in wanted]
+            found = (
+                obstore.get_ranges(self._store, check_key(key), starts=starts, lengths=lengths, coalesce=0) if wanted else []
+            )
+        data = iter(found)
+        return [_exactly(next(data).to_bytes(), key, start, length) if length else b"" for start, length in ranges]
+
+    def head(self, key: str) -> ObjectInfo:
+        """Return the size of an object."""
+        with self._errors("read", key):
+            return ObjectInfo(key=key, size=obstore.head(self._store, check_key(key))["size"])
+
+    def list(self, prefix: str) -> builtins.list[ObjectInfo]:
+        """Return the objects below the folder `prefix`, sorted by key."""
+        with self._errors("list", prefix):
+            found = obstore.list(self._store, prefix.strip("/") or None).collect()
+        return sorted((ObjectInfo(key=meta["path"], size=meta["size"]) for meta in found), key=lambda info: info.key)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects, in bulk where the store can; one that is missing is no error."""
+        gone = [check_key(key) for key in keys]
+        if not gone:
+            return
+        with self._errors("delete", gone[0]):
+            try:
+                obstore.delete(self._store, gone)
+            except FileNotFoundError as error:
+                if _says(str(error), _NO_BUCKET):
+                    raise
+
+    def delete_prefix(self, prefix: str) -> int:
+        """Delete the objects below the folder `prefix`."""
+        keys = [info.key for info in self.list(prefix)]
+        self.delete(keys)
+        return len(keys)
+
+    @contextmanager
+    def _errors(self, action: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except (BaseError, OSError, ValueError) as error:
+            # The original is chained unless its text holds a secret.
+            cause = error if self._scrub(str(error)) == str(error) else None
+            raise self._translated(error, action, key) from cause
+
+    def _translated(self, error: Exception, action: str, key: str) -> FrazilError:
+        text, place = str(error), f"{self._url}/{key}" if key else self._url
+        first = self._scrub(text.partition("\n\nDebug source")[0].strip())[:300]
+        if _says(text, _NO_BUCKET):
+            return StorageError(f"the bucket of {self._url} does not exist: create it, or correct the store's URL")
+        if isinstance(error, FileNotFoundError):
+            return BlockError(f"object {key} is missing in {self._url}")
+        if action == "read" and ("416" in text or "range" in text.lower()) and not _says(text, _UNREACHABLE):
+            return BlockError(f"object {key} is shorter than the range to read ({first})")
+        if isinstance(error, (PermissionDeniedError, UnauthenticatedError)) or _says(text, _REFUSED):
+            return StorageError(
+                f"{self._url} refused to {action}: check the credentials in the storage options (for S3 aws_access_key_id, "
+                "aws_secret_access_key, aws_region), and that they may read, write, list and delete here"
+            )
+        if _says(text, _FULL):
+            return StorageFullError(f"no space to write {place}: free space or raise the quota, or choose another store")
+        if _says(text, _UNREACHABLE):
+            return StorageError(f"can't reach {self._url}: check the endpoint (aws_endpoint_url) and the network ({first})")
+        return StorageError(f"can't {action} {place}: {first}")
+
+    def _scrub(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def _says(text: str, words: Sequence[str]) -> bool:
+    lower = text.lower()
+    return any(word in lower for word in words)
+
+
+def _secrets(options: Mapping[str, str]) -> tuple[str, ...]:
+    given = [value for name, value in options.items() if any(word in name.lower() for word in _SECRET_WORDS)]
+    ambient = [os.environ.get(name, "") for name in _SECRET_ENV]
+    return tuple(value for value in [*given, *ambient] if value)
+
+
+def _split_options(options: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str | bool], int]:
+    """Part polars' storage options into obstore's configuration, its HTTP client's options, and the number of retries."""
+    config: dict[str, str] = {}
+    client: dict[str, str | bool] = {"connect_timeout": "3s", "read_timeout": "30s", "timeout": "60s"}
+    retries = 3
+    for name, value in options.items():
+        bare = name.lower()
+        for vendor in ("aws_", "google_", "azure_"):
+            bare = bare.removeprefix(vendor)
+        if bare == "max_retries":
+            retries = int(value)
+        elif bare in _CLIENT_KEYS:
+            client[bare] = value.lower() == "true" if bare.startswith(("allow_", "http1", "http2")) else value
+        elif bare not in _POLARS_KEYS:
+            config[name.lower()] = value
+    return config, client, retries
+
+
+def _exactly(data: bytes, key: str, start: int, length: int) -> bytes:
+    if len(data) != length:
+        raise BlockError(f"object {key} ends before byte {start + length}")
+    return data
