@@ -1,1 +1,144 @@
-"""Polars queries, distributed: what users import."""
+"""Polars queries, distributed: what users import.
+
+>>> import frazil
+>>> with frazil.local(max_functions=2) as engine:  # doctest: +SKIP
+...     lf.collect(engine=engine)
+
+Main path: :mod:`frazil._engine` → :mod:`frazil._serialize` → :mod:`frazil._session`, which is :mod:`frazil._local` or
+:mod:`frazil._remote` → ``frazil_coordinator``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version as _version
+from pathlib import Path
+
+from frazil._engine import Engine
+from frazil._query import Query
+from frazil._session import FallbackWarning, UnreachableError
+from frazil_coordinator.settings import Settings
+from frazil_coordinator.status import QueryEvent, QueryState, QueryStatus, StageProgress
+from frazil_functions.errors import (
+    CancelledQueryError,
+    DeadlineError,
+    FallbackError,
+    FrazilError,
+    PlanError,
+    PlanVersionError,
+    PlatformError,
+    PythonPlanError,
+    QueryError,
+    RequestError,
+    SourceError,
+    StorageError,
+    TaskError,
+    UserError,
+)
+
+__all__ = [
+    "CancelledQueryError",
+    "DeadlineError",
+    "Engine",
+    "FallbackError",
+    "FallbackWarning",
+    "FrazilError",
+    "PlanError",
+    "PlanVersionError",
+    "PlatformError",
+    "PythonPlanError",
+    "Query",
+    "QueryError",
+    "QueryEvent",
+    "QueryState",
+    "QueryStatus",
+    "RequestError",
+    "Settings",
+    "SourceError",
+    "StageProgress",
+    "StorageError",
+    "TaskError",
+    "UnreachableError",
+    "UserError",
+    "__version__",
+    "connect",
+    "local",
+]
+
+__version__ = _version("frazil")
+
+
+def local(
+    max_functions: int | None = None,
+    *,
+    store: str | Path | None = None,
+    storage_options: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
+    memory_limit: int | str | None = None,
+    threads_per_function: int | None = None,
+    idle_s: float = 30.0,
+) -> Engine:
+    """Return an engine that runs queries on function processes of this machine.
+
+    Nothing starts until a query needs it. Close the engine, or use it as a context manager, to stop what it started; the
+    end of the interpreter does it too.
+
+    Parameters
+    ----------
+    max_functions
+        Most function processes at once. None: one a CPU.
+    store
+        Where tasks leave their output for one another: a folder, or a URL (``s3://bucket/prefix``). None: a temporary
+        folder, deleted when the engine closes.
+    storage_options
+        Credentials and such of `store`, named as in polars' ``storage_options``.
+    settings
+        Settings of the engine's queries.
+    memory_limit
+        Resident memory of one function, in bytes or as ``"512MiB"``; a task that goes over it fails.
+    threads_per_function
+        Polars threads of one function. None: the CPUs shared out.
+    idle_s
+        Seconds without work after which a function is stopped.
+
+    Raises
+    ------
+    RequestError
+        When a value is out of its range.
+    """
+    from frazil._local import LocalSession
+    from frazil._parts import local_options
+
+    options = local_options(
+        max_functions=max_functions,
+        store=store,
+        storage_options=storage_options,
+        memory_limit=memory_limit,
+        threads_per_function=threads_per_function,
+        idle_s=idle_s,
+    )
+    return Engine(LocalSession(options, settings or Settings()))
+
+
+def connect(url: str, *, token: str | None = None, settings: Settings | None = None, timeout_s: float = 30.0) -> Engine:
+    """Return an engine that runs queries at a coordinator; no request is sent until it is used.
+
+    Parameters
+    ----------
+    url
+        Address of the coordinator, e.g. ``http://127.0.0.1:8080``.
+    token
+        What the coordinator was told to ask for.
+    settings
+        Settings of the engine's queries; those that are at their default follow the coordinator's own.
+    timeout_s
+        Seconds for which the coordinator may not answer before :class:`UnreachableError`.
+
+    Raises
+    ------
+    RequestError
+        When `url` is not an address.
+    """
+    from frazil._remote import RemoteSession
+
+    return Engine(RemoteSession(url, token=token, settings=settings, timeout_s=timeout_s))

@@ -1,0 +1,237 @@
+"""The engine that polars calls: ``lf.collect(engine=engine)`` and everything beside it.
+
+An :class:`Engine` turns LazyFrames into plans (:mod:`frazil._serialize`), submits them through its session
+(:mod:`frazil._session`) and gives back what polars expects of an engine. It plans nothing and runs nothing.
+"""
+
+# ruff: noqa: ARG002  # polars decides what an engine is given
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self, overload
+
+import polars as pl
+from polars.lazyframe.query_result import QueryResult, SingleNodeQueryResult
+
+from frazil._async import AsyncResult, BackgroundQuery
+from frazil._batches import QueryBatches
+from frazil._query import Query, abandon, user_errors
+from frazil._serialize import serialize
+from frazil._session import Session
+
+if TYPE_CHECKING:
+    from polars._typing import PostOptCallback
+    from polars.lazyframe.in_process import InProcessQuery
+
+__all__ = ["Engine"]
+
+
+def _unwatched(query: Query) -> AbstractContextManager[None]:
+    del query
+    return nullcontext()
+
+
+class Engine(pl.Engine):
+    """Runs queries on functions. Made by :func:`frazil.local` and :func:`frazil.connect`; a context manager.
+
+    Use it as ``lf.collect(engine=engine)``, or by ``pl.Config.set_engine_affinity(engine)`` for every query that does not
+    name an engine. Operations on DataFrames stay in this process, as polars runs them with its in-memory engine.
+
+    Parameters
+    ----------
+    session
+        The connection to a coordinator.
+    watch
+        Called with every query that is waited for; what it returns is entered while waiting (progress bars).
+
+    Notes
+    -----
+    ``optimizations`` are not sent: they don't change answers, and functions use the defaults of polars.
+    Sinks (``sink_parquet`` ...) are not distributed yet and raise `NotImplementedError`.
+    """
+
+    def __init__(self, session: Session, *, watch: Callable[[Query], AbstractContextManager[None]] = _unwatched) -> None:
+        self._session = session
+        self._watch = watch
+        self._last_query: Query | None = None
+
+    @property
+    def name(self) -> str:
+        """Engine identifier: ``frazil``."""
+        return "frazil"
+
+    @property
+    def plan_engine(self) -> str:
+        """What ``lf.explain(engine=engine)`` renders: functions run their fragments with the streaming engine."""
+        return "streaming"
+
+    @property
+    def last_query(self) -> Query | None:
+        """The query that this engine submitted last; None before the first."""
+        return self._last_query
+
+    def __repr__(self) -> str:
+        return f"<frazil.Engine {self._session!r}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop what this engine started (functions, a temporary store) or hang up; a second call has no effect."""
+        self._session.close()
+
+    def submit(self, lf: pl.LazyFrame, *, labels: Iterable[str] = ()) -> Query:
+        """Start a query and return at once.
+
+        Parameters
+        ----------
+        lf
+            The query.
+        labels
+            Names by which ``frazil queries --label`` finds it.
+
+        Raises
+        ------
+        PlanError
+            When the plan can't be sent: Python functions, a credential provider, too large, another polars version.
+        UnreachableError
+            When the coordinator does not answer.
+        """
+        with user_errors():
+            plan = serialize(lf, max_plan_bytes=self._session.settings.max_plan_bytes)
+            query = Query(self._session, self._session.submit(plan, tuple(labels)))
+        self._last_query = query
+        return query
+
+    def explain(self, lf: pl.LazyFrame) -> str:
+        """Return how `lf` would be cut into stages, what is pushed down, and what falls back; nothing runs."""
+        with user_errors():
+            plan = serialize(lf, max_plan_bytes=self._session.settings.max_plan_bytes)
+            return self._session.explain(plan).text
+
+    def _gather(self, queries: Sequence[Query]) -> list[pl.DataFrame]:
+        """Return the results in order; when one fails, or the user interrupts, the others are cancelled."""
+        try:
+            with ExitStack() as stack:
+                for query in queries:
+                    stack.enter_context(self._watch(query))
+                return [query.fetch() for query in queries]
+        except BaseException:
+            for query in queries:
+                abandon(query)
+            raise
+
+    def _submit_all(self, lfs: Iterable[pl.LazyFrame]) -> list[Query]:
+        queries: list[Query] = []
+        try:
+            queries.extend(self.submit(lf) for lf in lfs)
+        except BaseException:
+            for query in queries:
+                abandon(query)
+            raise
+        return queries
+
+    @overload
+    def collect(
+        self,
+        lf: pl.LazyFrame,
+        *,
+        optimizations: pl.QueryOptFlags,
+        background: Literal[False] = ...,
+        post_opt_callback: PostOptCallback | None = ...,
+    ) -> pl.DataFrame: ...
+
+    @overload
+    def collect(
+        self,
+        lf: pl.LazyFrame,
+        *,
+        optimizations: pl.QueryOptFlags,
+        background: Literal[True],
+        post_opt_callback: PostOptCallback | None = ...,
+    ) -> InProcessQuery: ...
+
+    @overload
+    def collect(
+        self,
+        lf: pl.LazyFrame,
+        *,
+        optimizations: pl.QueryOptFlags,
+        background: bool,
+        post_opt_callback: PostOptCallback | None = ...,
+    ) -> pl.DataFrame | InProcessQuery: ...
+
+    def collect(
+        self,
+        lf: pl.LazyFrame,
+        *,
+        optimizations: pl.QueryOptFlags,
+        background: bool = False,
+        post_opt_callback: PostOptCallback | None = None,
+    ) -> pl.DataFrame | InProcessQuery:
+        """See :meth:`polars.LazyFrame.collect`.
+
+        Raises
+        ------
+        NotImplementedError
+            For a `post_opt_callback`: there is no optimised plan in this process.
+        """
+        if post_opt_callback is not None:
+            raise NotImplementedError("frazil has no optimised plan in this process: post_opt_callback is not supported")
+        if background:
+            return BackgroundQuery(self.submit(lf))
+        return self._gather([self.submit(lf)])[0]
+
+    def execute(self, lf: pl.LazyFrame, *, optimizations: pl.QueryOptFlags) -> QueryResult:
+        """See :meth:`polars.LazyFrame.execute`; the result is brought to this process."""
+        return SingleNodeQueryResult(self.collect(lf, optimizations=optimizations))
+
+    def collect_async(  # type: ignore[override]  # polars names its two private result classes; ours extends one
+        self, lf: pl.LazyFrame, *, optimizations: pl.QueryOptFlags, gevent: bool = False
+    ) -> AsyncResult:
+        """See :meth:`polars.LazyFrame.collect_async`; cancelling the awaitable cancels the query.
+
+        Raises
+        ------
+        NotImplementedError
+            For gevent.
+        """
+        _refuse_gevent(gevent)
+        return AsyncResult(lambda: self._submit_all([lf]), lambda queries: self._gather(queries)[0])
+
+    def collect_batches(  # type: ignore[override]  # polars names its private iterator class; ours has the same methods
+        self,
+        lf: pl.LazyFrame,
+        *,
+        optimizations: pl.QueryOptFlags,
+        maintain_order: bool = True,
+        chunk_size: int | None = None,
+        lazy: bool = False,
+    ) -> QueryBatches:
+        """See :meth:`polars.LazyFrame.collect_batches`; the order of rows is kept also without `maintain_order`."""
+        return QueryBatches(lambda: self.submit(lf), schema=lf.collect_schema, chunk_size=chunk_size, lazy=lazy)
+
+    def collect_all(self, lfs: Iterable[pl.LazyFrame], *, optimizations: pl.QueryOptFlags) -> list[pl.DataFrame]:
+        """See :func:`polars.collect_all`; the queries run at the same time, each on its own."""
+        return self._gather(self._submit_all(lfs))
+
+    def collect_all_async(  # type: ignore[override]  # as collect_async
+        self, lfs: Iterable[pl.LazyFrame], *, optimizations: pl.QueryOptFlags, gevent: bool = False
+    ) -> AsyncResult:
+        """See :func:`polars.collect_all_async`; cancelling the awaitable cancels the queries."""
+        _refuse_gevent(gevent)
+        wanted = list(lfs)
+        return AsyncResult(lambda: self._submit_all(wanted), self._gather)
+
+
+def _refuse_gevent(gevent: bool) -> None:
+    if gevent:
+        raise NotImplementedError("frazil does not support gevent: await the result with asyncio, or use engine.submit(lf)")

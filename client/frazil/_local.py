@@ -1,0 +1,188 @@
+"""A session with a coordinator of its own, in this process: what :func:`frazil.local` uses.
+
+The coordinator and its local platform live on one background thread with an asyncio loop. Nothing starts (no thread, no
+function process, no folder) until the first query. They end with :meth:`LocalSession.close`, or when the interpreter does.
+Next on the main path: ``frazil_coordinator.coordinator``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import polars as pl
+
+from frazil._parts import LocalOptions, open_coordinator
+from frazil_coordinator.settings import Settings
+from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
+from frazil_functions.errors import RequestError
+from frazil_functions.ids import QueryId
+
+if TYPE_CHECKING:
+    from frazil_coordinator.coordinator import Coordinator
+
+__all__ = ["LocalSession"]
+
+_T = TypeVar("_T")
+
+# Exit handlers of `atexit` run after concurrent.futures refuses new work, so a coordinator could not delete what it left
+# any more (asyncio.to_thread). The hook below is the one that concurrent.futures itself uses, and it runs before.
+_at_exit: Final[Callable[[Callable[[], None]], object]] = getattr(threading, "_register_atexit", atexit.register)
+
+
+class LocalSession:
+    """Runs a coordinator in this process; safe from several threads.
+
+    Parameters
+    ----------
+    options
+        The store, and how many functions.
+    settings
+        Settings of all queries.
+    """
+
+    def __init__(self, options: LocalOptions, settings: Settings) -> None:
+        self.settings = settings
+        self._options = options
+        self._lock = threading.Lock()
+        self._running: _Running | None = None
+        self._pid = os.getpid()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "not started" if self._running is None else "running"
+        return f"local, {self._options.max_functions} functions, {state}"
+
+    def submit(self, plan: bytes, labels: Sequence[str]) -> QueryStatus:
+        """Start a query."""
+        return self._call(lambda coordinator: coordinator.submit(plan, labels=tuple(labels)))
+
+    def status(self, query: QueryId) -> QueryStatus:
+        """Return what is known of a query now."""
+        return self._call(lambda coordinator: coordinator.wait(query, timeout_s=0))
+
+    def wait(self, query: QueryId, timeout_s: float | None) -> QueryStatus:
+        """Return when the query has ended, or after `timeout_s` seconds."""
+        return self._call(lambda coordinator: coordinator.wait(query, timeout_s=timeout_s))
+
+    def events(self, query: QueryId) -> Iterator[QueryEvent]:
+        """Yield changes of a query until its end."""
+        return self._iterate(lambda coordinator: coordinator.events(query))
+
+    def batches(self, query: QueryId) -> Iterator[pl.DataFrame]:
+        """Yield the result, block by block."""
+        return self._iterate(lambda coordinator: coordinator.result(query))
+
+    def plan(self, query: QueryId) -> Explanation:
+        """Return how a submitted query is cut into stages."""
+        return self._call(lambda coordinator: coordinator.plan(query))
+
+    def profile(self, query: QueryId) -> dict[str, object]:
+        """Return what the query used."""
+        return self._call(lambda coordinator: coordinator.profile(query))
+
+    def cancel(self, query: QueryId) -> None:
+        """Stop a query; no effect on one that has ended, also by the end of this session."""
+        if not self._closed:
+            self._call(lambda coordinator: coordinator.cancel(query))
+
+    def explain(self, plan: bytes) -> Explanation:
+        """Return how a plan would be cut into stages."""
+        return self._call(lambda coordinator: coordinator.explain(plan))
+
+    def queries(self, *, limit: int, state: QueryState | None = None, label: str | None = None) -> tuple[QueryStatus, ...]:
+        """Return the newest queries."""
+        return self._call(lambda coordinator: coordinator.list(limit=limit, state=state, label=label))
+
+    def close(self) -> None:
+        """Stop functions and coordinator, and delete a temporary store; from a forked child this does nothing."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            self._closed = True
+            running, self._running = self._running, None
+        if running is not None:
+            running.stop()
+
+    def _coordinator(self) -> _Running:
+        if os.getpid() != self._pid:  # before the lock: another thread may have held it at the fork
+            raise RequestError("this engine belongs to the process that made it: make one after the fork, in the child")
+        with self._lock:
+            if self._closed:
+                raise RequestError("this engine is closed")
+            if self._running is None:
+                self._running = _Running(self._options, self.settings)
+                _at_exit(self.close)
+            return self._running
+
+    def _call(self, work: Callable[[Coordinator], Coroutine[object, object, _T]]) -> _T:
+        running = self._coordinator()
+        return running.run(work(running.coordinator))
+
+    def _iterate(self, work: Callable[[Coordinator], AsyncGenerator[_T, None]]) -> Iterator[_T]:
+        running = self._coordinator()
+        items = work(running.coordinator)
+        try:
+            while True:
+                try:
+                    item = running.run(_next(items))
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            if running.alive:
+                running.run(_close(items))
+
+
+async def _next(items: AsyncGenerator[_T, None]) -> _T:
+    return await anext(items)
+
+
+async def _close(items: AsyncGenerator[_T, None]) -> None:
+    await items.aclose()
+
+
+class _Running:
+    """A thread with a loop, and the coordinator on it."""
+
+    def __init__(self, options: LocalOptions, settings: Settings) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="frazil-coordinator", daemon=True)
+        self._thread.start()
+        self._parts = AsyncExitStack()
+        try:
+            self.coordinator: Coordinator = self.run(self._parts.enter_async_context(open_coordinator(options, settings)))
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop takes work."""
+        return self._thread.is_alive() and not self._loop.is_closed()
+
+    def run(self, work: Coroutine[object, object, _T]) -> _T:
+        """Run a coroutine on the loop and wait for it; an interrupt here cancels it there."""
+        if not self.alive:
+            work.close()
+            raise RequestError("this engine is closed")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """Close the coordinator and end the thread."""
+        try:
+            self.run(self._parts.aclose())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()

@@ -1,0 +1,137 @@
+"""The coordinator and the local platform, put together: for :func:`frazil.local` and for ``frazil serve``.
+
+This is the one module of the client that needs the extra ``coordinator``, and it imports it when a query needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from frazil_coordinator.settings import Settings
+from frazil_functions.errors import RequestError
+
+if TYPE_CHECKING:
+    from frazil_coordinator.coordinator import Coordinator
+
+__all__ = ["LocalOptions", "local_options", "open_coordinator", "parse_bytes"]
+
+_UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+_BYTES: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalOptions:
+    """How functions of this machine run."""
+
+    max_functions: int
+    store: str | None = None
+    """Folder or URL of the exchange store; None: a temporary folder that goes with the engine."""
+
+    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    memory_limit_bytes: int | None = None
+    """Resident memory of one function above which its task fails."""
+
+    threads_per_function: int | None = None
+    idle_s: float = 30.0
+    """Seconds without work after which a function is stopped."""
+
+
+def local_options(
+    *,
+    max_functions: int | None = None,
+    store: str | Path | None = None,
+    storage_options: Mapping[str, str] | None = None,
+    memory_limit: int | str | None = None,
+    threads_per_function: int | None = None,
+    idle_s: float = 30.0,
+) -> LocalOptions:
+    """Check what a user asked for, and fill in the defaults.
+
+    Raises
+    ------
+    RequestError
+        When a value is out of its range.
+    """
+    functions = max_functions if max_functions is not None else _cpus()
+    threads = threads_per_function if threads_per_function is not None else 1
+    if functions < 1 or threads < 1:
+        raise RequestError("max_functions and threads_per_function must be at least 1")
+    if idle_s < 0:
+        raise RequestError("idle_s must not be negative")
+    place = None if store is None else str(store)
+    if place is not None and "://" not in place:
+        place = str(Path(place).expanduser().absolute())
+    return LocalOptions(
+        max_functions=functions,
+        store=place,
+        storage_options=dict(storage_options or {}),
+        memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit),
+        threads_per_function=threads_per_function,
+        idle_s=idle_s,
+    )
+
+
+def _cpus() -> int:
+    """Return the CPUs that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def parse_bytes(amount: int | str) -> int:
+    """Return a number of bytes, e.g. of ``"512MiB"``, ``"2 GB"`` or ``1_000_000``.
+
+    Raises
+    ------
+    RequestError
+        When it is not an amount of memory, or not above 0.
+    """
+    found = _BYTES.fullmatch(str(amount).strip())
+    total = 0 if found is None else int(float(found[1]) * _UNITS[(found[2] or "").upper()])
+    if total <= 0:
+        raise RequestError(f"{amount!r} is not an amount of memory: 512MiB, 2GiB or a number of bytes above 0 is")
+    return total
+
+
+@asynccontextmanager
+async def open_coordinator(options: LocalOptions, settings: Settings) -> AsyncIterator[Coordinator]:
+    """Give a coordinator with functions of this machine; at the end, stop both and delete a temporary store.
+
+    Raises
+    ------
+    ImportError
+        When the extra ``coordinator`` is not installed.
+    StorageError
+        When the store can't be opened.
+    """
+    try:
+        from frazil_coordinator.coordinator import Coordinator
+
+        from frazil_coordinator.platform.local import LocalPlatform
+        from frazil_functions.storage import open_store
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f'running queries on this machine needs more packages ({error}): pip install "frazil[coordinator]"'
+        ) from error
+    async with AsyncExitStack() as stack:
+        place = options.store
+        if place is None:
+            folder = tempfile.TemporaryDirectory(prefix="frazil-", ignore_cleanup_errors=True)
+            place = stack.enter_context(folder)
+        platform = LocalPlatform(
+            max_functions=options.max_functions,
+            store_url=place,
+            store_options=options.storage_options,
+            memory_limit_bytes=options.memory_limit_bytes,
+            threads_per_function=options.threads_per_function,
+            idle_s=options.idle_s,
+        )
+        stack.push_async_callback(platform.aclose)
+        coordinator = Coordinator(settings=settings, platform=platform, store=open_store(place, options.storage_options))
+        stack.push_async_callback(coordinator.aclose)
+        yield coordinator

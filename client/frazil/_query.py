@@ -1,0 +1,206 @@
+"""One submitted query, as its user sees it.
+
+A :class:`Query` is made by :meth:`frazil.Engine.submit`. It asks its session (:mod:`frazil._session`) and turns the
+errors of functions into the exceptions that users of Polars expect.
+"""
+
+from __future__ import annotations
+
+import html
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import polars as pl
+
+from frazil._session import FallbackWarning, Session
+from frazil_coordinator.status import QueryEvent, QueryState, QueryStatus, StageProgress
+from frazil_functions.errors import CancelledQueryError, FrazilError, InternalError, from_wire, user_exception
+from frazil_functions.ids import QueryId
+
+__all__ = ["Query", "abandon", "user_errors"]
+
+_log = logging.getLogger(__name__)
+
+_OUTSIDE_OF: Final = tuple(str(Path(module).parent) for module in (__file__, str(pl.__file__)))
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Raise the exceptions that a user of Polars expects to catch instead of Frazil's own."""
+    try:
+        yield
+    except FrazilError as error:
+        expected = user_exception(error)
+        if expected is error:
+            raise
+        raise expected from error
+
+
+class Query:
+    """A query that was submitted. It goes on whether or not anybody waits for it.
+
+    Made by :meth:`frazil.Engine.submit`; `frazil.Engine.last_query` is the one that ``collect`` ran last.
+    """
+
+    def __init__(self, session: Session, status: QueryStatus) -> None:
+        self._session = session
+        self._status = status
+        self._warned = False
+        self._frame: pl.DataFrame | None = None
+
+    @property
+    def id(self) -> QueryId:
+        """Name of the query at its coordinator."""
+        return self._status.id
+
+    def status(self) -> QueryStatus:
+        """Return what is known of the query now: state, times, error, progress."""
+        return self._keep(self._session.status(self.id))
+
+    def progress(self) -> tuple[StageProgress, ...]:
+        """Return how far each stage is, producers before consumers; empty until the query is planned."""
+        return self.status().progress
+
+    def events(self) -> Iterator[QueryEvent]:
+        """Yield state and progress as they change, until the query has ended."""
+        for event in self._session.events(self.id):
+            self._keep(event.status)
+            yield event
+
+    def wait(self, timeout_s: float | None = None) -> QueryStatus:
+        """Return when the query has ended, or after `timeout_s` seconds with what is known then.
+
+        Parameters
+        ----------
+        timeout_s
+            Seconds to wait at most; None: until the end.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            When the user interrupts; the query is cancelled first.
+        """
+        with self._cancelled_by_interrupt():
+            return self._keep(self._session.wait(self.id, timeout_s))
+
+    def result(self, timeout_s: float | None = None) -> pl.DataFrame:
+        """Wait for the query and return its rows.
+
+        Parameters
+        ----------
+        timeout_s
+            Seconds to wait at most; None: until the end.
+
+        Raises
+        ------
+        TimeoutError
+            When the query has not ended in time; it goes on.
+        PolarsError
+            What Polars raised in a function: the same class, with a note that names stage, task and file.
+        FrazilError
+            When the query failed otherwise, or was cancelled.
+        """
+        if self._frame is None:
+            self._frame = self.fetch(timeout_s)
+        return self._frame
+
+    def fetch(self, timeout_s: float | None = None) -> pl.DataFrame:
+        """As :meth:`result`, but the rows are read anew by each call and not kept."""
+        return pl.concat(list(self.batches(timeout_s)), rechunk=False)
+
+    def batches(self, timeout_s: float | None = None) -> Iterator[pl.DataFrame]:
+        """Wait for the query and yield its rows in order, as DataFrames; the first may be empty.
+
+        Raises
+        ------
+        TimeoutError, PolarsError, FrazilError
+            As :meth:`result`.
+        """
+        self._require_success(self.wait(timeout_s), timeout_s)
+        with user_errors(), self._cancelled_by_interrupt():
+            yield from self._session.batches(self.id)
+
+    def cancel(self) -> None:
+        """Stop the query and delete what it left behind; no effect on one that has ended."""
+        self._session.cancel(self.id)
+
+    def profile(self) -> dict[str, object]:
+        """Return what the query used, by stage: JSON-able and stable (docs/client.md lists the fields)."""
+        return self._session.profile(self.id)
+
+    def explain(self) -> str:
+        """Return how the query is cut into stages."""
+        with user_errors():
+            return self._session.plan(self.id).text
+
+    def _require_success(self, status: QueryStatus, timeout_s: float | None) -> None:
+        if not status.state.ended:
+            raise TimeoutError(f"query {self.id} is {status.state} after {timeout_s} s; it goes on: cancel() stops it")
+        if status.state is not QueryState.SUCCEEDED:
+            with user_errors():
+                raise _error_of(status)
+
+    def _keep(self, status: QueryStatus) -> QueryStatus:
+        self._status = status
+        if status.fallbacks and not self._warned:
+            self._warned = True
+            reasons = "".join(f"\n  {reason}" for reason in status.fallbacks)
+            warnings.warn(
+                FallbackWarning(f"parts of query {self.id} run in one task:{reasons}"), stacklevel=_user_stacklevel()
+            )
+        return status
+
+    @contextmanager
+    def _cancelled_by_interrupt(self) -> Iterator[None]:
+        try:
+            yield
+        except KeyboardInterrupt:
+            abandon(self)
+            raise
+
+    def __repr__(self) -> str:
+        done = sum(stage.done for stage in self._status.progress)
+        tasks = sum(stage.tasks for stage in self._status.progress)
+        return f"<frazil.Query {self.id} {self._status.state.value}, {done} of {tasks} tasks>"
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><td>{stage.stage}</td><td>{html.escape(stage.kind)}</td><td>{stage.done}/{stage.tasks}</td>"
+            f"<td>{stage.rows:,}</td></tr>"
+            for stage in self._status.progress
+        )
+        return (
+            f"<b>Query {html.escape(self.id)}</b> {self._status.state.value}"
+            f"<table><tr><th>stage</th><th>kind</th><th>tasks</th><th>rows</th></tr>{cells}</table>"
+        )
+
+
+def abandon(query: Query) -> None:
+    """Cancel a query that nobody wants any more; a failure to do so is logged, for it must not hide why."""
+    try:
+        query.cancel()
+    except FrazilError as error:
+        _log.warning("a query could not be cancelled", extra={"query": query.id, "error": str(error)})
+
+
+def _error_of(status: QueryStatus) -> FrazilError:
+    if status.error is not None:
+        return from_wire(status.error)
+    if status.state is QueryState.CANCELLED:
+        return CancelledQueryError(f"query {status.id} was cancelled")
+    return InternalError(f"query {status.id} failed without saying why")
+
+
+def _user_stacklevel() -> int:
+    """Return the stacklevel, for the caller's ``warnings.warn``, of the first frame outside Frazil and Polars."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # as `warnings` does; inspect.stack() reads source files
+    level = 1
+    while frame is not None and frame.f_code.co_filename.startswith((*_OUTSIDE_OF, "<")):
+        frame, level = frame.f_back, level + 1
+    return level

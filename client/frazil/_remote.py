@@ -1,0 +1,279 @@
+"""A session with a coordinator behind HTTP (docs/http-api.md): what :func:`frazil.connect` uses.
+
+Reads are repeated when the connection fails; a query is submitted again only if the request was never sent. The first
+call asks for the coordinator's versions, because a plan can be read by its own version of polars only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import httpx
+import msgspec
+import polars as pl
+
+from frazil._ipc import read_batches
+from frazil._session import UnreachableError
+from frazil_coordinator.settings import Settings
+from frazil_coordinator.status import (
+    Explanation,
+    QueryEvent,
+    QueryState,
+    QueryStatus,
+    decode_event,
+    decode_explanation,
+    decode_status,
+    decode_statuses,
+)
+from frazil_functions.errors import FrazilError, PlanVersionError, RequestError, WireError, from_wire
+from frazil_functions.ids import QueryId
+
+__all__ = ["RemoteSession"]
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_FIRST_BACKOFF_S: Final = 0.1
+_MAX_BACKOFF_S: Final = 2.0
+_LONG_POLL_S: Final = 20.0
+_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_EVENT_FIELD: Final = "data:"
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    """A problem document (RFC 9457) with the members that make the error's class again."""
+
+    title: str = ""
+    detail: str = ""
+    kind: str = "request"
+    message: str = ""
+    where: dict[str, str] = {}
+    exception: str = ""
+
+
+class _Version(msgspec.Struct, frozen=True):
+    polars: str
+
+
+class RemoteSession:
+    """Talks to one coordinator.
+
+    Parameters
+    ----------
+    url
+        Address of the coordinator, e.g. ``http://127.0.0.1:8080``.
+    token
+        Bearer token; None where the coordinator asks for none.
+    settings
+        Settings of this session's queries. None: the coordinator's own.
+    timeout_s
+        Seconds for which a coordinator may not answer before :class:`frazil.UnreachableError`.
+    transport
+        How requests are sent; by default over the network.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        settings: Settings | None = None,
+        timeout_s: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        address = httpx.URL(url)
+        if address.scheme not in ("http", "https") or not address.host:
+            raise RequestError(f"{url!r} is not the address of a coordinator: http://host:port is")
+        self.settings = settings or Settings()
+        self._url = url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._headers = {} if settings is None else {"Frazil-Settings": _changed(settings)}
+        self._client = httpx.Client(
+            base_url=self._url,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=httpx.Timeout(timeout_s),
+            transport=transport,
+        )
+        self._lock = threading.Lock()
+        self._checked = False
+
+    def __repr__(self) -> str:
+        return f"connected to {self._url}"
+
+    def submit(self, plan: bytes, labels: Sequence[str]) -> QueryStatus:
+        """Start a query."""
+        self._check_version()
+        params = httpx.QueryParams([("label", label) for label in labels])
+        return decode_status(self._send("POST", "/v1/queries", content=plan, params=params, headers=self._headers))
+
+    def status(self, query: QueryId) -> QueryStatus:
+        """Return what is known of a query now."""
+        return decode_status(self._send("GET", f"/v1/queries/{query}"))
+
+    def wait(self, query: QueryId, timeout_s: float | None) -> QueryStatus:
+        """Return when the query has ended, or after `timeout_s` seconds, by long-poll."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left = _LONG_POLL_S if deadline is None else max(0.0, min(_LONG_POLL_S, deadline - time.monotonic()))
+            params = httpx.QueryParams({"wait_s": f"{left:.3f}"})
+            status = decode_status(self._send("GET", f"/v1/queries/{query}", params=params, patience_s=left))
+            if status.state.ended or (deadline is not None and time.monotonic() >= deadline):
+                return status
+
+    def events(self, query: QueryId) -> Iterator[QueryEvent]:
+        """Yield changes of a query until its end; a broken stream is opened again."""
+        ended = False
+        retry = _Retry(self._timeout_s)
+        while not ended:
+            try:
+                with self._stream(f"/v1/queries/{query}/events", read_timeout_s=None) as response:
+                    for line in response.iter_lines():
+                        if line.startswith(_EVENT_FIELD):
+                            event = decode_event(line.removeprefix(_EVENT_FIELD).encode())
+                            ended = event.status.state.ended
+                            retry = _Retry(self._timeout_s)
+                            yield event
+                ended = True  # the coordinator closed the stream
+            except httpx.TransportError as error:
+                retry.pause_or_raise(self._url, error)
+
+    def batches(self, query: QueryId) -> Iterator[pl.DataFrame]:
+        """Yield the result as its bytes arrive."""
+        try:
+            with self._stream(f"/v1/queries/{query}/result", read_timeout_s=self._timeout_s) as response:
+                yield from read_batches(response.iter_bytes())
+        except httpx.TransportError as error:
+            raise _unreachable(self._url, error) from error
+
+    def plan(self, query: QueryId) -> Explanation:
+        """Return how a submitted query is cut into stages."""
+        return decode_explanation(self._send("GET", f"/v1/queries/{query}/plan"))
+
+    def profile(self, query: QueryId) -> dict[str, object]:
+        """Return what the query used."""
+        return msgspec.json.decode(self._send("GET", f"/v1/queries/{query}/profile"), type=dict[str, object])
+
+    def cancel(self, query: QueryId) -> None:
+        """Stop a query."""
+        self._send("DELETE", f"/v1/queries/{query}")
+
+    def explain(self, plan: bytes) -> Explanation:
+        """Return how a plan would be cut into stages."""
+        self._check_version()
+        return decode_explanation(self._send("POST", "/v1/explain", content=plan, headers=self._headers))
+
+    def queries(self, *, limit: int, state: QueryState | None = None, label: str | None = None) -> tuple[QueryStatus, ...]:
+        """Return the coordinator's newest queries."""
+        chosen = {"limit": str(limit), "state": state and state.value, "label": label}
+        params = httpx.QueryParams({name: value for name, value in chosen.items() if value})
+        return decode_statuses(self._send("GET", "/v1/queries", params=params))
+
+    def close(self) -> None:
+        """Hang up. Queries go on."""
+        self._client.close()
+
+    def _check_version(self) -> None:
+        with self._lock:
+            if self._checked:
+                return
+            try:
+                theirs = msgspec.json.decode(self._send("GET", "/v1/version"), type=_Version).polars
+            except msgspec.MsgspecError as error:
+                raise RequestError(f"{self._url} is not a Frazil coordinator: {error}") from error
+            if theirs != pl.__version__:
+                raise PlanVersionError(
+                    f"this process runs polars {pl.__version__}, the coordinator at {self._url} polars {theirs}: "
+                    f'both must be the same, e.g. by pip install "polars=={theirs}"'
+                )
+            self._checked = True
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        params: httpx.QueryParams | None = None,
+        headers: dict[str, str] | None = None,
+        patience_s: float = 0.0,
+    ) -> bytes:
+        """Send a request and return the body of its answer; `patience_s` is what the answer may take on top."""
+        timeout = httpx.Timeout(self._timeout_s, read=self._timeout_s + patience_s)
+
+        def once() -> bytes:
+            response = self._client.request(method, path, content=content, params=params, headers=headers, timeout=timeout)
+            _raise_for_problem(response)
+            return response.content
+
+        repeatable = httpx.TransportError if method != "POST" else _NEVER_SENT
+        return self._retried(once, repeatable)
+
+    def _retried(self, once: Callable[[], _T], repeatable: type[Exception] | tuple[type[Exception], ...]) -> _T:
+        retry = _Retry(self._timeout_s)
+        while True:
+            try:
+                return once()
+            except httpx.TransportError as error:
+                if not isinstance(error, repeatable):
+                    raise _unreachable(self._url, error) from error
+                retry.pause_or_raise(self._url, error)
+
+    @contextmanager
+    def _stream(self, path: str, *, read_timeout_s: float | None) -> Iterator[httpx.Response]:
+        timeout = httpx.Timeout(self._timeout_s, read=read_timeout_s)
+        with self._client.stream("GET", path, timeout=timeout) as response:
+            if response.is_error:
+                response.read()
+            _raise_for_problem(response)
+            yield response
+
+
+class _Retry:
+    """Pauses between tries, longer each time, for `timeout_s` seconds in all."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._deadline = time.monotonic() + timeout_s
+        self._pause_s = _FIRST_BACKOFF_S
+
+    def pause_or_raise(self, url: str, error: httpx.TransportError) -> None:
+        """Sleep until the next try, or raise when the time is up."""
+        if time.monotonic() + self._pause_s > self._deadline:
+            raise _unreachable(url, error) from error
+        _log.debug("the coordinator did not answer; trying again", extra={"url": url, "error": str(error)})
+        time.sleep(self._pause_s)
+        self._pause_s = min(2 * self._pause_s, _MAX_BACKOFF_S)
+
+
+def _unreachable(url: str, error: httpx.TransportError) -> UnreachableError:
+    return UnreachableError(f"no answer from the coordinator at {url}: {error or type(error).__name__}")
+
+
+def _raise_for_problem(response: httpx.Response) -> None:
+    """Raise the error that an answer stands for, as the class that the coordinator raised."""
+    if response.is_success:
+        return
+    raise _error_of(response)
+
+
+def _error_of(response: httpx.Response) -> FrazilError:
+    says = f"{response.request.method} {response.request.url.path} → {response.status_code}"
+    try:
+        problem = msgspec.json.decode(response.content, type=_Problem)
+    except msgspec.MsgspecError:
+        return RequestError(f"{says} {response.reason_phrase}: {response.text[:200]}")
+    message = problem.message or problem.detail or problem.title or says
+    return from_wire(WireError(kind=problem.kind, message=message, where=problem.where, exception=problem.exception))
+
+
+def _changed(settings: Settings) -> str:
+    """Return the knobs that differ from their defaults, as JSON: the coordinator's own hold for the others."""
+    default = Settings()
+    names = (knob.name for knob in dataclasses.fields(settings))
+    return json.dumps({name: value for name in names if (value := getattr(settings, name)) != getattr(default, name)})

@@ -1,0 +1,159 @@
+"""From a LazyFrame to the bytes that a coordinator takes.
+
+A plan is sent as ``LazyFrame.serialize`` writes it, but for two things that mean something only here:
+
+* relative paths of scans become absolute: functions run in another working directory. (Not for a scan with
+  ``include_file_paths``, whose paths are part of the answer.)
+* the credential provider that ``scan_*("s3://...")`` adds by itself is taken out: it is a Python object, which
+  coordinators refuse. Functions use ``storage_options`` and the credentials of their own environment. A provider that
+  somebody chose (an object, or a profile) is refused here with advice, because dropping it would change what is read.
+
+Next on the main path: :mod:`frazil._session`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from collections.abc import Iterator
+from typing import Final, cast
+
+import polars as pl
+
+from frazil_functions.arena import Arena, Raw
+from frazil_functions.errors import PlanError, PythonPlanError
+
+__all__ = ["serialize"]
+
+_GLOB_CHARACTERS: Final = frozenset("*?[")
+_SINKS: Final = ("Sink", "SinkMultiple")
+_POLARS_PICKLE_HEADER_BYTES: Final = 3
+_BUILDER_MODULE: Final = "polars.io.cloud.credential_provider._builder"
+_AUTOMATIC: Final = frozenset(
+    {
+        (_BUILDER_MODULE, "CredentialProviderBuilder"),
+        (_BUILDER_MODULE, "AutoInit"),
+        ("polars.io.cloud.credential_provider._providers", "CredentialProviderAWS"),
+        ("polars.io.cloud.credential_provider._providers", "CredentialProviderAzure"),
+        ("polars.io.cloud.credential_provider._providers", "CredentialProviderGCP"),
+        ("polars.io.cloud._utils", "NoPickleOption"),
+    }
+)
+_ADVICE: Final = (
+    "pass the credentials by storage_options=, or credential_provider=None to use those of the functions' environment"
+)
+
+
+def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int) -> bytes:
+    """Return the plan of `lf` as a coordinator takes it.
+
+    Parameters
+    ----------
+    lf
+        The query.
+    max_plan_bytes
+        Largest plan that the coordinator accepts.
+
+    Raises
+    ------
+    PythonPlanError
+        When the plan holds a Python object that can't be serialised, or a chosen credential provider.
+    PlanError
+        When the plan is too large.
+    NotImplementedError
+        When the query ends in a sink.
+    """
+    try:
+        plan = lf.serialize()
+    except pl.exceptions.PolarsError as error:
+        raise PythonPlanError(
+            f"the query can't be sent to functions: {_last_line(error)}. Use polars expressions instead of Python functions "
+            "and sources that hold objects of this process"
+        ) from error
+    _check_size(plan, max_plan_bytes)
+    arena = Arena.decode(plan)
+    if arena.kind(arena.root) in _SINKS:
+        raise NotImplementedError("sinks are not distributed yet: collect the query, or sink it with engine='streaming'")
+    changed = [_localise(payload) for payload in _scans(arena)]
+    if not any(changed):
+        return plan
+    plan = arena.encode()
+    _check_size(plan, max_plan_bytes)
+    return plan
+
+
+def _check_size(plan: bytes, limit: int) -> None:
+    if len(plan) > limit:
+        raise PlanError(
+            f"the plan has {len(plan):,} bytes, more than the {limit:,} of Settings.max_plan_bytes. In-memory DataFrames "
+            "are part of a plan: write large ones to Parquet and scan the files"
+        )
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].removeprefix("error: ") if lines else type(error).__name__
+
+
+def _scans(arena: Arena) -> Iterator[Raw]:
+    return (arena.payload(number) for number in arena.reachable() if arena.kind(number) == "Scan")
+
+
+def _localise(scan: Raw) -> bool:
+    """Adapt a scan in place, and return whether anything changed."""
+    arguments = cast("Raw", scan.get("unified_scan_args") or {})
+    changed = arguments.get("include_file_paths") is None and _make_paths_absolute(scan)
+    options = arguments.get("cloud_options")
+    if isinstance(options, dict) and options.get("credential_provider") is not None:
+        _refuse_chosen_provider(options["credential_provider"])
+        options["credential_provider"] = None
+        changed = True
+    return changed
+
+
+def _make_paths_absolute(scan: Raw) -> bool:
+    sources = scan.get("sources")
+    paths = sources.get("Paths") if isinstance(sources, dict) else None
+    if not isinstance(paths, list):
+        return False
+    folder = os.getcwd()  # noqa: PTH109  # plain text: a Path would normalise the user's path away
+    changed = False
+    for path in paths:
+        inner = path.get("inner") if isinstance(path, dict) else None
+        # A folder with glob characters in its name would be taken for a pattern.
+        if isinstance(inner, str) and _is_relative(inner) and not _GLOB_CHARACTERS & set(folder):
+            path["inner"] = os.path.join(folder, inner.removeprefix("./"))  # noqa: PTH118  # as above
+            changed = True
+    return changed
+
+
+def _is_relative(path: str) -> bool:
+    return "://" not in path and not path.startswith("file:") and not os.path.isabs(path)  # noqa: PTH117  # as above
+
+
+class _AutomaticOnly(pickle.Unpickler):
+    """Reads a credential provider that polars made by itself, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in _AUTOMATIC:
+            raise pickle.UnpicklingError(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
+def _refuse_chosen_provider(provider: object) -> None:
+    """Raise unless `provider` is the one that polars adds when nobody asked for one."""
+    data = provider.get("Builder") if isinstance(provider, dict) else None
+    if isinstance(data, list):
+        data = bytes(data)
+    if not isinstance(data, bytes):
+        raise PythonPlanError(f"the scan has a credential provider, a Python object, which is refused: {_ADVICE}")
+    try:
+        builder = _AutomaticOnly(io.BytesIO(data[_POLARS_PICKLE_HEADER_BYTES:])).load()
+        arguments = builder.credential_provider_init.kw
+    except (pickle.UnpicklingError, AttributeError, EOFError) as error:
+        raise PythonPlanError(
+            f"the scan has a credential provider of its own ({error}), a Python object, which is refused: {_ADVICE}"
+        ) from error
+    if (profile := arguments.get("profile_name")) is not None:
+        raise PythonPlanError(f"the scan uses the AWS profile {profile!r} of this machine, which functions lack: {_ADVICE}")

@@ -1,0 +1,82 @@
+"""What an engine needs of a coordinator, near (:mod:`frazil._local`) or far (:mod:`frazil._remote`).
+
+A session moves bytes and values; it knows nothing of LazyFrames. All its calls block and may come from several threads.
+Errors leave it as :class:`frazil_functions.errors.FrazilError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Protocol
+
+import polars as pl
+
+from frazil_coordinator.settings import Settings
+from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
+from frazil_functions.errors import FrazilError
+from frazil_functions.ids import QueryId
+
+__all__ = ["FallbackWarning", "Session", "UnreachableError"]
+
+
+class FallbackWarning(UserWarning):
+    """A part of a query ran in one task, because it has no distributed form (``Settings(fallback="warn")``)."""
+
+
+class UnreachableError(FrazilError, ConnectionError):
+    """The coordinator can't be reached, or it stopped answering."""
+
+    kind: ClassVar[str] = "unreachable"
+
+
+class Session(Protocol):
+    """A connection to one coordinator."""
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the queries of this session."""
+        ...
+
+    def submit(self, plan: bytes, labels: Sequence[str]) -> QueryStatus:
+        """Start a query and return at once."""
+        ...
+
+    def status(self, query: QueryId) -> QueryStatus:
+        """Return what is known of a query now."""
+        ...
+
+    def wait(self, query: QueryId, timeout_s: float | None) -> QueryStatus:
+        """Return when the query has ended, or after `timeout_s` seconds (None: never) with what is known then."""
+        ...
+
+    def events(self, query: QueryId) -> Iterator[QueryEvent]:
+        """Yield the query's state and progress as they change, until it has ended."""
+        ...
+
+    def batches(self, query: QueryId) -> Iterator[pl.DataFrame]:
+        """Wait for the result and yield it in order, block by block; at least one frame, which gives the schema."""
+        ...
+
+    def plan(self, query: QueryId) -> Explanation:
+        """Return how a submitted query is cut into stages."""
+        ...
+
+    def profile(self, query: QueryId) -> dict[str, object]:
+        """Return what the query used, by stage."""
+        ...
+
+    def cancel(self, query: QueryId) -> None:
+        """Stop a query; no effect on one that has ended."""
+        ...
+
+    def explain(self, plan: bytes) -> Explanation:
+        """Return how a plan would be cut into stages; nothing runs."""
+        ...
+
+    def queries(self, *, limit: int, state: QueryState | None = None, label: str | None = None) -> tuple[QueryStatus, ...]:
+        """Return the newest queries of the coordinator, newest first."""
+        ...
+
+    def close(self) -> None:
+        """End the session; a second call has no effect."""
+        ...
