@@ -1,0 +1,154 @@
+"""Blocks as bytes: one DataFrame encoded by itself, with Polars' own IPC and Parquet writers.
+
+Values and dtypes come back exactly. A CRC-32C over the encoded bytes is checked at every read. This module knows no objects
+and no partitions: :mod:`frazil_functions.exchange.writer` and :mod:`frazil_functions.exchange.reader` come next.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
+
+import google_crc32c
+import polars as pl
+
+from frazil_functions.errors import BlockError, QueryError
+from frazil_functions.exchange.dtypes import anywhere
+from frazil_functions.task import Codec, CodecChoice
+
+__all__ = ["MIN_PARQUET_BYTES", "check_block", "choose_codec", "crc32c", "decode_block", "encode_block"]
+
+MIN_PARQUET_BYTES: Final = 1024 * 1024
+"""In-memory bytes from which a block on a remote store is Parquet: below, its fixed 0.6 ms a block outweighs its size."""
+
+_Compression: TypeAlias = Literal["uncompressed", "lz4", "zstd"]
+_IPC: Final[dict[str, _Compression]] = {"ipc": "uncompressed", "ipc_lz4": "lz4", "ipc_zstd": "zstd"}
+
+
+def crc32c(data: bytes) -> int:
+    """Return the CRC-32C (Castagnoli) of `data`."""
+    value: int = google_crc32c.value(data)
+    return value
+
+
+def choose_codec(choice: CodecChoice, *, schema: pl.Schema, remote: bool, raw_bytes: int) -> Codec:
+    """Return the codec of one block.
+
+    Parameters
+    ----------
+    choice
+        What the query asks for; ``auto`` decides by store and size (docs/exchange.md has the figures).
+    schema
+        Schema of the block. A dtype that the chosen format can't carry exactly changes the format.
+    remote
+        Whether the store is across a network.
+    raw_bytes
+        In-memory bytes of the block.
+
+    Raises
+    ------
+    QueryError
+        When neither format carries the schema.
+    """
+    codec: Codec
+    if choice != "auto":
+        codec = choice
+    elif not remote:
+        codec = "ipc"
+    else:
+        codec = "parquet_zstd" if raw_bytes >= MIN_PARQUET_BYTES else "ipc_zstd"
+    ipc = not any(anywhere(dtype, _breaks_ipc) for dtype in schema.values())
+    parquet = len(schema) > 0 and not any(anywhere(dtype, _breaks_parquet) for dtype in schema.values())
+    if not ipc and not parquet:
+        raise QueryError(
+            f"columns of these types can't pass between stages: {_unfit(schema)}", exception="InvalidOperationError"
+        )
+    if codec in _IPC and not ipc:
+        return "parquet_snappy"
+    if codec not in _IPC and not parquet:
+        return "ipc_zstd"
+    return codec
+
+
+def encode_block(frame: pl.DataFrame, codec: Codec) -> bytes:
+    """Return `frame` encoded: one record batch or row group where it fits."""
+    frame = frame.rechunk()
+    buffer = io.BytesIO()
+    compression = _IPC.get(codec)
+    if compression is not None:
+        frame.write_ipc(buffer, compression=compression)
+    elif codec == "parquet_snappy":
+        frame.write_parquet(buffer, compression="snappy", statistics=False)
+    else:
+        frame.write_parquet(buffer, compression="zstd", compression_level=1, statistics=False)
+    return buffer.getvalue()
+
+
+def decode_block(
+    data: bytes, codec: Codec, *, rows: int, columns: Sequence[str] | None = None, place: str = ""
+) -> pl.DataFrame:
+    """Return the DataFrame in `data`, whose checksum has been checked.
+
+    Parameters
+    ----------
+    data
+        One encoded block.
+    codec
+        How it is encoded.
+    rows
+        Rows that it is known to hold.
+    columns
+        Columns to decode, in the order wanted; None decodes all.
+    place
+        Where the block comes from, for errors.
+
+    Raises
+    ------
+    BlockError
+        When the bytes can't be decoded or hold another number of rows.
+    QueryError
+        When a column of `columns` is not in the block.
+    """
+    if columns is not None and not columns:
+        return pl.DataFrame(height=rows)
+    wanted = list(columns) if columns is not None else None
+    try:
+        frame = pl.read_ipc(data, columns=wanted) if codec in _IPC else pl.read_parquet(data, columns=wanted)
+    except pl.exceptions.ColumnNotFoundError as error:
+        raise QueryError(str(error).partition("\n")[0], exception="ColumnNotFoundError") from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise BlockError(f"block {place} is not {codec}: {error}") from error
+    if frame.height != rows:
+        raise BlockError(f"block {place} holds {frame.height} rows instead of {rows}")
+    return frame
+
+
+def check_block(data: bytes, expected: int, *, place: str) -> None:
+    """Check the CRC-32C of a block.
+
+    Raises
+    ------
+    BlockError
+        When it is not `expected`.
+    """
+    found = crc32c(data)
+    if found != expected:
+        raise BlockError(f"block {place} is corrupt: CRC-32C {found:08x} instead of {expected:08x}")
+
+
+def _breaks_ipc(dtype: pl.DataType) -> bool:
+    # polars 2.1 writes arrays of width 0 but says "Cannot read zero sized arrays from IPC".
+    return isinstance(dtype, pl.Object) or (isinstance(dtype, pl.Array) and dtype.size == 0)
+
+
+def _breaks_parquet(dtype: pl.DataType) -> bool:
+    # Parquet has no groups without a member, so polars refuses structs without fields.
+    return isinstance(dtype, pl.Object) or (isinstance(dtype, pl.Struct) and not dtype.fields)
+
+
+def _unfit(schema: pl.Schema) -> str:
+    def unfit(dtype: pl.DataType) -> bool:
+        return _breaks_ipc(dtype) or _breaks_parquet(dtype)
+
+    return ", ".join(f"{name} {dtype}" for name, dtype in schema.items() if anywhere(dtype, unfit))

@@ -1,0 +1,41 @@
+"""Questions about polars dtypes at any depth, for the codec and the partitioner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import polars as pl
+from polars.datatypes import DataTypeClass
+
+__all__ = ["anywhere", "without_dictionaries"]
+
+_Inner: TypeAlias = pl.DataType | DataTypeClass
+
+
+def anywhere(dtype: pl.DataType, test: Callable[[pl.DataType], bool]) -> bool:
+    """Return whether `test` holds for `dtype` or for a dtype inside it."""
+    if test(dtype):
+        return True
+    if isinstance(dtype, (pl.List, pl.Array)):
+        return anywhere(_instance(dtype.inner), test)
+    if isinstance(dtype, pl.Struct):
+        return any(anywhere(_instance(field.dtype), test) for field in dtype.fields)
+    return False
+
+
+def without_dictionaries(dtype: pl.DataType) -> pl.DataType:
+    """Return `dtype` with String in the place of every Categorical and Enum."""
+    if isinstance(dtype, (pl.Categorical, pl.Enum)):
+        return pl.String()
+    if isinstance(dtype, pl.List):
+        return pl.List(without_dictionaries(_instance(dtype.inner)))
+    if isinstance(dtype, pl.Array):
+        return pl.Array(without_dictionaries(_instance(dtype.inner)), dtype.size)
+    if isinstance(dtype, pl.Struct):
+        return pl.Struct([pl.Field(field.name, without_dictionaries(_instance(field.dtype))) for field in dtype.fields])
+    return dtype
+
+
+def _instance(dtype: _Inner) -> pl.DataType:
+    return dtype if isinstance(dtype, pl.DataType) else dtype()

@@ -1,0 +1,265 @@
+"""Reading blocks: a task's exchange input as a stream of DataFrames.
+
+Requests: consecutive blocks of one object that lie within 1 MiB of each other are one GET, so that a stage of R tasks that
+each read one partition of P objects costs P·R GET, less what is empty or inline. A range over 16 MiB goes in several GETs.
+There is no LIST, no HEAD and no read of an object's index. :mod:`frazil_functions.run` puts the stream in the place of a
+placeholder scan.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Self, TypeAlias
+
+import polars as pl
+
+from frazil_functions.errors import CancelledQueryError
+from frazil_functions.exchange.codec import check_block, decode_block
+from frazil_functions.exchange.partition import row_encode
+from frazil_functions.storage_model import Store
+from frazil_functions.task import BlockRef, ExchangeInput, KeyRange, SortKey
+
+__all__ = ["read_exchange"]
+
+_MAX_GAP_BYTES: Final = 1024 * 1024
+"""Bytes between two blocks that are cheaper to read than to skip."""
+
+_MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
+_PREFETCH_REQUESTS: Final = 8
+"""GETs in flight at most."""
+
+_PREFETCH_BYTES: Final = 64 * 1024 * 1024
+"""Bytes fetched or being fetched ahead of the block that is being decoded."""
+
+_CANCEL_POLL_S: Final = 0.2
+
+_Future: TypeAlias = "concurrent.futures.Future[bytes]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fetch:
+    """Consecutive blocks that are fetched together."""
+
+    key: str
+    start: int
+    end: int
+    blocks: tuple[BlockRef, ...]
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start
+
+    def requests(self) -> list[tuple[int, int]]:
+        """Ranges to get: one, unless it would be too large."""
+        return [(at, min(_MAX_REQUEST_BYTES, self.end - at)) for at in range(self.start, self.end, _MAX_REQUEST_BYTES)]
+
+
+def read_exchange(
+    store: Store,
+    source: ExchangeInput,
+    *,
+    with_columns: list[str] | None = None,
+    predicate: pl.Expr | None = None,
+    n_rows: int | None = None,
+    on_read: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[pl.DataFrame]:
+    """Yield the rows of `source`, block after block in the given order.
+
+    Parameters
+    ----------
+    store
+        Where the objects are.
+    source
+        Blocks, and the range of keys to keep of them.
+    with_columns
+        Columns to yield, in this order; None yields all.
+    predicate
+        Keeps the rows for which it is true; it may use columns that are not in `with_columns`.
+    n_rows
+        Rows to read at most, counted before `predicate` and after `source.key_range`.
+    on_read
+        Called with rows and encoded bytes of each block that was read.
+    cancelled
+        Asked before each block and while waiting for one.
+
+    Yields
+    ------
+    pl.DataFrame
+        The rows of one block that are left; a block without any is skipped.
+
+    Raises
+    ------
+    BlockError
+        When a block is missing, torn or corrupt; it names key and offset.
+    StorageError
+        When the store fails.
+    CancelledQueryError
+        When `cancelled` says so.
+    """
+    columns = _columns_to_decode(source, with_columns, predicate)
+    left = n_rows
+    blocks = source.blocks if source.key_range is not None else _first_blocks(source.blocks, n_rows)
+    for block, data in _blocks_with_data(store, blocks, fetch=columns != [], cancelled=cancelled):
+        if left is not None and left <= 0:
+            return
+        frame = _decode(block, data, columns)
+        if on_read is not None:
+            on_read(block.rows, len(data) if data is not None else 0)
+        if source.key_range is not None:
+            frame = _in_range(frame, source.key_range, source.sort_keys)
+        if left is not None:
+            frame = frame.head(left)
+            left -= frame.height
+        if predicate is not None:
+            frame = frame.filter(predicate)
+        if frame.height:
+            yield frame if with_columns is None or frame.columns == with_columns else frame.select(with_columns)
+
+
+def _columns_to_decode(source: ExchangeInput, with_columns: list[str] | None, predicate: pl.Expr | None) -> list[str] | None:
+    if with_columns is None:
+        return None
+    wanted = list(with_columns)
+    if predicate is not None:
+        try:
+            wanted += predicate.meta.root_names()
+        except pl.exceptions.PolarsError:  # e.g. a selector, whose columns are not known without the schema
+            return None
+    if source.key_range is not None:
+        wanted += [key.column for key in source.sort_keys]
+    return list(dict.fromkeys(wanted))
+
+
+def _first_blocks(blocks: Sequence[BlockRef], n_rows: int | None) -> Sequence[BlockRef]:
+    """Return the blocks that hold the first `n_rows` rows."""
+    if n_rows is None:
+        return blocks
+    taken, rows = 0, 0
+    while taken < len(blocks) and rows < n_rows:
+        rows += blocks[taken].rows
+        taken += 1
+    return blocks[:taken]
+
+
+def _decode(block: BlockRef, data: bytes | None, columns: list[str] | None) -> pl.DataFrame:
+    if data is None:  # no column is wanted: the number of rows is known without reading
+        return pl.DataFrame(height=block.rows)
+    place = f"{block.key or 'inline'} at {block.offset}"
+    check_block(data, block.crc32c, place=place)
+    return decode_block(data, block.codec, rows=block.rows, columns=columns, place=place)
+
+
+def _in_range(frame: pl.DataFrame, wanted: KeyRange, sort_keys: Sequence[SortKey]) -> pl.DataFrame:
+    keys = row_encode(frame, sort_keys)
+    inside = pl.lit(value=True)
+    if wanted.low is not None:
+        inside &= pl.lit(keys) >= pl.lit(wanted.low)
+    if wanted.high is not None:
+        inside &= pl.lit(keys) < pl.lit(wanted.high)
+    return frame.filter(inside)
+
+
+def _blocks_with_data(
+    store: Store, blocks: Sequence[BlockRef], *, fetch: bool, cancelled: Callable[[], bool] | None
+) -> Iterator[tuple[BlockRef, bytes | None]]:
+    """Yield each block with its bytes; with None for all if not `fetch`."""
+    if not fetch:
+        for block in blocks:
+            _check(cancelled)
+            yield block, None
+        return
+    fetches = _plan(blocks)
+    if sum(len(planned.requests()) for planned in fetches if planned.key) <= 1:
+        for planned in fetches:
+            _check(cancelled)
+            yield from _cut(planned, _get_now(store, planned))
+        return
+    with _Prefetch(store, fetches) as prefetch:
+        for planned in fetches:
+            _check(cancelled)
+            yield from _cut(planned, prefetch.take(cancelled))
+
+
+def _plan(blocks: Sequence[BlockRef]) -> list[_Fetch]:
+    """Group consecutive blocks into fetches; an inline block is a fetch without a key."""
+    fetches: list[_Fetch] = []
+    for block in blocks:
+        end = block.offset + block.length
+        last = fetches[-1] if fetches else None
+        if block.data is not None:
+            fetches.append(_Fetch(key="", start=0, end=0, blocks=(block,)))
+        elif (
+            last is not None
+            and last.key == block.key
+            and 0 <= block.offset - last.end <= _MAX_GAP_BYTES
+            and end - last.start <= _MAX_REQUEST_BYTES
+        ):
+            fetches[-1] = _Fetch(key=block.key, start=last.start, end=end, blocks=(*last.blocks, block))
+        else:
+            fetches.append(_Fetch(key=block.key, start=block.offset, end=end, blocks=(block,)))
+    return fetches
+
+
+def _cut(fetch: _Fetch, data: bytes) -> Iterator[tuple[BlockRef, bytes]]:
+    for block in fetch.blocks:
+        if block.data is not None:
+            yield block, block.data
+        elif len(fetch.blocks) == 1:
+            yield block, data
+        else:
+            start = block.offset - fetch.start
+            yield block, data[start : start + block.length]
+
+
+def _get_now(store: Store, fetch: _Fetch) -> bytes:
+    return b"".join(store.get_range(fetch.key, start, length) for start, length in fetch.requests())
+
+
+class _Prefetch:
+    """Fetches ahead in threads, within bounds, and gives the fetches back in order."""
+
+    def __init__(self, store: Store, fetches: Sequence[_Fetch]) -> None:
+        self._store = store
+        self._ahead = deque(fetches)
+        self._running: deque[tuple[_Fetch, list[_Future]]] = deque()
+        self._pool = concurrent.futures.ThreadPoolExecutor(_PREFETCH_REQUESTS, thread_name_prefix="frazil-fetch")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A request that hangs must not hold up whoever stopped reading; it ends by its own timeout.
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def take(self, cancelled: Callable[[], bool] | None) -> bytes:
+        """Return the bytes of the next fetch."""
+        self._start_more()
+        _, futures = self._running.popleft()
+        return b"".join(_result(future, cancelled) for future in futures)
+
+    def _start_more(self) -> None:
+        size = sum(fetch.size for fetch, _ in self._running)
+        requests = sum(len(futures) for _, futures in self._running)
+        while self._ahead and (
+            not self._running or (size + self._ahead[0].size <= _PREFETCH_BYTES and requests < _PREFETCH_REQUESTS)
+        ):
+            fetch = self._ahead.popleft()
+            futures = [self._pool.submit(self._store.get_range, fetch.key, *wanted) for wanted in fetch.requests()]
+            self._running.append((fetch, futures))
+            size += fetch.size
+            requests += len(futures)
+
+
+def _result(future: _Future, cancelled: Callable[[], bool] | None) -> bytes:
+    while cancelled is not None and not concurrent.futures.wait([future], timeout=_CANCEL_POLL_S).done:
+        _check(cancelled)
+    return future.result()
+
+
+def _check(cancelled: Callable[[], bool] | None) -> None:
+    if cancelled is not None and cancelled():
+        raise CancelledQueryError("the task was cancelled while it read its input")

@@ -1,0 +1,244 @@
+"""Writing a task's output: batches in, one object (or inline bytes) out.
+
+Requests: 1 PUT a task, none when the output is empty or travels inline. The other end is
+:mod:`frazil_functions.exchange.reader`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from frazil_functions.errors import InternalError
+from frazil_functions.exchange.codec import choose_codec, crc32c, encode_block
+from frazil_functions.exchange.format import HEADER, encode_footer
+from frazil_functions.exchange.partition import hash_partitions, row_encode, split_by_partition
+from frazil_functions.storage_model import Store
+from frazil_functions.task import ROW_TAG_COLUMNS, BlockInfo, Codec, Descriptor, Output, TaskStats
+
+__all__ = ["ExchangeWriter", "WrittenOutput"]
+
+_BATCH_ROWS: Final = 512 * 1024
+"""Rows gathered before they are parted: small batches would leave thousands of tiny pieces."""
+
+_BATCH_BYTES: Final = 64 * 1024 * 1024
+_BLOCK_BYTES: Final = 256 * 1024 * 1024
+"""In-memory bytes of the largest block of a hash or range exchange."""
+
+_STREAM_BLOCK_BYTES: Final = 64 * 1024 * 1024
+"""In-memory bytes of a block of a broadcast or single exchange: they are read whole, so they may as well stream."""
+
+_STREAM_BLOCK_ROWS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenOutput:
+    """Where a task's output is."""
+
+    key: str | None
+    """Object key; None when the output travels inline or is empty."""
+
+    blocks: tuple[BlockInfo, ...]
+    """Non-empty blocks by partition, in row order inside a partition."""
+
+    inline: bytes | None
+    """The blocks back to back when they travel inline."""
+
+    rows: int
+    raw_bytes: int
+    """In-memory bytes of the rows."""
+
+    bytes: int
+    """Bytes put in the store or sent inline."""
+
+    def descriptor(self, stats: TaskStats) -> Descriptor:
+        """Return what the task reports."""
+        return Descriptor(key=self.key, blocks=self.blocks, inline=self.inline, stats=stats)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Encoded:
+    """A block before its place in the object is known."""
+
+    partition: int
+    data: bytes
+    rows: int
+    codec: Codec
+    low: bytes | None
+
+
+class ExchangeWriter:
+    """Writes the output of one attempt.
+
+    Parameters
+    ----------
+    output
+        How to part and encode it.
+    store
+        Where to put the object.
+    key
+        Key of the object; no other execution uses it.
+    map_index
+        Task of the stage, for the row tag and the object's index.
+
+    Notes
+    -----
+    Rows are held in memory until `finish`, except that a full block is encoded at once. Nothing is in the store before
+    `finish` returns, and nothing is there if it raises.
+    """
+
+    def __init__(self, output: Output, *, store: Store, key: str, map_index: int) -> None:
+        self._output = output
+        self._store = store
+        self._key = key
+        self._map_index = map_index
+        self._waiting: list[pl.DataFrame] = []
+        self._waiting_rows = 0
+        self._waiting_bytes = 0
+        self._pieces: dict[int, list[pl.DataFrame]] = {}
+        self._piece_bytes: dict[int, int] = {}
+        self._encoded: list[_Encoded] = []
+        self._rows = 0
+        self._raw_bytes = 0
+        self._closed = False
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Take the next rows.
+
+        Raises
+        ------
+        PlanError
+            When a hash key is no expression.
+        QueryError
+            When a column can't be encoded.
+        """
+        self._check_open()
+        if not frame.height:
+            return
+        frame = self._tagged(frame) if self._output.row_tag else frame
+        size = _size(frame)
+        self._rows += frame.height
+        self._raw_bytes += size
+        self._waiting.append(frame)
+        self._waiting_rows += frame.height
+        self._waiting_bytes += size
+        if self._waiting_rows >= _BATCH_ROWS or self._waiting_bytes >= _BATCH_BYTES:
+            self._flush()
+
+    def finish(self) -> WrittenOutput:
+        """Encode what is left, and put the object: 1 PUT, or none when the output is empty or travels inline.
+
+        Raises
+        ------
+        StorageFullError, StorageError
+            When the store refuses; then nothing is left behind.
+        """
+        self._check_open()
+        self._flush()
+        for partition in sorted(self._pieces):
+            self._encode_pieces(partition)
+        self._closed = True
+        encoded = sorted(self._encoded, key=lambda block: block.partition)
+        self._encoded = []
+        size = sum(len(block.data) for block in encoded)
+        if not encoded or size <= self._output.inline_limit_bytes:
+            return self._written(
+                None, _place(encoded, 0), b"".join(block.data for block in encoded) if encoded else None, size
+            )
+        blocks = _place(encoded, len(HEADER))
+        footer = encode_footer(self._output.kind, self._map_index, blocks, raw_bytes=self._raw_bytes)
+        self._store.put(self._key, [HEADER, *(block.data for block in encoded), footer])
+        return self._written(self._key, blocks, None, len(HEADER) + size + len(footer))
+
+    def abort(self) -> None:
+        """Forget all rows; nothing was written."""
+        self._closed = True
+        self._waiting, self._pieces, self._encoded = [], {}, []
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InternalError("the exchange writer has ended already")
+
+    def _written(self, key: str | None, blocks: tuple[BlockInfo, ...], inline: bytes | None, size: int) -> WrittenOutput:
+        return WrittenOutput(key=key, blocks=blocks, inline=inline, rows=self._rows, raw_bytes=self._raw_bytes, bytes=size)
+
+    def _tagged(self, frame: pl.DataFrame) -> pl.DataFrame:
+        map_column, row_column = ROW_TAG_COLUMNS
+        numbers = pl.int_range(self._rows, self._rows + frame.height, dtype=pl.UInt64, eager=True)
+        return frame.with_columns(pl.lit(self._map_index, dtype=pl.UInt32).alias(map_column), numbers.alias(row_column))
+
+    def _flush(self) -> None:
+        """Part the waiting rows, and encode the blocks that are full."""
+        if not self._waiting:
+            return
+        frame = _joined(self._waiting)
+        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
+        if self._output.kind == "hash":
+            partition = hash_partitions(frame, self._output.hash_keys, self._output.partitions)
+            parts = split_by_partition(frame, partition)
+            del frame
+        else:
+            parts = {0: frame}
+        full = _BLOCK_BYTES if self._output.kind == "hash" else _STREAM_BLOCK_BYTES
+        for number, part in parts.items():
+            self._pieces.setdefault(number, []).append(part)
+            self._piece_bytes[number] = self._piece_bytes.get(number, 0) + _size(part)
+            if self._piece_bytes[number] >= full and self._output.kind != "range":
+                self._encode_pieces(number)
+
+    def _encode_pieces(self, partition: int) -> None:
+        """Encode what is gathered of a partition, in blocks of at most the size for the kind of exchange."""
+        frame, size = _joined(self._pieces.pop(partition)), self._piece_bytes.pop(partition)
+        kind = self._output.kind
+        if kind == "range":
+            count = max(self._output.partitions, -(-size // _BLOCK_BYTES))
+        elif kind == "hash":
+            count = -(-size // _BLOCK_BYTES)
+        else:
+            count = max(-(-size // _STREAM_BLOCK_BYTES), -(-frame.height // _STREAM_BLOCK_ROWS))
+        for number, block in enumerate(_cut(frame, count)):
+            low = bytes(row_encode(block.head(1), self._output.sort_keys)[0]) if kind == "range" else None
+            self._encode(block, number if kind == "range" else partition, low)
+
+    def _encode(self, frame: pl.DataFrame, partition: int, low: bytes | None) -> None:
+        codec = choose_codec(self._output.codec, schema=frame.schema, remote=self._store.remote, raw_bytes=_size(frame))
+        data = encode_block(frame, codec)
+        self._encoded.append(_Encoded(partition=partition, data=data, rows=frame.height, codec=codec, low=low))
+
+
+def _size(frame: pl.DataFrame) -> int:
+    return int(frame.estimated_size())
+
+
+def _joined(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    return frames[0] if len(frames) == 1 else pl.concat(frames, rechunk=False)
+
+
+def _cut(frame: pl.DataFrame, count: int) -> Iterable[pl.DataFrame]:
+    """Yield about `count` slices of about equal height, none empty."""
+    count = max(1, min(count, frame.height))
+    for number in range(count):
+        start, end = number * frame.height // count, (number + 1) * frame.height // count
+        yield frame.slice(start, end - start)
+
+
+def _place(encoded: list[_Encoded], start: int) -> tuple[BlockInfo, ...]:
+    """Return the blocks with their offsets, back to back from byte `start`."""
+    blocks = []
+    for block in encoded:
+        blocks.append(
+            BlockInfo(
+                partition=block.partition,
+                offset=start,
+                length=len(block.data),
+                rows=block.rows,
+                crc32c=crc32c(block.data),
+                codec=block.codec,
+                low=block.low,
+            )
+        )
+        start += len(block.data)
+    return tuple(blocks)
