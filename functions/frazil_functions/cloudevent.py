@@ -88,7 +88,6 @@ _LINE_TYPES: Final = {
     Succeeded: "dev.frazil.task.succeeded.v1",
     Failed: "dev.frazil.task.failed.v1",
 }
-_CLASSES: Final = {name: cls for cls, name in _LINE_TYPES.items()}
 
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,7 +290,7 @@ def parse_line(line: bytes, *, attempt: str | None = None) -> TaskEvent:
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise ProtocolError(f"not an event line: {error}") from error
     event = decode_event(found.data)
-    if found.specversion != "1.0" or _CLASSES.get(found.type) is not type(event):
+    if found.specversion != "1.0" or found.type != _LINE_TYPES[type(event)]:
         raise ProtocolError(f"an event line of type {found.type!r} holds another event")
     if attempt is not None and found.subject != attempt:
         raise ProtocolError(f"an event line of {found.subject!r} came in answer to {attempt!r}")

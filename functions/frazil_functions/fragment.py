@@ -1,0 +1,219 @@
+"""Binds the inputs of a task into its fragment: every placeholder scan gives way to what the task really reads.
+
+Splits become scans of the same kind with the same options, so that Polars pushes projections, predicates and slices into
+them; exchange blocks become a Python source that Polars streams and pushes into likewise. Nothing is read here, and a
+fragment that came with Python objects of its own is refused before anything is deserialised. Next on the main path:
+:mod:`frazil_functions.run`.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from types import TracebackType
+from typing import Final, Protocol, Self, cast
+
+import polars as pl
+
+from frazil_functions.arena import Arena, Raw
+from frazil_functions.errors import PlanError
+from frazil_functions.task import ExchangeInput, ScanInput, Split, TaskInput
+
+__all__ = ["BoundFragment", "ReadExchange", "bind"]
+
+logger = logging.getLogger(__name__)
+
+_UNION: Final[Mapping[str, object]] = {
+    "parallel": True,
+    "rechunk": False,
+    "to_supertypes": False,
+    "diagonal": False,
+    "strict": False,
+    "from_partitioned_ds": False,
+    "maintain_order": True,
+}
+"""What `pl.concat(how="vertical")` writes."""
+
+
+class ReadExchange(Protocol):
+    """Streams the rows of an exchange input, in block order."""
+
+    def __call__(
+        self,
+        exchange: ExchangeInput,
+        *,
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the rows that match, with the columns that are wanted."""
+        ...
+
+
+class _LiveReader:
+    """One exchange input of a running task; read anew each time Polars asks."""
+
+    def __init__(self, exchange: ExchangeInput, read: ReadExchange, schema: pl.Schema) -> None:
+        self._exchange = exchange
+        self._read = read
+        self._schema = schema
+        self.error: BaseException | None = None
+
+    def frames(
+        self, with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None
+    ) -> Iterator[pl.DataFrame]:
+        """Stream what is wanted. The first error is kept: Polars may hand it on as text only."""
+        try:
+            yield from self._read(self._exchange, with_columns=with_columns, predicate=predicate, n_rows=n_rows)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self.error = self.error or error
+            raise
+
+
+_READERS: Final[dict[str, _LiveReader]] = {}
+"""The readers of the tasks that run in this process. Polars pickles a source when it serialises a plan, so the source holds
+a key into this instead of the reader."""
+
+
+class _ExchangeSource:
+    """What Polars calls for the rows of an exchange input. Pickled by reference to this module, with its key only."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(
+        self, with_columns: list[str] | None, predicate: bytes | None, n_rows: int | None, _batch_size: int | None
+    ) -> tuple[Iterator[pl.DataFrame], bool]:
+        wanted = None if predicate is None else pl.Expr.deserialize(predicate)
+        return _READERS[self._key].frames(with_columns, wanted, n_rows), True
+
+
+class BoundFragment:
+    """A fragment that can run; a context manager, because its readers are registered while it lives.
+
+    Attributes
+    ----------
+    lf
+        The fragment with its inputs in place.
+    scan_options
+        For every scan input that has splits: its splits and the polars ``cloud_options`` it is read with.
+    """
+
+    def __init__(
+        self, lf: pl.LazyFrame, scan_options: Sequence[tuple[tuple[Split, ...], object]], keys: Sequence[str]
+    ) -> None:
+        self.lf = lf
+        self.scan_options = tuple(scan_options)
+        self._keys = tuple(keys)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for key in self._keys:
+            _READERS.pop(key, None)
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Every split that the fragment scans."""
+        return tuple(split for splits, _ in self.scan_options for split in splits)
+
+    def reader_error(self) -> BaseException | None:
+        """Return the first error that a reader of exchange blocks raised, if any."""
+        return next((reader.error for key in self._keys if (reader := _READERS.get(key)) and reader.error), None)
+
+
+def bind(plan: bytes, inputs: Sequence[TaskInput], read: ReadExchange) -> BoundFragment:
+    """Put the inputs of a task in the place of its fragment's placeholders.
+
+    Parameters
+    ----------
+    plan
+        The serialised fragment.
+    inputs
+        ``inputs[n]`` takes the place of every scan of ``frazil-input:///<n>``.
+    read
+        Reads exchange inputs.
+
+    Raises
+    ------
+    PlanError
+        When the fragment can't be read, or names an input that the task does not have.
+    PythonPlanError
+        When the fragment holds Python objects.
+    PlanVersionError
+        When another version of polars wrote the fragment.
+    """
+    arena = Arena.decode(plan)
+    arena.refuse_python()
+    replacements: dict[int, int] = {}
+    scans: list[tuple[tuple[Split, ...], object]] = []
+    keys: list[str] = []
+    for number, nodes in arena.placeholders().items():
+        if number >= len(inputs):
+            raise PlanError(f"the fragment reads input {number}, and the task has {len(inputs)}")
+        given = inputs[number]
+        # The placeholder's own schema: with everything that its scan options add, and without any I/O.
+        schema = arena.lazy(nodes[0]).collect_schema()
+        if isinstance(given, ExchangeInput):
+            keys.append(_register(_LiveReader(given, read, schema)))
+            source = _python_scan(keys[-1], schema)
+            replacements |= {node: arena.append(source) for node in nodes}
+        else:
+            replacements |= {node: _bind_scan(arena, node, given, schema) for node in nodes}
+            if given.splits:
+                scans.append((given.splits, _cloud_options(arena, nodes[0])))
+    arena.redirect(replacements)
+    try:
+        return BoundFragment(arena.lazy(), scans, keys)
+    except BaseException:
+        for key in keys:
+            _READERS.pop(key, None)
+        raise
+
+
+def _register(reader: _LiveReader) -> str:
+    key = uuid.uuid4().hex
+    _READERS[key] = reader
+    return key
+
+
+def _python_scan(key: str, schema: pl.Schema) -> Arena:
+    lf = pl.LazyFrame._scan_python_function(  # noqa: SLF001  # register_io_source without its closure, which only cloudpickle can write
+        schema=schema, scan_fn=_ExchangeSource(key), pyarrow=False, validate_schema=False, is_pure=False
+    )
+    return Arena.of(lf)
+
+
+def _bind_scan(arena: Arena, node: int, given: ScanInput, schema: pl.Schema) -> int:
+    """Add the nodes that read `given` the way the placeholder `node` says, and return their root."""
+    if not given.splits:
+        return arena.append(Arena.of(pl.LazyFrame(schema=schema)))
+    scans: list[int] = []
+    for whole, run in groupby(given.splits, key=lambda split: split.whole):
+        splits = tuple(run)
+        groups = [splits] if whole else [(split,) for split in splits]
+        scans.extend(arena.add(_scan_of(arena, node, group)) for group in groups)
+    if len(scans) == 1:
+        return scans[0]
+    return arena.add({"Union": {"inputs": scans, "args": dict(_UNION)}})
+
+
+def _scan_of(arena: Arena, node: int, splits: tuple[Split, ...]) -> Raw:
+    """Return the placeholder's scan with `splits` as its sources: whole files, or one part of a file."""
+    scan = dict(arena.payload(node))
+    arguments = dict(cast("Raw", scan["unified_scan_args"]))
+    arguments["glob"] = False
+    if not splits[0].whole:
+        arguments["pre_slice"] = {"Positive": {"offset": splits[0].offset, "len": splits[0].rows}}
+    scan["unified_scan_args"] = arguments
+    scan["sources"] = {"Paths": [{"inner": split.path} for split in splits]}
+    return {arena.kind(node): scan}
+
+
+def _cloud_options(arena: Arena, node: int) -> object:
+    return cast("Raw", arena.payload(node)["unified_scan_args"]).get("cloud_options")

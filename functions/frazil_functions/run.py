@@ -1,0 +1,275 @@
+"""Runs one task: binds its inputs, streams the fragment through Polars, and writes the next exchange.
+
+A plain function of its request and the object store, called in a worker thread by :mod:`frazil_functions.app`; it knows no
+HTTP. Everything that it reads is named by the request, and its output goes to a key that no other execution uses, so that
+running it twice, or stopping it anywhere, harms nothing. Next on the main path: :mod:`frazil_functions.exchange`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+import polars as pl
+
+from frazil_functions.errors import (
+    CancelledQueryError,
+    DeadlineError,
+    FrazilError,
+    InternalError,
+    PlanError,
+)
+from frazil_functions.exchange.reader import read_exchange
+from frazil_functions.exchange.writer import ExchangeWriter, WrittenOutput
+from frazil_functions.failures import task_error
+from frazil_functions.fragment import BoundFragment, bind
+from frazil_functions.memory import MemoryWatch, resident_bytes
+from frazil_functions.sources import changed_source, secret_values
+from frazil_functions.storage import CountingStore, Store
+from frazil_functions.task import Descriptor, ExchangeInput, Heartbeat, ScanInput, TaskRequest, TaskStats
+
+__all__ = ["CancelToken", "TaskRun", "run_task"]
+
+logger = logging.getLogger(__name__)
+
+_CANCELLED: Final = "the task was cancelled"
+
+
+class CancelToken:
+    """Tells a running task to stop; set from any thread, looked at between batches.
+
+    Parameters
+    ----------
+    deadline_unix_s
+        Time after which the task stops by itself.
+    on_cancel
+        Called once, with the reason, in the thread that cancels.
+    """
+
+    def __init__(
+        self, deadline_unix_s: float | None = None, on_cancel: Callable[[FrazilError], object] | None = None
+    ) -> None:
+        self._deadline_unix_s = deadline_unix_s
+        self._on_cancel = on_cancel
+        self._reason: FrazilError | None = None
+
+    @property
+    def reason(self) -> FrazilError | None:
+        """The error that the task should end with, or None while it should go on."""
+        if self._reason is None and self._deadline_unix_s is not None and time.time() >= self._deadline_unix_s:
+            self.cancel(DeadlineError("the query's time was up while the task ran"))
+        return self._reason
+
+    def cancel(self, reason: FrazilError | None = None) -> None:
+        """Stop the task; the first reason counts."""
+        if self._reason is None:
+            self._reason = reason or CancelledQueryError(_CANCELLED)
+            if self._on_cancel is not None:
+                self._on_cancel(self._reason)
+
+    def is_set(self) -> bool:
+        """Return whether the task should stop."""
+        return self.reason is not None
+
+    def raise_if_set(self) -> None:
+        """Raise the reason when the task should stop."""
+        if (reason := self.reason) is not None:
+            raise reason
+
+
+class TaskRun:
+    """One execution of one attempt: runs it, and counts what it uses.
+
+    Parameters
+    ----------
+    request
+        The attempt.
+    store
+        The exchange store.
+    cancelled
+        Stops it.
+    memory_limit_bytes
+        The process's own limit of resident memory; the request may lower it.
+    cold_start
+        Whether it is the first task of the process.
+    """
+
+    def __init__(
+        self,
+        request: TaskRequest,
+        *,
+        store: Store,
+        cancelled: CancelToken,
+        memory_limit_bytes: int | None = None,
+        cold_start: bool = False,
+    ) -> None:
+        self._request = request
+        self._store = CountingStore(store)
+        self.cancelled = cancelled
+        """Stops the run."""
+        limits = [limit for limit in (memory_limit_bytes, request.limits.memory_bytes) if limit is not None]
+        self._memory = MemoryWatch(min(limits, default=None), cancelled.cancel)
+        self._cold_start = cold_start
+        self._started_s = time.perf_counter()
+        self._rows_in = 0
+        self._bytes_in = 0
+        self._rows_out = 0
+        self._raw_bytes_out = 0
+        self._bytes_out = 0
+
+    def run(self) -> Descriptor:
+        """Run the attempt to its end.
+
+        Returns
+        -------
+        Descriptor
+            Where the output is.
+
+        Raises
+        ------
+        FrazilError
+            Whatever stopped it. Nothing is published then.
+        """
+        where = {"stage": str(self._request.stage), "task": str(self._request.task)}
+        with self._memory:
+            try:
+                written = self._run_fragment(where)
+            except Exception as error:
+                raise task_error(error, where=where, in_polars=False) from error
+        return Descriptor(key=written.key, blocks=written.blocks, inline=written.inline, stats=self.stats())
+
+    def stats(self) -> TaskStats:
+        """Return what the attempt has used so far."""
+        return TaskStats(
+            rows_in=self._rows_in,
+            rows_out=self._rows_out,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+            requests=self._store.requests,
+            seconds=time.perf_counter() - self._started_s,
+            peak_memory_bytes=self._memory.peak_bytes,
+            cold_start=self._cold_start,
+        )
+
+    def heartbeat(self) -> Heartbeat:
+        """Return how far the attempt is."""
+        return Heartbeat(rows=self._rows_out, bytes=self._raw_bytes_out, memory_bytes=resident_bytes())
+
+    def _run_fragment(self, where: dict[str, str]) -> WrittenOutput:
+        self.cancelled.raise_if_set()
+        with bind(self._fragment(), self._request.inputs, self._read) as bound:
+            secrets = {value for _, options in bound.scan_options for value in secret_values(options)}
+            fail = partial(task_error, where=where, files=[split.path for split in bound.splits], secrets=secrets)
+            try:
+                return self._write(bound, fail)
+            except BaseException as error:
+                raise self._cause(bound, error, fail) from error
+
+    def _fragment(self) -> bytes:
+        if self._request.fragment:
+            return self._request.fragment
+        if self._request.fragment_key is None:
+            raise PlanError("the task has no fragment")
+        return self._store.get(self._request.fragment_key)
+
+    def _read(
+        self,
+        exchange: ExchangeInput,
+        *,
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+    ) -> Iterator[pl.DataFrame]:
+        return read_exchange(
+            self._store,
+            exchange,
+            with_columns=with_columns,
+            predicate=predicate,
+            n_rows=n_rows,
+            on_read=self._count_block,
+            cancelled=self.cancelled.is_set,
+        )
+
+    def _count_block(self, rows: int, size: int) -> None:
+        self._rows_in += rows
+        self._bytes_in += size
+
+    def _write(self, bound: BoundFragment, fail: Callable[[BaseException], FrazilError]) -> WrittenOutput:
+        """Stream the fragment's rows into the exchange; publish them when the sources are still the planned ones."""
+        key = f"{self._request.output.prefix}/{self._request.attempt}-{uuid.uuid4().hex}"
+        writer = ExchangeWriter(self._request.output, store=self._store, key=key, map_index=self._request.task)
+        try:
+            for frame in _batches(bound, fail):
+                self.cancelled.raise_if_set()
+                self._rows_out += frame.height
+                self._raw_bytes_out += int(frame.estimated_size())
+                writer.write(frame)
+            self._rows_in += sum(split.rows for split in bound.splits)
+            _check_sources(bound)
+            self.cancelled.raise_if_set()
+            written = writer.finish()
+        except BaseException:
+            writer.abort()
+            raise
+        if self.cancelled.is_set() and written.key is not None:
+            self._store.delete([written.key])  # cancelled while it was written: nobody will ask for it
+            self.cancelled.raise_if_set()
+        self._bytes_out = written.bytes
+        return written
+
+    def _cause(
+        self, bound: BoundFragment, error: BaseException, fail: Callable[[BaseException], FrazilError]
+    ) -> BaseException:
+        """Return why the fragment failed: what was raised may be but what Polars made of it."""
+        if (reason := self.cancelled.reason) is not None:
+            return fail(reason)
+        if (inner := bound.reader_error()) is not None:
+            return fail(inner)
+        if not isinstance(error, FrazilError):
+            return error
+        if not any(isinstance(given, ScanInput) for given in self._request.inputs):
+            return error
+        return next((fail(changed) for changed in _changes(bound)), error)
+
+
+def run_task(request: TaskRequest, *, store: Store, cancelled: CancelToken | None = None) -> Descriptor:
+    """Run one attempt to its end; see :meth:`TaskRun.run`."""
+    return TaskRun(request, store=store, cancelled=cancelled or CancelToken(request.deadline_unix_s)).run()
+
+
+def _batches(bound: BoundFragment, fail: Callable[[BaseException], FrazilError]) -> Iterator[pl.DataFrame]:
+    """Stream the fragment's rows, none of the frames empty.
+
+    What polars raises is turned into our errors here, where it is certain that it was polars.
+    """
+    try:
+        schema = bound.lf.collect_schema()
+        frames = iter(bound.lf.collect_batches(engine="streaming", lazy=True, maintain_order=True))
+    except BaseException as error:
+        raise fail(error) from error
+    while True:
+        try:
+            frame = next(frames)
+        except StopIteration:
+            return
+        except BaseException as error:
+            raise fail(error) from error
+        if frame.schema != schema:
+            raise InternalError(f"polars yielded {frame.schema} where the fragment's schema is {schema}")
+        if frame.height:
+            yield frame
+
+
+def _changes(bound: BoundFragment) -> Iterator[FrazilError]:
+    for splits, options in bound.scan_options:
+        if (changed := changed_source(splits, options)) is not None:
+            yield changed
+
+
+def _check_sources(bound: BoundFragment) -> None:
+    for changed in _changes(bound):
+        raise changed
