@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Final, TypeAlias, cast
 
@@ -259,6 +259,20 @@ class Arena:
         self.nodes.append(node)
         return len(self.nodes) - 1
 
+    @staticmethod
+    def with_inputs(node: Raw, numbers: Sequence[int]) -> Raw:
+        """Return a copy of `node` whose inputs are `numbers`, in the order of its own."""
+        (kind,) = node
+        payload = dict(cast("Raw", node[kind]))
+        left = iter(numbers)
+        for member in _INPUT_MEMBERS:
+            value = payload.get(member)
+            if isinstance(value, int):
+                payload[member] = next(left)
+            elif isinstance(value, list):
+                payload[member] = [next(left) if isinstance(item, int) else item for item in value]
+        return {kind: payload}
+
     def redirect(self, replacements: dict[int, int]) -> None:
         """Make every consumer of a node in `replacements` read the node's replacement instead."""
         for number, node in enumerate(self.nodes):
@@ -352,6 +366,10 @@ class Arena:
 
     def digest(self, root: int | None = None) -> str:
         """Return a digest of the plan of `root`: equal plans have equal digests, also across arenas."""
+        return self.digests(root)[self.root if root is None else root]
+
+    def digests(self, root: int | None = None) -> dict[int, str]:
+        """Return the digest of every node that `root` reaches, inputs before their consumers."""
         digests: dict[int, str] = {}
         for number in self.reachable(root):
             (kind,) = self.nodes[number]
@@ -370,7 +388,7 @@ class Arena:
             if isinstance(frame, dict):
                 body.update(bytes(self._frames[cast("int", frame["idx"])]))
             digests[number] = body.hexdigest()
-        return digests[self.root if root is None else root]
+        return digests
 
     def python_functions(self) -> list[str]:
         """Return the kinds of the Python objects in the plan, e.g. ``["PythonScan"]``; empty when there are none."""

@@ -14,9 +14,9 @@ from typing import Literal, TypeAlias
 import polars as pl
 
 from frazil_functions.ids import StageId
-from frazil_functions.task import ExchangeKind, SortKey, Split
+from frazil_functions.task import BlockRef, ExchangeKind, SortKey, Split
 
-__all__ = ["ExchangeSource", "ExchangeSpec", "ScanSource", "Source", "Stage", "StageGraph", "StageKind"]
+__all__ = ["ExchangeSource", "ExchangeSpec", "InlineSource", "ScanSource", "Source", "Stage", "StageGraph", "StageKind"]
 
 StageKind: TypeAlias = Literal["scan", "map", "group_by", "aggregate", "join", "sort", "top_k", "slice", "gather", "single"]
 """What the stage mainly does, for people: EXPLAIN, progress, profile. ``single`` is a fallback."""
@@ -45,12 +45,23 @@ class ExchangeSource:
     stage: StageId
     """The producer."""
 
-    read: Literal["partition", "range", "all"]
+    read: Literal["partition", "range", "all", "task"]
     """``partition``: task `t` reads partition `t` of a hash exchange. ``range``: task `t` reads the `t`-th of the
-    consumer's key ranges. ``all``: every task reads every block, in map order (broadcast and single)."""
+    consumer's key ranges. ``all``: every task reads every block, in map order (broadcast and single). ``task``: task `t`
+    reads what the producer's task `t` wrote, whatever the partition."""
 
 
-Source: TypeAlias = ScanSource | ExchangeSource
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InlineSource:
+    """An in-memory table that came with the plan; its rows travel in the task requests."""
+
+    blocks: tuple[tuple[BlockRef, ...], ...]
+    """``blocks[t]`` is what task `t` reads; every block has its `data`."""
+
+    rows: int = 0
+
+
+Source: TypeAlias = ScanSource | ExchangeSource | InlineSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

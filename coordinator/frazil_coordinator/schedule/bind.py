@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import assert_never
 
-from frazil_coordinator.plan.model import ExchangeSource, ScanSource, Source, Stage, StageGraph
+from frazil_coordinator.plan.model import ExchangeSource, InlineSource, ScanSource, Source, Stage, StageGraph
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import InternalError
 from frazil_functions.ids import QueryId, StageId
@@ -64,11 +64,17 @@ def _bind_source(
                 f"stage {stage.id} has {stage.tasks} tasks, but {source.path} has {len(source.splits)} splits"
             )
         return [ScanInput(splits=splits) for splits in source.splits]
+    if isinstance(source, InlineSource):
+        if len(source.blocks) != stage.tasks:
+            raise InternalError(f"stage {stage.id} has {stage.tasks} tasks, but a frame has {len(source.blocks)} parts")
+        return [ExchangeInput(blocks=blocks) for blocks in source.blocks]
     maps = [_Map.of(descriptor, index) for index, descriptor in enumerate(descriptors[source.stage])]
     match source.read:
         case "all":
             everything = ExchangeInput(blocks=tuple(ref for one in maps for ref in one.refs))
             return [everything] * stage.tasks
+        case "task":
+            return [ExchangeInput(blocks=tuple(one.refs)) for one in maps]
         case "partition":
             return [ExchangeInput(blocks=tuple(refs)) for refs in _by_partition(maps, stage.tasks)]
         case "range":

@@ -1,0 +1,135 @@
+"""What planning works on: relations, which are fragments in the making, and the exchanges between them.
+
+A relation is a LazyFrame whose leaves are placeholders, with the sources that the placeholders stand for and the way its rows
+lie over tasks. Rules (:mod:`frazil_coordinator.plan.rules`) turn relations into relations by Polars operations;
+:mod:`~frazil_coordinator.plan.stages` turns the finished ones into stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+import polars as pl
+
+from frazil_coordinator.plan.model import InlineSource, ScanSource, StageKind
+from frazil_functions.arena import Arena, Raw
+from frazil_functions.task import SortKey, input_path
+
+__all__ = ["SINGLE", "Distribution", "Exchange", "ExchangeLeaf", "Leaf", "Read", "Relation", "apply", "placeholder"]
+
+Read: TypeAlias = Literal["partition", "range", "all", "task"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """How the rows of a relation lie over its tasks."""
+
+    kind: Literal["single", "any", "hash", "range"]
+    keys: tuple[str, ...] = ()
+    """For ``hash``: columns whose values decide the partition; equal values lie in one partition."""
+
+    dtypes: tuple[pl.DataType, ...] = ()
+    """For ``hash``: dtypes to which the keys were cast before hashing."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}({', '.join(self.keys)})" if self.keys else self.kind
+
+
+SINGLE = Distribution(kind="single")
+ANY = Distribution(kind="any")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Exchange:
+    """An edge between two stages; its identity is the object's, so that one producer may serve several consumers."""
+
+    producer: Relation
+    kind: Literal["hash", "range", "broadcast", "single"]
+    partitions: int = 1
+    hash_keys: tuple[pl.Expr, ...] = ()
+    sort_keys: tuple[SortKey, ...] = ()
+    stable: bool = False
+    """Whether the sort of a range exchange keeps the order of equal rows."""
+
+    row_tag: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeLeaf:
+    """A leaf that reads an exchange."""
+
+    exchange: Exchange
+    read: Read
+
+
+Leaf: TypeAlias = ScanSource | InlineSource | ExchangeLeaf
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Relation:
+    """A fragment in the making."""
+
+    lf: pl.LazyFrame
+    """Its leaves are placeholders whose numbers are the keys of `leaves`."""
+
+    leaves: dict[int, Leaf]
+    distribution: Distribution
+    kind: StageKind
+    operators: tuple[str, ...] = ()
+    """What the fragment does, for EXPLAIN, first step first."""
+
+    fallbacks: tuple[str, ...] = ()
+    bytes: int = 0
+    """Upper estimate of the compressed bytes of its rows."""
+
+    details: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether one task has all rows."""
+        return self.distribution.kind == "single"
+
+    @property
+    def schema(self) -> pl.Schema:
+        """Schema of its rows."""
+        return self.lf.collect_schema()
+
+    def then(
+        self,
+        lf: pl.LazyFrame,
+        operator: str | None = None,
+        *,
+        distribution: Distribution | None = None,
+        kind: StageKind | None = None,
+    ) -> Relation:
+        """Return the relation after one more step inside the same stage."""
+        return replace(
+            self,
+            lf=lf,
+            operators=self.operators if operator is None else (*self.operators, operator),
+            distribution=self.distribution if distribution is None else distribution,
+            kind=self.kind if kind is None else kind,
+        )
+
+
+def placeholder(number: int, schema: pl.Schema) -> pl.LazyFrame:
+    """Return the scan that stands for input `number` in a fragment."""
+    return pl.scan_parquet(input_path(number), schema=schema, glob=False)
+
+
+def apply(raw: Raw, inputs: Sequence[pl.LazyFrame]) -> pl.LazyFrame:
+    """Return a node of the user's plan, applied to other inputs.
+
+    Parameters
+    ----------
+    raw
+        The node as polars wrote it; its own inputs are not looked at.
+    inputs
+        New inputs, in the order of the node's own.
+    """
+    arena = Arena()
+    numbers = [arena.append(Arena.of(lf)) for lf in inputs]
+    arena.root = arena.add(arena.with_inputs(raw, numbers))
+    return arena.lazy()
