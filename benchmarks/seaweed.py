@@ -46,17 +46,21 @@ class Seaweed:
 
 
 @contextlib.contextmanager
-def run_seaweed(folder: Path, *, access_key: str, secret_key: str, buckets: Sequence[str] = ()) -> Iterator[Seaweed]:
+def run_seaweed(
+    folder: Path, *, access_key: str, secret_key: str, buckets: Sequence[str] = (), log: Path | None = None
+) -> Iterator[Seaweed]:
     """Run a server while the context lasts.
 
     Parameters
     ----------
     folder
-        Empty folder for its data and its log ``weed.log``.
+        Empty folder for its data.
     access_key, secret_key
         The only credentials that it accepts.
     buckets
         Buckets that it makes at start. A bucket is also made by the first upload to it.
+    log
+        File for its output; by default ``weed.log`` in `folder`.
 
     Raises
     ------
@@ -64,7 +68,7 @@ def run_seaweed(folder: Path, *, access_key: str, secret_key: str, buckets: Sequ
         When it is not installed or does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config, log = folder / "s3.json", folder / "weed.log"
+    config, log = folder / "s3.json", log or folder / "weed.log"
     identity = {"name": "owner", "credentials": [{"accessKey": access_key, "secretKey": secret_key}], "actions": _ACTIONS}
     config.write_text(json.dumps({"identities": [identity]}))
     ports = free_ports(10)

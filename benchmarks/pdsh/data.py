@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import obstore
-from obstore.store import from_url
+from obstore.store import ObjectStore, from_url
 
 from benchmarks.pdsh.tables import TABLES
 from benchmarks.processes import program
 
-__all__ = ["DataError", "data_files", "generate", "is_generated", "upload"]
+__all__ = ["DataError", "data_files", "generate", "is_generated", "open_store", "upload"]
 
 _UPLOADS_AT_ONCE = 4
 
@@ -64,6 +64,13 @@ def generate(folder: Path, *, scale_factor: float, parts: int) -> None:
     _mark(folder).touch()
 
 
+def open_store(url: str, storage_options: Mapping[str, str]) -> ObjectStore:
+    """Open an object store with the options that Polars takes for it."""
+    options = dict(storage_options)
+    http = options.pop("aws_allow_http", "false") == "true"  # obstore counts it among the options of its HTTP client
+    return from_url(url, config=options, client_options={"allow_http": http})  # type: ignore[call-overload,no-any-return]  # a TypedDict
+
+
 def data_files(folder: Path) -> list[Path]:
     """Return the files of all tables, sorted."""
     return sorted(path for table in TABLES for path in (folder / table).glob("*.parquet"))
@@ -89,9 +96,7 @@ def upload(
     on_file
         Called with the size of each file in bytes when it is there; from several threads.
     """
-    options = dict(storage_options)
-    http = options.pop("aws_allow_http", "false") == "true"  # obstore counts it among the options of its HTTP client
-    store = from_url(url, config=options, client_options={"allow_http": http})  # type: ignore[call-overload]  # a TypedDict
+    store = open_store(url, storage_options)
 
     def one(path: Path) -> None:
         obstore.put(store, path.relative_to(folder).as_posix(), path)
