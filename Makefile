@@ -33,7 +33,7 @@ $(VENV)/.stamp: pyproject.toml uv.lock
 	@touch $@
 
 demo: setup ## TPC-H on a real S3 server, distributed and checked against Polars. SF=0.1 is quick, SF=1 is 1 GB.
-	$(BIN)/python benchmarks/demo.py --scale $(SF) $(DEMO_ARGS)
+	$(BIN)/python -m benchmarks.demo --scale $(SF) $(DEMO_ARGS)
 
 test: setup ## Every test that does not take minutes; warnings are errors.
 	$(BIN)/python -m pytest -m "not slow" -n $(TEST_JOBS) --dist loadfile $(TEST_ARGS)
@@ -50,7 +50,7 @@ format: setup ## Let ruff mend what it can.
 	$(BIN)/ruff format .
 
 bench: setup ## The measurements behind the figures in the docs.
-	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python -m benchmarks.import_time
 
 clean: ## Remove what the targets made, but not .venv.
 	rm -rf .demo .frazil .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
