@@ -23,7 +23,15 @@ from typing import Final
 from frazil_coordinator.platform.base import PlatformStatus
 from frazil_coordinator.platform.processes import FunctionProcess, start_function
 from frazil_coordinator.platform.transport import FunctionTransport
-from frazil_functions.errors import CancelledQueryError, FunctionLostError, OutOfMemoryError, PlatformError, ProtocolError
+from frazil_functions.errors import (
+    CancelledQueryError,
+    DeadlineError,
+    FunctionLostError,
+    InternalError,
+    OutOfMemoryError,
+    PlatformError,
+    ProtocolError,
+)
 from frazil_functions.task import Failed, Succeeded, TaskEvent, TaskRequest
 
 __all__ = ["LocalPlatform"]
@@ -41,6 +49,11 @@ _START_TIMEOUT_S: Final = 60.0
 
 _MAX_FAILED_STARTS: Final = 3
 """Processes in a row that may end by themselves before their first answer; then the error is not retryable."""
+
+_LEAVE_WORK_BEHIND: Final = frozenset(
+    error.kind for error in (OutOfMemoryError, DeadlineError, CancelledQueryError, InternalError)
+)
+"""Failures after which a process may still hold memory or run Polars code that can't be interrupted."""
 
 
 class LocalPlatform:
@@ -186,8 +199,8 @@ class LocalPlatform:
 
     def _give_back(self, function: FunctionProcess, last: TaskEvent | None) -> None:
         """Keep `function` for the next task, if it is in a known state."""
-        out_of_memory = isinstance(last, Failed) and last.error.kind == OutOfMemoryError.kind
-        if last is None or out_of_memory or self._closed:
+        unsure = last is None or (isinstance(last, Failed) and last.error.kind in _LEAVE_WORK_BEHIND)
+        if unsure or self._closed:
             self._retire(function)
         elif function in self._functions:
             self._idle[function] = asyncio.get_running_loop().call_later(self._idle_s, self._retire, function)
