@@ -114,6 +114,8 @@ class QueryEvent(msgspec.Struct, frozen=True, kw_only=True):
     """``state`` when the state changed since the event before (the first event is one), else ``progress``."""
 
     status: QueryStatus
+    number: int = 0
+    """Number of the change in its query, ascending; the ``id`` of a server-sent event."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,45 @@
+"""The FastAPI app: routes, tokens, problem documents, OpenAPI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from fastapi import Depends, FastAPI
+
+from frazil_coordinator.api.auth import require_token
+from frazil_coordinator.api.health import probes_router, version_router
+from frazil_coordinator.api.models import Problem
+from frazil_coordinator.api.problems import PROBLEM_JSON, add_handlers
+from frazil_coordinator.api.queries import queries_router
+from frazil_coordinator.api.schemas import add_schemas
+from frazil_coordinator.coordinator import Coordinator
+
+__all__ = ["create_app"]
+
+
+def create_app(coordinator: Coordinator, *, tokens: Sequence[str] = ()) -> FastAPI:
+    """Return the HTTP face of `coordinator`.
+
+    Parameters
+    ----------
+    coordinator
+        It stays the caller's: the app does not close it.
+    tokens
+        Bearer tokens that are let in under ``/v1``; with none, everybody is.
+    """
+    app = FastAPI(
+        title="Frazil coordinator",
+        version=version("frazil"),
+        description="Runs Polars queries on functions that scale from zero.",
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+        responses={"4XX": {"model": Problem, "content": {PROBLEM_JSON: {}}, "description": "What is wrong"}},
+    )
+    guarded = [Depends(require_token(tokens))]
+    app.include_router(probes_router(coordinator))
+    app.include_router(version_router(), dependencies=guarded)
+    app.include_router(queries_router(coordinator), dependencies=guarded)
+    add_handlers(app)
+    add_schemas(app)
+    return app

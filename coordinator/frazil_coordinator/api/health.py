@@ -1,0 +1,53 @@
+"""Routes for probes and for version checks."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as distribution_version
+
+import polars as pl
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from frazil_coordinator.api.models import Health, Ready, Version
+from frazil_coordinator.api.problems import problem
+from frazil_coordinator.coordinator import Coordinator
+from frazil_functions import PROTOCOL_VERSION
+from frazil_functions.errors import FrazilError, StorageError
+
+__all__ = ["probes_router", "version_router"]
+
+
+def probes_router(coordinator: Coordinator) -> APIRouter:
+    """Return ``/healthz`` and ``/readyz``, which need no token: probes have none."""
+    router = APIRouter(tags=["probes"])
+
+    @router.get("/healthz")
+    async def healthz() -> Health:
+        """Say that the process answers."""
+        return Health()
+
+    @router.get("/readyz", response_model=Ready)
+    async def readyz(request: Request) -> Ready | Response:
+        """Say whether queries are accepted and the store answers; 503 if not."""
+        try:
+            await coordinator.probe()
+        except FrazilError as error:
+            return problem(request, error, status=503)
+        except TimeoutError:
+            return problem(request, StorageError("the exchange store does not answer"), status=503)
+        platform = coordinator.platform_status()
+        return Ready(functions=platform.functions, busy=platform.busy)
+
+    return router
+
+
+def version_router() -> APIRouter:
+    """Return ``/v1/version``."""
+    router = APIRouter(prefix="/v1", tags=["version"])
+
+    @router.get("/version")
+    async def version() -> Version:
+        """Name the versions that must match."""
+        return Version(frazil=distribution_version("frazil"), polars=pl.__version__, protocol=PROTOCOL_VERSION)
+
+    return router

@@ -1,0 +1,116 @@
+"""The routes under ``/v1``: queries, their events, results and plans (docs/http-api.md)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response, StreamingResponse
+
+from frazil_coordinator.api.inputs import read_plan, read_settings
+from frazil_coordinator.api.problems import NotEndedError, problem
+from frazil_coordinator.api.schemas import json_of, plan_body, stream_of
+from frazil_coordinator.api.sse import EVENT_STREAM, event_stream
+from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.results import ARROW_STREAM, arrow_stream
+from frazil_coordinator.status import Explanation, QueryState, QueryStatus, encode
+from frazil_functions.ids import QueryId
+
+__all__ = ["MAX_WAIT_S", "queries_router"]
+
+MAX_WAIT_S = 60.0
+"""Longest long-poll, in seconds."""
+
+Label = Annotated[str, Query(max_length=200)]
+
+
+def queries_router(coordinator: Coordinator) -> APIRouter:
+    """Return the routes that submit, show and cancel queries of `coordinator`."""
+    router = APIRouter(prefix="/v1", tags=["queries"])
+    _add_submit(router, coordinator)
+    _add_show(router, coordinator)
+    _add_results(router, coordinator)
+    return router
+
+
+def _json(value: QueryStatus | Explanation | tuple[QueryStatus, ...], status: int = 200, **headers: str) -> Response:
+    return Response(encode(value), status_code=status, media_type="application/json", headers=headers)
+
+
+def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
+    @router.post("/queries", status_code=202, responses=json_of(202, "QueryStatus"), openapi_extra=plan_body())
+    async def submit(request: Request, label: Annotated[list[Label] | None, Query(max_length=20)] = None) -> Response:
+        """Accept a query and answer at once. Its status is at `Location`."""
+        settings = read_settings(request, coordinator.settings)
+        plan = await read_plan(request, coordinator.settings.max_plan_bytes)
+        status = await coordinator.submit(plan, settings=settings, labels=label or ())
+        return _json(status, 202, Location=f"/v1/queries/{status.id}")
+
+    @router.post("/explain", responses=json_of(200, "Explanation"), openapi_extra=plan_body())
+    async def explain(request: Request) -> Response:
+        """Say how a plan would be cut into stages; nothing runs."""
+        settings = read_settings(request, coordinator.settings)
+        plan = await read_plan(request, coordinator.settings.max_plan_bytes)
+        return _json(await coordinator.explain(plan, settings))
+
+
+def _add_show(router: APIRouter, coordinator: Coordinator) -> None:
+    @router.get("/queries", responses=json_of(200, "QueryStatus", array=True))
+    async def list_queries(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100, state: QueryState | None = None, label: Label | None = None
+    ) -> Response:
+        """List queries, newest first."""
+        return _json(coordinator.list(limit=limit, state=state, label=label))
+
+    @router.get("/queries/{query}", responses=json_of(200, "QueryStatus"))
+    async def status(query: str, wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0.0) -> Response:
+        """Show a query, at once, or when it has ended or `wait_s` seconds are over."""
+        known = QueryId(query)
+        return _json(await coordinator.wait(known, wait_s) if wait_s else coordinator.status(known))
+
+    @router.get("/queries/{query}/plan", responses=json_of(200, "Explanation"))
+    async def plan(query: str) -> Response:
+        """Show how a query was cut into stages."""
+        return _json(coordinator.explanation(QueryId(query)))
+
+    @router.get("/queries/{query}/profile", responses={200: {"content": {"application/json": {}}}})
+    async def profile(query: str) -> Response:
+        """Show what a query used until now, by stage."""
+        return Response(msgspec.json.encode(coordinator.profile(QueryId(query))), media_type="application/json")
+
+    @router.delete("/queries/{query}", responses=json_of(200, "QueryStatus"))
+    async def cancel(query: str) -> Response:
+        """Stop a query. The answer comes when it has stopped and its objects are deleted; no effect after its end."""
+        return _json(await coordinator.cancel(QueryId(query)))
+
+
+def _add_results(router: APIRouter, coordinator: Coordinator) -> None:
+    @router.get("/queries/{query}/events", responses=stream_of(EVENT_STREAM))
+    async def events(query: str) -> Response:
+        """Stream the state of a query now, then its changes until it has ended."""
+        coordinator.status(QueryId(query))  # an unknown query is a problem, not a stream
+        stream = event_stream(coordinator.events(QueryId(query)))
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(stream, media_type=EVENT_STREAM, headers=headers)
+
+    @router.get("/queries/{query}/result", responses=stream_of(ARROW_STREAM))
+    async def result(request: Request, query: str) -> Response:
+        """Send the result of a query that succeeded. A large one can be read once."""
+        status = coordinator.status(QueryId(query))
+        if not status.state.ended:
+            error = NotEndedError(f"query {query} is {status.state}: wait for its end with ?wait_s= or /events")
+            return problem(request, error, state=status.state)
+        stream = arrow_stream(coordinator.result(QueryId(query)))
+        # An error before the first byte is still a problem document; one after it can only break the connection.
+        first = await anext(stream)
+        return StreamingResponse(_prepend(first, stream), media_type=ARROW_STREAM, headers={"Cache-Control": "no-store"})
+
+
+async def _prepend(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(rest):
+        yield first
+        async for chunk in rest:
+            yield chunk

@@ -1,0 +1,58 @@
+"""OpenAPI for the values of :mod:`frazil_coordinator.status`, which are msgspec types, not pydantic's."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from frazil_coordinator.api.inputs import PLAN_MEDIA_TYPES, SETTINGS_HEADER
+from frazil_coordinator.status import Explanation, QueryEvent, QueryStatus
+
+__all__ = ["add_schemas", "json_of", "plan_body", "stream_of"]
+
+Responses: TypeAlias = dict[int | str, dict[str, Any]]  # FastAPI's own type
+
+_REF: Final = "#/components/schemas/{name}"
+_BINARY: Final = {"type": "string", "format": "binary"}
+
+
+def json_of(status: int, name: str, *, array: bool = False) -> Responses:
+    """Return the ``responses`` of a route that answers `status` with JSON of the type `name`."""
+    one: dict[str, Any] = {"$ref": _REF.format(name=name)}
+    schema = {"type": "array", "items": one} if array else one
+    return {status: {"description": name, "content": {"application/json": {"schema": schema}}}}
+
+
+def stream_of(media_type: str) -> Responses:
+    """Return the ``responses`` of a route that streams `media_type`."""
+    return {200: {"description": "A stream", "content": {media_type: {"schema": _BINARY}}}}
+
+
+def plan_body() -> dict[str, Any]:
+    """Return the ``openapi_extra`` of a route that takes a plan."""
+    header = {
+        "name": SETTINGS_HEADER,
+        "in": "header",
+        "required": False,
+        "description": "JSON object of settings that this query has of its own",
+        "schema": {"type": "string"},
+    }
+    content = {media_type: {"schema": _BINARY} for media_type in PLAN_MEDIA_TYPES}
+    return {"requestBody": {"required": True, "content": content}, "parameters": [header]}
+
+
+def add_schemas(app: FastAPI) -> None:
+    """Make ``/openapi.json`` name the types that :func:`json_of` refers to."""
+    _, components = msgspec.json.schema_components((QueryStatus, QueryEvent, Explanation), ref_template=_REF)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            schema.setdefault("components", {}).setdefault("schemas", {}).update(components)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend OpenAPI

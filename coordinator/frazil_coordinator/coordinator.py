@@ -1,0 +1,316 @@
+"""The coordinator: one object that owns all queries of a process.
+
+It is used in-process by ``frazil.local()`` and over HTTP through :mod:`frazil_coordinator.api`. All methods belong to one
+event loop. It accepts, shows, cancels and forgets; next on the main path is :mod:`frazil_coordinator.execution`, which
+brings one query from its plan to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import polars as pl
+
+from frazil_coordinator.execution import Execution, Planner
+from frazil_coordinator.hygiene import SWEEP_AFTER_S, Cleaner
+from frazil_coordinator.plan.planner import plan_query
+from frazil_coordinator.platform.base import Platform, PlatformStatus
+from frazil_coordinator.registry import QueryRecord, Registry
+from frazil_coordinator.retention import Results
+from frazil_coordinator.schedule.slots import Slots
+from frazil_coordinator.settings import Settings
+from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
+from frazil_functions.errors import PlanError, RequestError, from_wire
+from frazil_functions.ids import QueryId
+from frazil_functions.storage import Store
+
+__all__ = ["Coordinator", "NotPlannedError", "PlanTooLargeError", "ShuttingDownError"]
+
+_PLANNING_THREADS: Final = 4
+_READY_PROBE_S: Final = 5.0
+_FETCH_GRACE_S: Final = 5.0
+"""Seconds that clients get to fetch a result that became ready while the coordinator drains."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class PlanTooLargeError(PlanError):
+    """The plan is larger than `Settings.max_plan_bytes`."""
+
+
+class NotPlannedError(RequestError):
+    """The query is still being planned, or was cancelled before it was."""
+
+
+class ShuttingDownError(RequestError):
+    """The coordinator accepts no queries any more."""
+
+
+class Coordinator:
+    """Plans and runs queries on a platform, and keeps their results for a time.
+
+    Parameters
+    ----------
+    settings
+        Of queries that come without their own; `max_plan_bytes`, `max_queries`, `max_in_flight` and `result_ttl_s` hold for
+        the whole coordinator whatever a query says.
+    platform
+        Where functions run. It stays the caller's: :meth:`aclose` does not close it.
+    store
+        The exchange store, the same that the functions use.
+    exchange_prefix
+        Key prefix of all exchange objects.
+    planner
+        Turns plan bytes into stages, blocking.
+    sweep_after_s
+        See `frazil_coordinator.hygiene.SWEEP_AFTER_S`.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        platform: Platform,
+        store: Store,
+        exchange_prefix: str = "exchange",
+        planner: Planner = plan_query,
+        sweep_after_s: Sequence[float] = SWEEP_AFTER_S,
+    ) -> None:
+        self._settings = settings
+        self._platform = platform
+        self._store = store
+        self._exchange_prefix = exchange_prefix
+        self._registry = Registry(settings.max_queries)
+        self._cleaner = Cleaner(store, exchange_prefix, sweep_after_s)
+        self._results = Results(store, self._cleaner)
+        self._threads = ThreadPoolExecutor(_PLANNING_THREADS, thread_name_prefix="frazil-plan")
+        self._execution = Execution(
+            planner=planner,
+            platform=platform,
+            store=store,
+            exchange_prefix=exchange_prefix,
+            slots=Slots(settings.max_in_flight or platform.max_in_flight),
+            cleaner=self._cleaner,
+            threads=self._threads,
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: dict[QueryId, asyncio.TimerHandle] = {}
+        self._accepting = True
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of queries that come without their own."""
+        return self._settings
+
+    async def submit(self, plan: bytes, *, settings: Settings | None = None, labels: Sequence[str] = ()) -> QueryStatus:
+        """Accept a query and return at once; it is planned and run in the background.
+
+        Parameters
+        ----------
+        plan
+            Bytes of ``LazyFrame.serialize()``.
+        settings
+            Of this query; by default the coordinator's.
+        labels
+            What the query is called in lists.
+
+        Raises
+        ------
+        PlanTooLargeError
+            When `plan` is larger than ``settings.max_plan_bytes``.
+        TooManyQueriesError
+            When ``settings.max_queries`` are running.
+        ShuttingDownError
+            After :meth:`drain` or :meth:`aclose`.
+        """
+        self._check(plan)
+        record = QueryRecord(QueryId(secrets.token_hex(8)), settings or self._settings, tuple(labels))
+        for forgotten in self._registry.add(record):
+            self._spawn(self._forget(forgotten), f"forget {forgotten.id}")
+        self._spawn(self._run(record, plan), f"query {record.id}")
+        _LOGGER.info("query accepted", extra={"query": record.id, "plan_bytes": len(plan)})
+        return record.status
+
+    def status(self, query: QueryId) -> QueryStatus:
+        """Return what is known of `query` now.
+
+        Raises
+        ------
+        UnknownQueryError
+            When there is no such query; so do all methods that take one.
+        """
+        return self._registry.get(query).status
+
+    async def wait(self, query: QueryId, timeout_s: float | None = None) -> QueryStatus:
+        """Return when `query` has ended, or after `timeout_s` seconds (None: never) with what is known then."""
+        record = self._registry.get(query)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await record.ended.wait()
+        except TimeoutError:
+            pass  # not an error: the caller sees the state
+        return record.status
+
+    async def events(self, query: QueryId) -> AsyncGenerator[QueryEvent, None]:
+        """Yield the present state, then changes until the query has ended.
+
+        A reader that is slower than the changes gets the latest only.
+        """
+        record = self._registry.get(query)
+        shown: QueryState | None = None
+        while True:
+            version, status = record.version, record.status
+            yield QueryEvent(kind="progress" if status.state is shown else "state", status=status, number=version)
+            if status.state.ended:
+                return
+            shown = status.state
+            await record.changed_since(version)
+
+    async def result(self, query: QueryId) -> AsyncGenerator[pl.DataFrame, None]:
+        """Wait for the end, then yield the result in order, block by block; at least one frame, which may be empty.
+
+        A small result can be read again until it is evicted; a large one is deleted once it was read to its end.
+
+        Raises
+        ------
+        FrazilError
+            Why the query failed; `frazil_coordinator.retention.ResultGoneError` when the result was deleted.
+        """
+        record = self._registry.get(query)
+        await record.ended.wait()
+        async for frame in self._results.read(record):
+            yield frame
+
+    async def explain(self, plan: bytes, settings: Settings | None = None) -> Explanation:
+        """Return how `plan` would be cut into stages; nothing runs.
+
+        Raises
+        ------
+        FrazilError
+            As planning does.
+        """
+        self._check(plan)
+        _, explanation = await self._execution.plan(plan, settings or self._settings)
+        return explanation
+
+    def explanation(self, query: QueryId) -> Explanation:
+        """Return how `query` was cut into stages.
+
+        Raises
+        ------
+        FrazilError
+            Why it could not be planned; `NotPlannedError` while it is being planned.
+        """
+        record = self._registry.get(query)
+        if record.explanation is not None:
+            return record.explanation
+        if record.status.error is not None:
+            raise from_wire(record.status.error)
+        raise NotPlannedError(f"query {query} is being planned; ask again")
+
+    def profile(self, query: QueryId) -> dict[str, object]:
+        """Return what `query` used until now, by stage: JSON values (docs/http-api.md)."""
+        record = self._registry.get(query)
+        return record.profile if record.driver is None else dict(record.driver.profile())
+
+    async def cancel(self, query: QueryId) -> QueryStatus:
+        """Stop `query`, and return when it has really stopped and its objects are deleted; no effect after its end."""
+        record = self._registry.get(query)
+        record.cancel()
+        await record.ended.wait()
+        return record.status
+
+    def list(
+        self, *, limit: int = 100, state: QueryState | None = None, label: str | None = None
+    ) -> tuple[QueryStatus, ...]:
+        """Return at most `limit` queries, newest first: all, or those in `state`, or with `label`."""
+        return self._registry.select(limit=limit, state=state, label=label)
+
+    def platform_status(self) -> PlatformStatus:
+        """Return how many functions there are."""
+        return self._platform.status()
+
+    async def probe(self) -> None:
+        """Return when the coordinator can do its work: it accepts queries, and the store answers.
+
+        Raises
+        ------
+        FrazilError
+            Why it can't.
+        TimeoutError
+            When the store doesn't answer.
+        """
+        if not self._accepting:
+            raise ShuttingDownError("the coordinator is shutting down")
+        async with asyncio.timeout(_READY_PROBE_S):
+            await asyncio.to_thread(self._store.list, f"{self._exchange_prefix}/ready")
+
+    async def drain(self, grace_s: float) -> None:
+        """Accept no more queries; return when those that run have ended and were read, at the latest after `grace_s`."""
+        self._accepting = False
+        running = [record for record in self._registry if not record.ended.is_set() or record.readers]
+        try:
+            async with asyncio.timeout(grace_s):
+                for record in running:
+                    await record.ended.wait()
+                async with asyncio.timeout(_FETCH_GRACE_S):
+                    for record in running:
+                        await record.settled.wait()
+        except TimeoutError:
+            _LOGGER.info("drained as far as time allowed", extra={"grace_s": grace_s})
+
+    async def aclose(self) -> None:
+        """Cancel what runs, delete all results, and end; a second call has no effect."""
+        self._accepting = False
+        for record in self._registry:
+            record.cancel()
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for record in self._registry:
+            await self._results.drop(record, at_once=True)
+        await self._cleaner.aclose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _check(self, plan: bytes) -> None:
+        if not self._accepting:
+            raise ShuttingDownError("the coordinator is shutting down and accepts no queries")
+        if len(plan) > self._settings.max_plan_bytes:
+            raise PlanTooLargeError(
+                f"the plan has {len(plan):,} bytes, more than the {self._settings.max_plan_bytes:,} allowed"
+            )
+
+    async def _run(self, record: QueryRecord, plan: bytes) -> None:
+        await self._execution.run(record, plan)
+        self._registry.trim()
+        self._keep_until_ttl(record)
+
+    def _keep_until_ttl(self, record: QueryRecord) -> None:
+        if record.blocks is not None:
+            self._timers[record.id] = asyncio.get_running_loop().call_later(
+                self._settings.result_ttl_s, lambda: self._spawn(self._expire(record), f"expire {record.id}")
+            )
+
+    async def _expire(self, record: QueryRecord) -> None:
+        self._timers.pop(record.id, None)
+        if not await self._results.drop(record):
+            self._keep_until_ttl(record)
+
+    async def _forget(self, record: QueryRecord) -> None:
+        timer = self._timers.pop(record.id, None)
+        if timer is not None:
+            timer.cancel()
+        await self._results.drop(record)
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        # Not a task group: these outlive the call that starts them. They are held here, and aclose waits for all of them.
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

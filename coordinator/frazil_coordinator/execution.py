@@ -1,0 +1,184 @@
+"""One query from plan bytes to its end: plan in a thread, drive, clean up, note the end.
+
+Between :mod:`frazil_coordinator.coordinator`, which owns the queries, and :mod:`frazil_coordinator.plan` and
+:mod:`frazil_coordinator.schedule.driver`, which do the work. A query that was cancelled ends here like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import polars as pl
+
+from frazil_coordinator.hygiene import Cleaner
+from frazil_coordinator.plan.explain import explain_json, explain_text
+from frazil_coordinator.plan.model import StageGraph
+from frazil_coordinator.platform.base import Platform
+from frazil_coordinator.registry import QueryRecord
+from frazil_coordinator.retention import small_result_in_memory
+from frazil_coordinator.schedule.bind import query_prefixes
+from frazil_coordinator.schedule.driver import INLINE_FRAGMENT_BYTES, QueryDriver
+from frazil_coordinator.schedule.progress import Progress
+from frazil_coordinator.schedule.slots import Slots
+from frazil_coordinator.settings import Settings
+from frazil_coordinator.status import Explanation, QueryState, StageProgress
+from frazil_functions.errors import CancelledQueryError, DeadlineError, FrazilError, InternalError, QueryError
+from frazil_functions.ids import QueryId, StageId
+from frazil_functions.storage import Store
+from frazil_functions.task import BlockRef
+
+__all__ = ["Execution", "Planner", "explanation_of"]
+
+Planner: TypeAlias = Callable[[bytes, Settings], StageGraph]
+"""Blocking; raises `PlanError` and other user errors."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def explanation_of(graph: StageGraph) -> Explanation:
+    """Return how `graph` looks, for people and for programs."""
+    stages = explain_json(graph).get("stages", ())
+    return Explanation(text=explain_text(graph), stages=tuple(stages))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What all queries of a coordinator run with."""
+
+    planner: Planner
+    platform: Platform
+    store: Store
+    exchange_prefix: str
+    """Key prefix of all exchange objects."""
+
+    slots: Slots
+    cleaner: Cleaner
+    threads: ThreadPoolExecutor
+    """For planning."""
+
+    async def plan(self, plan: bytes, settings: Settings) -> tuple[StageGraph, Explanation]:
+        """Plan in a thread.
+
+        Raises
+        ------
+        FrazilError
+            What the planner raises; errors of Polars come as `QueryError`.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self.threads, self._plan_blocking, plan, settings)
+
+    async def run(self, record: QueryRecord, plan: bytes) -> None:
+        """Bring `record` to its end; raises nothing but cancellation of the task itself."""
+        error: FrazilError | None = None
+        blocks: tuple[BlockRef, ...] = ()
+        try:
+            graph = await self._plan_or_stop(record, plan)
+            blocks = await self._drive(record, graph)
+        except FrazilError as caught:
+            error = caught
+        except Exception:
+            _LOGGER.exception("unforeseen error in the coordinator", extra={"query": record.id})
+            error = InternalError("unforeseen error in the coordinator; its log tells more", where={"query": record.id})
+        _settle(record, blocks, error)
+
+    def _plan_blocking(self, plan: bytes, settings: Settings) -> tuple[StageGraph, Explanation]:
+        try:
+            graph = self.planner(plan, settings)
+            return graph, explanation_of(graph)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            raise QueryError(str(error), exception=type(error).__name__) from error
+
+    async def _plan_or_stop(self, record: QueryRecord, plan: bytes) -> StageGraph:
+        """Plan; when the query is to stop meanwhile, go on without the thread, whose answer nobody wants any more."""
+        planning = asyncio.ensure_future(self.plan(plan, record.settings))
+        either: set[asyncio.Future[Any]] = {planning, record.stop}
+        await asyncio.wait(either, timeout=record.settings.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if record.stop.done() or not planning.done():
+            planning.cancel()
+            await asyncio.wait({planning})
+            if record.stop.done():
+                raise CancelledQueryError("the query was cancelled")
+            raise DeadlineError(f"the query was not planned within {record.settings.timeout_s} s")
+        graph, explanation = planning.result()
+        record.schema, record.explanation = graph.schema, explanation
+        record.change(
+            state=QueryState.QUEUED,
+            started_unix_s=time.time(),
+            progress=tuple(StageProgress(stage=stage.id, kind=stage.kind, tasks=stage.tasks) for stage in graph.stages),
+            fallbacks=graph.fallbacks if record.settings.fallback == "warn" else (),
+        )
+        return graph
+
+    async def _drive(self, record: QueryRecord, graph: StageGraph) -> tuple[BlockRef, ...]:
+        """Run the planned query, and delete what it left but for its result."""
+        driver = QueryDriver(
+            query=record.id,
+            graph=graph,
+            platform=self.platform,
+            exchange_prefix=self.exchange_prefix,
+            settings=_with_time_left(record),
+            slots=self.slots,
+            on_progress=lambda progress: record.progress(_progress(progress)),
+            put_fragment=lambda stage, fragment: self._put_fragment(record.id, stage, fragment),
+        )
+        record.driver = driver
+        blocks: tuple[BlockRef, ...] = ()
+        try:
+            blocks = await asyncio.to_thread(small_result_in_memory, self.store, await driver.run())
+            return blocks
+        finally:
+            profile = driver.profile()
+            record.profile = dict(profile)
+            keep = {block.key for block in blocks if block.data is None}
+            given_up = any(stage.attempts > stage.done for stage in record.status.progress)
+            wrote = any(stage["requests"].get("put") for stage in profile["stages"])
+            sent_apart = any(len(stage.fragment) > INLINE_FRAGMENT_BYTES for stage in graph.stages)
+            if given_up or wrote or sent_apart or keep:  # a query that is all inline costs no request to the store
+                await self.cleaner.clear(record.id, keep=keep, again=given_up)
+
+    async def _put_fragment(self, query: QueryId, stage: StageId, fragment: bytes) -> str:
+        (prefix,) = query_prefixes(self.exchange_prefix, query)
+        key = f"{prefix}{stage}/fragment"
+        await asyncio.to_thread(self.store.put, key, [fragment])
+        return key
+
+
+def _settle(record: QueryRecord, blocks: tuple[BlockRef, ...], error: FrazilError | None) -> None:
+    """Note the end. It comes after the cleaning: who sees the end sees an empty prefix."""
+    _LOGGER.info("query ended", extra={"query": record.id, "error": None if error is None else error.kind})
+    if error is None:
+        record.blocks = blocks
+        rows, size = sum(block.rows for block in blocks), sum(block.length for block in blocks)
+        record.end(QueryState.SUCCEEDED, rows=rows, bytes=size)
+    else:
+        cancelled = isinstance(error, CancelledQueryError)
+        record.end(QueryState.CANCELLED if cancelled else QueryState.FAILED, error)
+
+
+def _with_time_left(record: QueryRecord) -> Settings:
+    """Return the settings of the query with what is left of its time after planning."""
+    if record.settings.timeout_s is None:
+        return record.settings
+    spent = time.time() - record.status.submitted_unix_s
+    return replace(record.settings, timeout_s=max(0.001, record.settings.timeout_s - spent))
+
+
+def _progress(progress: Progress) -> tuple[StageProgress, ...]:
+    return tuple(
+        StageProgress(
+            stage=stage.id,
+            kind=stage.kind,
+            tasks=stage.tasks,
+            done=stage.done,
+            running=stage.running,
+            attempts=stage.attempts,
+            rows=stage.rows,
+            bytes=stage.bytes,
+        )
+        for stage in progress.stages
+    )

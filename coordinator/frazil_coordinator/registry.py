@@ -1,0 +1,226 @@
+"""The queries that a coordinator remembers, and the bounds on what it remembers of them.
+
+Everything here is in memory and belongs to one event loop. A :class:`QueryRecord` is the one mutable place of a query;
+:mod:`frazil_coordinator.execution` changes it while the query runs, :mod:`frazil_coordinator.coordinator` shows it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from typing import Final, Protocol
+
+import msgspec
+import polars as pl
+
+from frazil_coordinator.settings import Settings
+from frazil_coordinator.status import Explanation, QueryState, QueryStatus, StageProgress
+from frazil_functions.errors import FrazilError, RequestError, to_wire
+from frazil_functions.ids import QueryId
+from frazil_functions.task import BlockRef
+
+__all__ = ["MAX_RESULT_MEMORY_BYTES", "QueryRecord", "Registry", "TooManyQueriesError", "UnknownQueryError"]
+
+MAX_RESULT_MEMORY_BYTES: Final = 256 * 1024 * 1024
+"""Encoded bytes of results that all ended queries together keep in memory; the oldest is dropped first."""
+
+
+class UnknownQueryError(RequestError):
+    """There is no such query: it never was, or it is forgotten (`Settings.max_queries`)."""
+
+
+class TooManyQueriesError(RequestError):
+    """All queries that may be remembered are still running (`Settings.max_queries`)."""
+
+
+class RunningQuery(Protocol):
+    """What a record needs of the driver of its query."""
+
+    def cancel(self) -> None:
+        """Stop the query."""
+        ...
+
+    def profile(self) -> Mapping[str, object]:
+        """Return what the query used until now."""
+        ...
+
+
+class QueryRecord:
+    """One query: its status, and what it holds while it runs and after.
+
+    Parameters
+    ----------
+    query
+        Its id.
+    settings
+        Those of the query.
+    labels
+        What the submitter calls it.
+    """
+
+    def __init__(self, query: QueryId, settings: Settings, labels: tuple[str, ...]) -> None:
+        self.settings = settings
+        self.status = QueryStatus(id=query, state=QueryState.PLANNING, submitted_unix_s=time.time(), labels=labels)
+        self.version = 0
+        """Number of the latest change."""
+
+        self.error: FrazilError | None = None
+        """Why it failed or was cancelled."""
+
+        self.schema: pl.Schema | None = None
+        """Of the result; None until it is planned."""
+
+        self.explanation: Explanation | None = None
+        """None until it is planned."""
+
+        self.driver: RunningQuery | None = None
+        """None before and after it runs."""
+
+        self.profile: dict[str, object] = {"query": query, "stages": []}
+        """What it used, once it has ended."""
+
+        self.blocks: tuple[BlockRef, ...] | None = None
+        """The result; None before it succeeded and after it was dropped."""
+
+        self.readers = 0
+        """Readers of the result at this moment; it is not dropped under them."""
+
+        self.was_read = False
+        """Whether the result was read to its end."""
+
+        self.stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the query shall stop."""
+
+        self.ended = asyncio.Event()
+        self.settled = asyncio.Event()
+        """Set when it has ended and there is nothing that somebody may still be about to fetch."""
+
+        self._changed = asyncio.Event()
+
+    @property
+    def id(self) -> QueryId:
+        """Its id."""
+        return self.status.id
+
+    @property
+    def memory_bytes(self) -> int:
+        """Encoded bytes of its result in memory."""
+        return sum(block.length for block in self.blocks or () if block.data is not None)
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether its result lies in the exchange store."""
+        return any(block.data is None for block in self.blocks or ())
+
+    def progress(self, stages: tuple[StageProgress, ...]) -> None:
+        """Note how far it is; the first attempt makes it a running one."""
+        if self.status.state.ended:
+            return
+        attempted = any(stage.attempts or stage.running or stage.done for stage in stages)
+        queued = self.status.state is QueryState.QUEUED
+        self.change(progress=stages, state=QueryState.RUNNING if queued and attempted else self.status.state)
+
+    def change(self, **changes: object) -> None:
+        """Replace fields of the status and wake who waits for a change."""
+        self.status = msgspec.structs.replace(self.status, **changes)
+        self.version += 1
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def end(self, state: QueryState, error: FrazilError | None = None, **changes: object) -> None:
+        """Note its end, and wake everybody."""
+        self.error = error
+        self.driver = None
+        self.change(state=state, error=None if error is None else to_wire(error), ended_unix_s=time.time(), **changes)
+        self.ended.set()
+        if state is not QueryState.SUCCEEDED:
+            self.settled.set()
+
+    def cancel(self) -> None:
+        """Ask it to stop; no effect when it was asked or has ended."""
+        if self.stop.done() or self.ended.is_set():
+            return
+        self.stop.set_result(None)
+        if self.driver is not None:
+            self.driver.cancel()
+
+    async def changed_since(self, version: int) -> int:
+        """Wait until there is a change after `version`, and return the number of the latest one."""
+        while self.version == version:
+            await self._changed.wait()
+        return self.version
+
+
+class Registry:
+    """The records by id, oldest first.
+
+    Parameters
+    ----------
+    max_queries
+        Records that are kept. Only ended ones are forgotten, the oldest submitted first.
+    max_memory_bytes
+        See :data:`MAX_RESULT_MEMORY_BYTES`.
+    """
+
+    def __init__(self, max_queries: int, max_memory_bytes: int = MAX_RESULT_MEMORY_BYTES) -> None:
+        self._max_queries = max_queries
+        self._max_memory_bytes = max_memory_bytes
+        self._records: dict[QueryId, QueryRecord] = {}
+
+    def __iter__(self) -> Iterator[QueryRecord]:
+        return iter(tuple(self._records.values()))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, query: QueryId) -> QueryRecord:
+        """Return the record of `query`.
+
+        Raises
+        ------
+        UnknownQueryError
+            When there is none.
+        """
+        try:
+            return self._records[query]
+        except KeyError:
+            raise UnknownQueryError(f"there is no query {query!r}; ended ones are forgotten after a time") from None
+
+    def add(self, record: QueryRecord) -> tuple[QueryRecord, ...]:
+        """Remember `record`, and return those that were forgotten for it; the caller deletes their objects.
+
+        Raises
+        ------
+        TooManyQueriesError
+            When nothing can be forgotten.
+        """
+        forgotten = []
+        while len(self._records) >= self._max_queries:
+            oldest = next((old for old in self if old.ended.is_set() and not old.readers), None)
+            if oldest is None:
+                raise TooManyQueriesError(f"{len(self._records)} queries are running, and no more are accepted; try later")
+            del self._records[oldest.id]
+            forgotten.append(oldest)
+        self._records[record.id] = record
+        return tuple(forgotten)
+
+    def trim(self) -> None:
+        """Drop results from memory until they fit: first those that were read, then the oldest."""
+        ended = sorted((r for r in self if r.memory_bytes and not r.readers), key=lambda record: not record.was_read)
+        total = sum(record.memory_bytes for record in self)
+        for record in ended:
+            if total <= self._max_memory_bytes:
+                return
+            if not record.has_objects:
+                total -= record.memory_bytes
+                record.blocks = None
+
+    def select(self, *, limit: int, state: QueryState | None, label: str | None) -> tuple[QueryStatus, ...]:
+        """Return statuses, newest first."""
+        wanted = (
+            record.status
+            for record in reversed(self._records.values())
+            if (state is None or record.status.state is state) and (label is None or label in record.status.labels)
+        )
+        return tuple(status for status, _ in zip(wanted, range(limit), strict=False))

@@ -1,0 +1,119 @@
+"""Results of ended queries: read block by block, and dropped when they were read, when their time is up, or at the end.
+
+A result in memory (small outputs travel inline) can be read again until it is evicted; one in the exchange store is deleted
+once it was read to its end. Next on the main path: :mod:`frazil_functions.exchange.reader`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from threading import Event
+from typing import Final
+
+import msgspec
+import polars as pl
+
+from frazil_coordinator.hygiene import Cleaner
+from frazil_coordinator.registry import QueryRecord
+from frazil_functions.errors import FrazilError, RequestError, from_wire
+from frazil_functions.exchange.reader import read_exchange
+from frazil_functions.storage import Store
+from frazil_functions.task import BlockRef, ExchangeInput
+
+__all__ = ["SMALL_RESULT_BYTES", "ResultGoneError", "Results", "small_result_in_memory"]
+
+SMALL_RESULT_BYTES: Final = 8 * 1024 * 1024
+"""Results of at most so many encoded bytes are fetched from the exchange store when the query ends."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class ResultGoneError(RequestError):
+    """The result was deleted: it was read once, or its time was up."""
+
+
+class Results:
+    """Reads and drops results.
+
+    Parameters
+    ----------
+    store
+        The exchange store.
+    cleaner
+        Deletes objects.
+    """
+
+    def __init__(self, store: Store, cleaner: Cleaner) -> None:
+        self._store = store
+        self._cleaner = cleaner
+
+    async def read(self, record: QueryRecord) -> AsyncGenerator[pl.DataFrame, None]:
+        """Yield the result of an ended query, block by block in order; at least one frame, which may be empty.
+
+        Raises
+        ------
+        FrazilError
+            Why the query failed; `ResultGoneError` when the result is no longer there.
+        """
+        if record.status.error is not None:
+            raise from_wire(record.status.error)
+        if record.blocks is None or record.schema is None:
+            raise ResultGoneError(f"the result of query {record.id} is deleted: it was read once, or its time was up")
+        record.readers += 1
+        try:
+            empty = True
+            async with aclosing(self._frames(record.blocks)) as frames:
+                async for frame in frames:
+                    if frame.height:
+                        empty = False
+                        yield frame
+            if empty:
+                yield pl.DataFrame(schema=record.schema)
+            record.was_read = True
+        finally:
+            record.readers -= 1
+            record.settled.set()
+            if record.was_read and record.has_objects:
+                await self.drop(record)
+
+    async def drop(self, record: QueryRecord, *, at_once: bool = False) -> bool:
+        """Delete a result, unless it is being read and not `at_once`; return whether it is gone."""
+        if record.readers and not at_once:
+            return False
+        had_objects, record.blocks = record.has_objects, None
+        if had_objects:
+            await self._cleaner.clear(record.id)
+        return True
+
+    async def _frames(self, blocks: tuple[BlockRef, ...]) -> AsyncGenerator[pl.DataFrame, None]:
+        stopped = Event()
+        iterator = read_exchange(self._store, ExchangeInput(blocks=blocks), cancelled=stopped.is_set)
+        try:
+            while (frame := await asyncio.to_thread(next, iterator, None)) is not None:
+                yield frame
+        finally:
+            # A thread may still be inside the iterator when this task is cancelled; it sees the flag and ends by itself.
+            stopped.set()
+
+
+def small_result_in_memory(store: Store, blocks: tuple[BlockRef, ...]) -> tuple[BlockRef, ...]:
+    """Return `blocks` with their bytes when they are few, else as they are; blocking.
+
+    One GET a block at most, which reading the result would cost anyway. When the store fails, reading the result will say
+    so.
+    """
+    if sum(block.length for block in blocks) > SMALL_RESULT_BYTES:
+        return blocks
+    try:
+        return tuple(
+            block
+            if block.data is not None
+            else msgspec.structs.replace(block, data=store.get_range(block.key, block.offset, block.length))
+            for block in blocks
+        )
+    except FrazilError as error:
+        _LOGGER.warning("small result not fetched", extra={"error": error.kind})
+        return blocks
