@@ -13,15 +13,23 @@ import socket
 import sys
 import threading
 import time
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import NoReturn
-
-import uvicorn
 
 from frazil_functions.app import FunctionApp
 from frazil_functions.errors import FrazilError
 from frazil_functions.settings import FunctionSettings
 from frazil_functions.storage import open_store
+
+if "uvicorn" not in sys.modules:
+    # uvicorn's package imports its command line, whose click and reloaders take a quarter of all the CPU that this process
+    # adds to that of polars before its first answer (benchmarks/import_time.py). Nothing below needs them.
+    command_line = ModuleType("uvicorn.main")
+    command_line.__dict__.update(Server=None, main=None, run=None)
+    sys.modules["uvicorn.main"] = command_line
+
+from uvicorn.config import Config
+from uvicorn.server import Server
 
 __all__ = ["main"]
 
@@ -36,10 +44,10 @@ _CANCELLED_GRACE_S = 5.0
 """Seconds that cancelled tasks have to clean up when the process ends."""
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """A server that tells its app when it is asked to end, so that what still comes in is refused."""
 
-    def __init__(self, config: uvicorn.Config, app: FunctionApp) -> None:
+    def __init__(self, config: Config, app: FunctionApp) -> None:
         super().__init__(config)
         self._function = app
 
@@ -70,7 +78,7 @@ def main() -> NoReturn:
 
 
 def _serve(settings: FunctionSettings, app: FunctionApp) -> None:
-    config = uvicorn.Config(
+    config = Config(
         app,
         host=settings.host,
         port=settings.port,

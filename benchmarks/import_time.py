@@ -1,0 +1,55 @@
+"""What a function process costs to start: CPU seconds of its imports against those of polars alone.
+
+``python benchmarks/import_time.py [--runs N] [--gate RATIO]``. Each run is a fresh interpreter; the two are interleaved, so
+that a busy machine slows both. CPU seconds (user and system) rather than wall time, because a cold pod has a share of a
+core. With ``--gate`` the exit code is 1 when the ratio of the medians is above it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+from typing import Final
+
+POLARS: Final = "import polars"
+FUNCTION: Final = "import frazil_functions.__main__, uvloop, httptools, uvicorn.protocols.http.httptools_impl"
+"""Everything that is imported when a function process answers its first request."""
+
+
+def cpu_seconds(statement: str) -> float:
+    """Return the CPU seconds that a fresh interpreter takes to run `statement`."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", statement], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main() -> int:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=int, default=11, help="interpreters of each kind")
+    parser.add_argument("--gate", type=float, default=None, help="highest ratio that passes")
+    options = parser.parse_args()
+    statements = (POLARS, FUNCTION)
+    for statement in statements:
+        cpu_seconds(statement)  # compiles the bytecode, warms the page cache
+    taken: dict[str, list[float]] = {statement: [] for statement in statements}
+    for _ in range(options.runs):
+        for statement in statements:
+            taken[statement].append(cpu_seconds(statement))
+    polars_s, function_s = (statistics.median(taken[statement]) for statement in statements)
+    ratio = function_s / polars_s
+    print(f"import polars          {polars_s * 1000:7.1f} ms CPU (median of {options.runs})")
+    print(f"import function image  {function_s * 1000:7.1f} ms CPU")
+    print(f"ratio                  {ratio:7.2f}")
+    if options.gate is not None and ratio > options.gate:
+        print(f"the ratio is above {options.gate}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
