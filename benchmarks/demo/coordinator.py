@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.processes import free_ports, program, run_process, wait_until_healthy
+import msgspec
+
+from benchmarks.processes import ProcessError, free_ports, program, run_process, wait_until_healthy
 from benchmarks.seaweed import Seaweed
 
 __all__ = ["CoordinatorProcess", "run_coordinator"]
@@ -22,13 +25,23 @@ class CoordinatorProcess:
     token: str
     pid: int
 
-    def functions(self) -> tuple[int, ...]:
-        """Return the process ids of the functions that exist now."""
-        found: list[int] = []
-        for children in Path(f"/proc/{self.pid}/task").glob("*/children"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
-                found += [int(pid) for pid in children.read_text().split()]
-        return tuple(sorted(found))
+    def functions(self) -> int:
+        """Return how many function processes exist now.
+
+        Raises
+        ------
+        ProcessError
+            When the coordinator does not answer.
+        """
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=10) as answer:
+                return msgspec.json.decode(answer.read(), type=_Ready).functions
+        except OSError as error:
+            raise ProcessError(f"the coordinator at {self.url} does not count its functions: {error}") from error
+
+
+class _Ready(msgspec.Struct, frozen=True):
+    functions: int
 
 
 @contextlib.contextmanager

@@ -117,7 +117,7 @@ def _services(options: Options, view: View) -> Iterator[tuple[Seaweed, Coordinat
                 log=logs / "coordinator.log",
             )
         )
-        running = len(coordinator.functions())
+        running = coordinator.functions()
         view.step("coordinator", f"frazil serve at {coordinator.url}, pid {coordinator.pid}, {running} functions")
         yield server, coordinator
 
@@ -151,11 +151,15 @@ def _ask(
     view.heading(f"PDS-H Q{number}: {QUESTIONS[number]}")
     lf = QUERIES[number](there)
     view.text(engine.explain(lf))
-    view.step("\nrunning", f"{len(coordinator.functions())} functions exist before it")
+    view.text(f"functions before it: {coordinator.functions()}")
     began = time.perf_counter()
     query = engine.submit(lf, labels=[f"demo-q{number}"])
-    view.follow(query.events())
-    answer = query.result()
+    try:
+        view.follow(query.events())
+        answer = query.result()
+    except BaseException:
+        query.cancel()
+        raise
     seconds = time.perf_counter() - began
     view.result(answer)
     used = figures(query.profile())
@@ -178,7 +182,7 @@ def _show_empty_exchange(server: Seaweed, view: View) -> None:
 def _show_zero(coordinator: CoordinatorProcess, view: View) -> None:
     """Wait until all functions have gone, showing each change of their number."""
     began, shown = time.perf_counter(), -1
-    while (running := len(coordinator.functions())) or shown:
+    while (running := coordinator.functions()) or shown:
         if running != shown:
             view.step("functions", f"{running} after {time.perf_counter() - began:.1f} s without work")
             shown = running

@@ -108,7 +108,10 @@ class View:
 
     def result(self, frame: pl.DataFrame) -> None:
         """Show the first rows of an answer."""
-        with pl.Config(tbl_rows=_RESULT_ROWS, tbl_width_chars=self.console.width - 4, thousands_separator=True):
+        width = self.console.width - 4
+        with pl.Config(
+            tbl_rows=_RESULT_ROWS, tbl_width_chars=width, thousands_separator=True, tbl_hide_dataframe_shape=True
+        ):
             self.text(str(frame.head(_RESULT_ROWS)))
         if frame.height > _RESULT_ROWS:
             self.text(f"... and {frame.height - _RESULT_ROWS:,} rows more")

@@ -21,8 +21,8 @@ class Tables:
     Notes
     -----
     Money is DECIMAL(15, 2) in the files and Float64 here, as in Polars' own PDS-H: Polars rounds a product of two decimals
-    to the scale of its factors, so that ``price * (1 - discount) * (1 + tax)`` would lose a cent a row. Floats are also
-    the harder case for a distributed engine, since their sums depend on the order of the rows.
+    to the scale of its factors, so that ``price * (1 - discount) * (1 + tax)`` would lose up to half a cent a row. Floats
+    are also the harder case for a distributed engine, since their sums depend on the order of the rows.
     """
 
     customer: pl.LazyFrame
