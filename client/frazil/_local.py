@@ -64,7 +64,7 @@ class LocalSession:
 
     def status(self, query: QueryId) -> QueryStatus:
         """Return what is known of a query now."""
-        return self._call(lambda coordinator: coordinator.wait(query, timeout_s=0))
+        return self._ask(lambda coordinator: coordinator.status(query))
 
     def wait(self, query: QueryId, timeout_s: float | None) -> QueryStatus:
         """Return when the query has ended, or after `timeout_s` seconds."""
@@ -80,11 +80,11 @@ class LocalSession:
 
     def plan(self, query: QueryId) -> Explanation:
         """Return how a submitted query is cut into stages."""
-        return self._call(lambda coordinator: coordinator.plan(query))
+        return self._ask(lambda coordinator: coordinator.explanation(query))
 
     def profile(self, query: QueryId) -> dict[str, object]:
         """Return what the query used."""
-        return self._call(lambda coordinator: coordinator.profile(query))
+        return self._ask(lambda coordinator: coordinator.profile(query))
 
     def cancel(self, query: QueryId) -> None:
         """Stop a query; no effect on one that has ended, also by the end of this session."""
@@ -97,7 +97,7 @@ class LocalSession:
 
     def queries(self, *, limit: int, state: QueryState | None = None, label: str | None = None) -> tuple[QueryStatus, ...]:
         """Return the newest queries."""
-        return self._call(lambda coordinator: coordinator.list(limit=limit, state=state, label=label))
+        return self._ask(lambda coordinator: coordinator.list(limit=limit, state=state, label=label))
 
     def close(self) -> None:
         """Stop functions and coordinator, and delete a temporary store; from a forked child this does nothing."""
@@ -123,6 +123,12 @@ class LocalSession:
     def _call(self, work: Callable[[Coordinator], Coroutine[object, object, _T]]) -> _T:
         running = self._coordinator()
         return running.run(work(running.coordinator))
+
+    def _ask(self, question: Callable[[Coordinator], _T]) -> _T:
+        async def answer(coordinator: Coordinator) -> _T:
+            return question(coordinator)
+
+        return self._call(answer)
 
     def _iterate(self, work: Callable[[Coordinator], AsyncGenerator[_T, None]]) -> Iterator[_T]:
         running = self._coordinator()

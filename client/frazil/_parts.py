@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +20,7 @@ from frazil_functions.errors import RequestError
 if TYPE_CHECKING:
     from frazil_coordinator.coordinator import Coordinator
 
-__all__ = ["LocalOptions", "local_options", "open_coordinator", "parse_bytes"]
+__all__ = ["LocalOptions", "coordinator_extra", "local_options", "open_coordinator", "parse_bytes"]
 
 _UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 _BYTES: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", re.IGNORECASE)
@@ -98,6 +98,17 @@ def parse_bytes(amount: int | str) -> int:
     return total
 
 
+@contextmanager
+def coordinator_extra() -> Iterator[None]:
+    """Say what to install when an import inside fails."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f'running queries on this machine needs more packages ({error}): pip install "frazil[coordinator]"'
+        ) from error
+
+
 @asynccontextmanager
 async def open_coordinator(options: LocalOptions, settings: Settings) -> AsyncIterator[Coordinator]:
     """Give a coordinator with functions of this machine; at the end, stop both and delete a temporary store.
@@ -109,15 +120,10 @@ async def open_coordinator(options: LocalOptions, settings: Settings) -> AsyncIt
     StorageError
         When the store can't be opened.
     """
-    try:
+    with coordinator_extra():
         from frazil_coordinator.coordinator import Coordinator
-
         from frazil_coordinator.platform.local import LocalPlatform
         from frazil_functions.storage import open_store
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f'running queries on this machine needs more packages ({error}): pip install "frazil[coordinator]"'
-        ) from error
     async with AsyncExitStack() as stack:
         place = options.store
         if place is None:

@@ -70,7 +70,7 @@ class Query:
     def events(self) -> Iterator[QueryEvent]:
         """Yield state and progress as they change, until the query has ended."""
         for event in self._session.events(self.id):
-            self._keep(event.status)
+            self._status = event.status
             yield event
 
     def wait(self, timeout_s: float | None = None) -> QueryStatus:
@@ -135,8 +135,9 @@ class Query:
         return self._session.profile(self.id)
 
     def explain(self) -> str:
-        """Return how the query is cut into stages."""
+        """Return how the query is cut into stages, as soon as it is planned."""
         with user_errors():
+            next((event for event in self.events() if event.status.state is not QueryState.PLANNING), None)
             return self._session.plan(self.id).text
 
     def _require_success(self, status: QueryStatus, timeout_s: float | None) -> None:

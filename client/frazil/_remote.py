@@ -94,7 +94,9 @@ class RemoteSession:
         self.settings = settings or Settings()
         self._url = url.rstrip("/")
         self._timeout_s = timeout_s
-        self._headers = {} if settings is None else {"Frazil-Settings": _changed(settings)}
+        self._headers = {"Content-Type": "application/vnd.frazil.plan"}
+        if settings is not None:
+            self._headers["Frazil-Settings"] = _changed(settings)
         self._client = httpx.Client(
             base_url=self._url,
             headers={"Authorization": f"Bearer {token}"} if token else {},

@@ -1,0 +1,198 @@
+"""What the commands share: exit codes, options, the engine that the options ask for, messages."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Annotated, Final, TypeAlias
+
+import polars as pl
+import typer
+from rich.console import Console
+from typer.core import TyperCommand
+
+from frazil._engine import Engine
+from frazil._local import LocalSession
+from frazil._parts import local_options
+from frazil._progress import ProgressBars
+from frazil._query import Query
+from frazil._remote import RemoteSession
+from frazil._session import Session
+from frazil_coordinator.settings import Settings
+from frazil_functions.errors import FrazilError, RequestError
+
+__all__ = [
+    "EXIT_FAILED",
+    "EXIT_UNREACHABLE",
+    "EXIT_USAGE",
+    "STDERR",
+    "FileCommand",
+    "Idle",
+    "MaxFunctions",
+    "MemoryLimit",
+    "Store",
+    "StoreOptions",
+    "TableOptions",
+    "Tables",
+    "Token",
+    "Url",
+    "Watched",
+    "complain",
+    "engine_session",
+    "make_engine",
+    "note",
+    "pairs",
+    "settings_from_env",
+    "sql_query",
+    "terminated_as_exit",
+]
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_UNREACHABLE: Final = 3
+_EXIT_TERMINATED: Final = 128 + signal.SIGTERM
+
+STDERR: Final = Console(stderr=True, highlight=False)
+
+Url: TypeAlias = Annotated[
+    str | None, typer.Option("--url", envvar="FRAZIL_URL", help="Address of a coordinator; without it, run on this machine.")
+]
+Token: TypeAlias = Annotated[
+    str | None, typer.Option("--token", envvar="FRAZIL_TOKEN", show_envvar=True, help="Token of the coordinator.")
+]
+MaxFunctions: TypeAlias = Annotated[
+    int | None, typer.Option("--max-functions", min=1, help="Most function processes on this machine; by default one a CPU.")
+]
+Store: TypeAlias = Annotated[
+    str | None, typer.Option("--store", help="Folder or URL of the exchange store; by default a temporary folder.")
+]
+StoreOptions: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--store-option", metavar="KEY=VALUE", help="Credentials and such of --store.")
+]
+MemoryLimit: TypeAlias = Annotated[
+    str | None, typer.Option("--memory-limit", metavar="SIZE", help="Memory of one function process, e.g. 2GiB.")
+]
+Idle: TypeAlias = Annotated[
+    float, typer.Option("--idle-s", min=0.0, help="Seconds without work after which a function process stops.")
+]
+Tables: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--table", metavar="NAME=PATH", help="A table of the SQL query: Parquet file, folder, glob or URL."),
+]
+TableOptions: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--storage-option", metavar="KEY=VALUE", help="Credentials and such of the tables, as in polars."),
+]
+
+
+class FileCommand(TyperCommand):
+    """A command of a file and its arguments: what follows a script belongs to the script, as with ``python``."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer's own context
+        """Let options also follow the file, unless it is a script."""
+        ctx.allow_interspersed_args = not any(arg.endswith(".py") for arg in args)
+        return super().parse_args(ctx, args)
+
+
+@dataclass
+class Watched:
+    """Shows the progress of queries, and remembers them for ``--profile``."""
+
+    queries: list[Query] = field(default_factory=list)
+    bars: ProgressBars = field(default_factory=ProgressBars)
+
+    def watch(self, query: Query) -> AbstractContextManager[None]:
+        """Do both for one query."""
+        self.queries.append(query)
+        return self.bars.watch(query)
+
+
+def engine_session(
+    *,
+    url: str | None,
+    token: str | None,
+    max_functions: int | None,
+    store: str | None,
+    store_options: Sequence[str] | None,
+    memory_limit: str | None,
+    idle_s: float,
+) -> Session:
+    """Return a session with the coordinator at `url`, or with one in this process."""
+    settings = settings_from_env()
+    try:
+        if url is not None:
+            return RemoteSession(url, token=token, settings=None if settings == Settings() else settings)
+        options = local_options(
+            max_functions=max_functions,
+            store=store,
+            storage_options=pairs(store_options, "--store-option"),
+            memory_limit=memory_limit,
+            idle_s=idle_s,
+        )
+    except RequestError as error:
+        raise typer.BadParameter(str(error)) from error
+    return LocalSession(options, settings)
+
+
+def settings_from_env() -> Settings:
+    """Return the settings of the ``FRAZIL_*`` variables; a bad one is bad usage."""
+    try:
+        return Settings.from_env()
+    except RequestError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Return ``KEY=VALUE`` texts as a dict."""
+    found: dict[str, str] = {}
+    for text in texts or ():
+        name, separator, value = text.partition("=")
+        if not separator or not name or not value:
+            raise typer.BadParameter(f"{option} takes NAME=VALUE, not {text!r}")
+        found[name] = value
+    return found
+
+
+def sql_query(text: str, tables: Mapping[str, str], storage_options: Mapping[str, str]) -> pl.LazyFrame:
+    """Return the LazyFrame of a SQL query over Parquet tables."""
+    options = dict(storage_options) or None
+    frames = {name: pl.scan_parquet(path, storage_options=options) for name, path in tables.items()}
+    with pl.SQLContext(frames, eager=False) as context:
+        return context.execute(text)
+
+
+def note(text: str) -> None:
+    """Say something to the person at the terminal."""
+    STDERR.print(text, markup=False, soft_wrap=True)
+
+
+def complain(error: BaseException, *, place: str = "") -> None:
+    """Say in one message what went wrong."""
+    own = isinstance(error, (FrazilError, OSError))
+    text = str(error) if own else f"{type(error).__name__}: {error}"
+    notes = "".join(f"\n{one}" for one in getattr(error, "__notes__", ()))
+    note(f"frazil: {place}{text}{notes}")
+
+
+@contextmanager
+def terminated_as_exit() -> Iterator[None]:
+    """Turn SIGTERM into an orderly exit, so that functions and temporary folders go."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        sys.exit(_EXIT_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def make_engine(session: Session, watched: Watched) -> Engine:
+    """Return an engine whose queries are watched."""
+    return Engine(session, watch=watched.watch)

@@ -1,0 +1,175 @@
+"""``frazil serve``: a coordinator over HTTP, with functions of this machine or of a Knative Service."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from frazil._parts import LocalOptions, coordinator_extra, local_options, open_coordinator
+from frazil.cli import _common
+from frazil_coordinator.settings import Settings
+from frazil_functions.errors import RequestError
+
+if TYPE_CHECKING:
+    from frazil_coordinator.coordinator import Coordinator
+
+__all__ = ["serve"]
+
+_LOOPBACK: Final = "127.0.0.1"
+_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  # a pod is reached on its own address
+_KNATIVE_IN_FLIGHT: Final = 100
+
+
+class Platform(StrEnum):
+    """Where functions run."""
+
+    LOCAL = "local"
+    KNATIVE = "knative"
+
+
+class LogLevel(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+def serve(
+    host: Annotated[
+        str | None,
+        typer.Option("--host", envvar="FRAZIL_HOST", help="Address to listen on; by default 127.0.0.1, in a pod 0.0.0.0."),
+    ] = None,
+    port: Annotated[
+        int, typer.Option("--port", envvar="PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8080,
+    token: Annotated[
+        str | None,
+        typer.Option("--token", envvar="FRAZIL_TOKEN", help="What clients must send; without it, loopback only."),
+    ] = None,
+    max_functions: _common.MaxFunctions = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", envvar="FRAZIL_STORE_URL", help="Folder or URL of the exchange store."),
+    ] = None,
+    store_option: _common.StoreOptions = None,
+    memory_limit: _common.MemoryLimit = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Polars threads of one function; by default the CPUs shared out.")
+    ] = None,
+    idle_s: _common.Idle = 30.0,
+    platform: Annotated[
+        Platform, typer.Option("--platform", envvar="FRAZIL_PLATFORM", help="Where functions run.")
+    ] = Platform.LOCAL,
+    function_url: Annotated[
+        str | None,
+        typer.Option("--function-url", envvar="FRAZIL_FUNCTION_URL", help="URL of the Knative Service."),
+    ] = None,
+    grace_s: Annotated[
+        float, typer.Option("--grace-s", min=0.0, help="Seconds that running queries get on SIGTERM.")
+    ] = 25.0,
+    log_level: Annotated[LogLevel, typer.Option("--log-level", envvar="FRAZIL_LOG_LEVEL")] = LogLevel.WARNING,
+) -> None:
+    """Run a coordinator until it is told to end (SIGTERM, Ctrl-C).
+
+    Settings are read from FRAZIL_<NAME>; the store's credentials also from FRAZIL_STORE_OPTIONS, a JSON object; with
+    --platform knative the secrets that sign tasks from FRAZIL_TASK_KEYS, separated by commas.
+    """
+    host = host or (_LOOPBACK if platform is Platform.LOCAL else _EVERYWHERE)
+    if not token and not _is_loopback(host):
+        raise typer.BadParameter(f"without a token only loopback is served, not {host}: set FRAZIL_TOKEN")
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = _common.settings_from_env()
+    options = _options(store, _store_options(store_option), max_functions, memory_limit, threads, idle_s)
+    if platform is Platform.KNATIVE:
+        parts = _knative(options, settings, function_url)
+    else:
+        parts = open_coordinator(options, settings)
+    asyncio.run(_serve(parts, host, port, token, grace_s))
+
+
+async def _serve(
+    parts: AbstractAsyncContextManager[Coordinator], host: str, port: int, token: str | None, grace_s: float
+) -> None:
+    with coordinator_extra():
+        from frazil_coordinator.api.server import serve as serve_http
+    async with parts as coordinator:
+        await serve_http(
+            coordinator,
+            host,
+            port,
+            (token,) if token else (),
+            grace_s=grace_s,
+            on_started=lambda url: _common.note(f"frazil coordinator at {url}"),
+        )
+
+
+def _options(
+    store: str | None,
+    store_options: Mapping[str, str],
+    max_functions: int | None,
+    memory_limit: str | None,
+    threads: int | None,
+    idle_s: float,
+) -> LocalOptions:
+    try:
+        return local_options(
+            max_functions=max_functions,
+            store=store,
+            storage_options=store_options,
+            memory_limit=memory_limit,
+            threads_per_function=threads,
+            idle_s=idle_s,
+        )
+    except RequestError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _store_options(texts: list[str] | None) -> dict[str, str]:
+    """Return the options of the variable, with those of the command line on top."""
+    try:
+        given = json.loads(os.environ.get("FRAZIL_STORE_OPTIONS") or "{}")
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"FRAZIL_STORE_OPTIONS is not JSON: {error.msg} at character {error.pos}") from error
+    if not isinstance(given, dict):
+        raise typer.BadParameter("FRAZIL_STORE_OPTIONS must be a JSON object")
+    return {str(name): str(value) for name, value in given.items()} | _common.pairs(texts, "--store-option")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@asynccontextmanager
+async def _knative(options: LocalOptions, settings: Settings, function_url: str | None) -> AsyncIterator[Coordinator]:
+    """Give a coordinator whose functions are the pods of a Knative Service."""
+    keys = tuple(key for key in os.environ.get("FRAZIL_TASK_KEYS", "").split(",") if key)
+    if not function_url or not keys or options.store is None:
+        raise typer.BadParameter("--platform knative needs --function-url, --store and FRAZIL_TASK_KEYS")
+    with coordinator_extra():
+        from frazil_coordinator.coordinator import Coordinator
+        from frazil_coordinator.platform.knative import KnativePlatform
+        from frazil_functions.storage import open_store
+    in_flight = settings.max_in_flight or _KNATIVE_IN_FLIGHT
+    async with AsyncExitStack() as stack:
+        platform = KnativePlatform(function_url, keys, in_flight)
+        stack.push_async_callback(platform.aclose)
+        store = open_store(options.store, options.storage_options)
+        coordinator = Coordinator(settings=replace(settings, max_in_flight=in_flight), platform=platform, store=store)
+        stack.push_async_callback(coordinator.aclose)
+        yield coordinator
