@@ -1,0 +1,131 @@
+"""From the bytes of a plan to its stages: the face of planning.
+
+Reads footers, so it blocks; call it in a thread. Main path: :mod:`~frazil_coordinator.plan.decode` →
+:mod:`~frazil_coordinator.plan.distribute` → :mod:`~frazil_coordinator.plan.stages`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from frazil_coordinator.plan.context import Context
+from frazil_coordinator.plan.decode import decode_node
+from frazil_coordinator.plan.distribute import Distributor
+from frazil_coordinator.plan.model import StageGraph
+from frazil_coordinator.plan.nodes import DataFrameScan, Scan
+from frazil_coordinator.plan.pushdown import observe
+from frazil_coordinator.plan.stages import build_stages
+from frazil_coordinator.plan.tables import Table, Unsplittable, cut, open_table
+from frazil_coordinator.settings import Settings
+from frazil_functions.arena import Arena
+from frazil_functions.errors import FallbackError, FrazilError, PlanError, QueryError
+
+__all__ = ["plan_query"]
+
+_MOST_PARTITIONS: Final = 200
+_TINY_PARTITIONS: Final = 4
+"""Partitions when `max_rows_per_split` forces tiny tasks: enough to be many, few enough to be quick."""
+
+
+def plan_query(plan: bytes, settings: Settings) -> StageGraph:
+    """Plan a query.
+
+    Parameters
+    ----------
+    plan
+        ``LazyFrame.serialize()``.
+    settings
+        The query's settings.
+
+    Raises
+    ------
+    PlanError
+        When the bytes are not a plan that may run: too large, truncated, of another polars version, with Python functions,
+        or (`FallbackError`) with a part that has no distributed form while ``fallback="raise"``.
+    QueryError
+        When polars raises: a missing file or column, a wrong dtype.
+    SourceError
+        When a store refuses, or a file is broken.
+    """
+    if len(plan) > settings.max_plan_bytes:
+        raise PlanError(f"the plan has {len(plan)} bytes; at most {settings.max_plan_bytes} are accepted (max_plan_bytes)")
+    arena = Arena.decode(plan)
+    arena.refuse_python()
+    try:
+        return _plan(arena, settings)
+    except FrazilError:
+        raise
+    except (PolarsError, OSError, TypeError, ValueError) as error:
+        # What polars raises while it resolves the plan is what its user would see.
+        raise QueryError(str(error), exception=type(error).__name__) from error
+
+
+def _plan(arena: Arena, settings: Settings) -> StageGraph:
+    schema = arena.lazy().collect_schema()
+    scans = {number: arena.lazy(number).collect_schema() for number in arena.reachable() if arena.kind(number) == "Scan"}
+    tables = {number: _open(arena, number, found) for number, found in scans.items()}
+    columns = _columns(arena, scans)
+    context = Context(arena, settings, tables=tables, columns=columns, small=_is_small(arena, settings, tables, columns))
+    context.partitions = _partitions(arena, settings, tables, columns)
+    graph = build_stages(Distributor(context).plan(), schema)
+    if settings.fallback == "raise" and graph.fallbacks:
+        reasons = "; ".join(graph.fallbacks)
+        raise FallbackError(f'a part of the query would run in one task: {reasons} (fallback="allow" permits it)')
+    return graph
+
+
+def _open(arena: Arena, number: int, schema: pl.Schema) -> Table | str:
+    node = decode_node(arena, number)
+    if not isinstance(node, Scan):
+        return "a scan of an unknown form is not split"
+    try:
+        return open_table(node, schema)
+    except Unsplittable as reason:
+        return str(reason)
+
+
+def _columns(arena: Arena, scans: dict[int, pl.Schema]) -> dict[int, tuple[str, ...] | None]:
+    """Return the columns that the query reads of each scan; None for all."""
+    found = observe(arena, {number: ([number], schema) for number, schema in scans.items()})
+    columns: dict[int, tuple[str, ...] | None] = {}
+    for number, schema in scans.items():
+        uses = [] if found is None else found[number]
+        if not uses or any(use.columns is None for use in uses):
+            columns[number] = None
+        else:
+            wanted = {name for use in uses for name in use.columns or ()}
+            columns[number] = tuple(name for name in schema.names() if name in wanted)
+    return columns
+
+
+def _is_small(
+    arena: Arena, settings: Settings, tables: dict[int, Table | str], columns: dict[int, tuple[str, ...] | None]
+) -> bool:
+    """Return whether the whole query should be one task: it must cost what polars costs and one request."""
+    if not settings.start_small:
+        return False
+    if not all(isinstance(table, Table) for table in tables.values()):
+        return False
+    size = sum(table.bytes(columns[number]) for number, table in tables.items() if isinstance(table, Table))
+    return size <= settings.start_small_bytes
+
+
+def _partitions(
+    arena: Arena, settings: Settings, tables: dict[int, Table | str], columns: dict[int, tuple[str, ...] | None]
+) -> int:
+    """Return the number of partitions of the query's shuffles."""
+    if settings.shuffle_partitions is not None:
+        return settings.shuffle_partitions
+    size, most = 0, 1
+    for number, table in tables.items():
+        if isinstance(table, Table):
+            size += table.bytes(columns[number])
+            most = max(most, len(cut(table, columns[number], settings)))
+    frames = any(isinstance(decode_node(arena, number), DataFrameScan) for number in arena.reachable())
+    if settings.max_rows_per_split is not None and (frames or most > 1):
+        return _TINY_PARTITIONS
+    by_size = -(-size // settings.shuffle_target_bytes)
+    return max(2 if most > 1 else 1, min(_MOST_PARTITIONS, by_size))

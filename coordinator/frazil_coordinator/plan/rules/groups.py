@@ -1,0 +1,141 @@
+"""Aggregates: by key (partial and final steps, or whole groups by shuffle), over all rows, and unique rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import polars as pl
+
+from frazil_coordinator.plan.context import Context
+from frazil_coordinator.plan.decompose import Decomposition, decompose
+from frazil_coordinator.plan.exprs import has_selector, is_row_wise, plain_column, to_expr
+from frazil_coordinator.plan.nodes import Distinct, GroupBy, Node, RawExpr, Select
+from frazil_coordinator.plan.relation import SINGLE, Distribution, Relation, apply
+from frazil_coordinator.plan.rules.base import distribute, run_single
+from frazil_functions.arena import Raw
+from frazil_functions.task import ROW_TAG_COLUMNS
+
+__all__ = ["aggregate_all", "cast_to"]
+
+
+@distribute.register
+def _(node: GroupBy, context: Context, inputs: Sequence[Relation]) -> Relation:
+    (rows,) = inputs
+    if rows.is_single:
+        return rows.then(apply(node.raw, [rows.lf]), "GROUP BY", kind="group_by")
+    if not node.plain:
+        return run_single(node, context, inputs, "a dynamic, rolling or mapped group_by has no distributed form", "GROUP BY")
+    if not node.keys or not all(map(is_row_wise, node.keys)):
+        return run_single(node, context, inputs, "a key of the group_by looks at more than one row", "GROUP BY")
+    keys = [to_expr(key) for key in node.keys]
+    names = rows.lf.select(keys).collect_schema().names()
+    if _colocated(rows, node.keys):
+        if node.maintain_order:
+            return run_single(node, context, inputs, "group_by keeps an order that its input no longer has", "GROUP BY")
+        return rows.then(apply(node.raw, [rows.lf]), f"GROUP BY {', '.join(names)}", kind="group_by")
+    parts = None if node.predicates else decompose(node.aggs, rows.lf, grouped=True, exclude=names)
+    if parts is not None and (merged := _in_two_steps(node, context, rows, keys, parts)) is not None:
+        return merged
+    return _whole_groups(node, context, rows, keys)
+
+
+def _colocated(rows: Relation, keys: Sequence[RawExpr]) -> bool:
+    """Return whether rows of equal keys already lie in one task."""
+    columns = {plain_column(key) for key in keys}
+    return rows.distribution.kind == "hash" and set(rows.distribution.keys) <= columns
+
+
+def _hashed(rows: Relation, names: Sequence[str]) -> Distribution:
+    schema = rows.schema
+    return Distribution(kind="hash", keys=tuple(names), dtypes=tuple(schema[name] for name in names))
+
+
+def _in_two_steps(
+    node: GroupBy, context: Context, rows: Relation, keys: list[pl.Expr], parts: Decomposition
+) -> Relation | None:
+    """Aggregate in each task, shuffle the partial results by key, and aggregate those."""
+    expected = apply(node.raw, [rows.lf]).collect_schema()
+    partial_lf = rows.lf.group_by(keys, maintain_order=node.maintain_order).agg(parts.partial)
+    names = [name for name in partial_lf.collect_schema().names() if name in expected]
+    partial = rows.then(partial_lf, f"GROUP BY {', '.join(names)} (partial)", kind="group_by")
+    delivers = _hashed(partial, names)
+    by_key = context.shuffle(
+        partial, [pl.col(name) for name in names], delivers=delivers, kind="group_by", row_tag=node.maintain_order
+    )
+    tags = [pl.col(name).first() for name in ROW_TAG_COLUMNS] if node.maintain_order else []
+    final = by_key.lf.group_by(names, maintain_order=node.maintain_order).agg(*parts.final, *tags)
+    tagged = pl.Schema(
+        {**expected, **{name: dtype for name, dtype in final.collect_schema().items() if name in ROW_TAG_COLUMNS}}
+    )
+    aligned = cast_to(final, tagged)
+    if aligned is None:
+        return None
+    merged = by_key.then(aligned, f"GROUP BY {', '.join(names)} (final)")
+    return context.restore_order(merged) if node.maintain_order else merged
+
+
+def _whole_groups(node: GroupBy, context: Context, rows: Relation, keys: list[pl.Expr]) -> Relation:
+    """Shuffle the rows by key, and run the original aggregates."""
+    names = rows.lf.select(keys).collect_schema().names()
+    keyed = rows.lf.select(keys).collect_schema()
+    delivers = Distribution(kind="hash", keys=tuple(names), dtypes=tuple(keyed.dtypes()))
+    operator = f"GROUP BY {', '.join(names)} (whole groups)"
+    if not node.maintain_order:
+        by_key = context.shuffle(rows, keys, delivers=delivers, kind="group_by")
+        return by_key.then(apply(node.raw, [by_key.lf]), operator)
+    if any(map(has_selector, node.aggs)):
+        return run_single(
+            node, context, [rows], "group_by with maintain_order and a selector among its aggregates", "GROUP BY"
+        )
+    by_key = context.shuffle(rows, keys, delivers=delivers, kind="group_by", row_tag=True)
+    own = cast("Raw", node.raw["GroupBy"])
+    tags: list[object] = [{"Agg": {"First": {"Column": name}}} for name in ROW_TAG_COLUMNS]
+    tagged = {"GroupBy": {**own, "aggs": [*cast("list[object]", own["aggs"]), *tags]}}
+    return context.restore_order(by_key.then(apply(tagged, [by_key.lf]), operator))
+
+
+def aggregate_all(node: Select, context: Context, rows: Relation) -> Relation | None:
+    """Return the relation of a select that aggregates all rows; None when it can't be done in two steps."""
+    parts = decompose(node.exprs, rows.lf, grouped=False)
+    if parts is None or not parts.partial:
+        return None
+    expected = apply(node.raw, [rows.lf]).collect_schema()
+    partial = rows.then(rows.lf.select(parts.partial), "AGGREGATE (partial)", kind="aggregate")
+    gathered = context.gather(replace(partial, bytes=0), kind="aggregate")
+    aligned = cast_to(gathered.lf.select(parts.final), expected)
+    return None if aligned is None else gathered.then(aligned, "AGGREGATE (final)", distribution=SINGLE)
+
+
+def cast_to(lf: pl.LazyFrame, expected: pl.Schema) -> pl.LazyFrame | None:
+    """Return `lf` with the dtypes of `expected`; None when its columns are others."""
+    schema = lf.collect_schema()
+    if schema.names() != expected.names():
+        return None
+    casts = [pl.col(name).cast(dtype) for name, dtype in expected.items() if schema[name] != dtype]
+    return lf.with_columns(casts) if casts else lf
+
+
+@distribute.register
+def _(node: Distinct, context: Context, inputs: Sequence[Relation]) -> Relation:
+    (rows,) = inputs
+    if rows.is_single:
+        return rows.then(apply(node.raw, [rows.lf]), "UNIQUE")
+    subset = [pl.all()] if node.subset is None else [to_expr(raw) for raw in node.subset]
+    names = rows.lf.select(subset).collect_schema().names()
+    if not names or (node.subset is not None and not all(map(is_row_wise, node.subset))):
+        return run_single(node, context, inputs, "unique without columns of its own", "UNIQUE")
+    delivers = _hashed(rows, names)
+    by_key = context.shuffle(
+        rows, [pl.col(name) for name in names], delivers=delivers, kind="group_by", row_tag=node.maintain_order
+    )
+    unique = by_key.then(apply(_with_subset(node, names), [by_key.lf]), f"UNIQUE {', '.join(names)}")
+    return context.restore_order(unique) if node.maintain_order else unique
+
+
+def _with_subset(node: Node, names: Sequence[str]) -> Raw:
+    """Return a unique whose columns are named, so that row tags are not among them."""
+    own = cast("Raw", node.raw["Distinct"])
+    options = {**cast("Raw", own["options"]), "subset": [{"Column": name} for name in names]}
+    return {"Distinct": {**own, "options": options}}

@@ -1,0 +1,150 @@
+"""Joins: one side broadcast when it is small, else both sides shuffled by the join keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from frazil_coordinator.plan.context import Context
+from frazil_coordinator.plan.exprs import is_row_wise, plain_column, to_expr
+from frazil_coordinator.plan.nodes import Join
+from frazil_coordinator.plan.relation import ANY, SINGLE, Distribution, Relation, apply
+from frazil_coordinator.plan.rules.base import combine, distribute, run_single
+
+_BROADCAST_RIGHT: Final = frozenset({"Inner", "Left", "Semi", "Anti", "Cross"})
+_BROADCAST_LEFT: Final = frozenset({"Inner", "Right", "Cross"})
+_HASHED: Final = frozenset({"Inner", "Left", "Right", "Full", "Semi", "Anti"})
+_ORDER_OF_LEFT: Final = frozenset({"None", "Left", "LeftRight"})
+_ORDER_OF_RIGHT: Final = frozenset({"None", "Right", "RightLeft"})
+
+
+@distribute.register
+def _(node: Join, context: Context, inputs: Sequence[Relation]) -> Relation:
+    left, right = inputs
+    operator = f"{node.how.upper()} JOIN"
+    if left.is_single and right.is_single:
+        return _joined(node, left, right, f"{operator} (in one task)", SINGLE)
+    if node.how not in _HASHED | {"Cross"}:
+        return run_single(node, context, inputs, f"a {node.how} join has no distributed form", operator)
+    if not all(map(is_row_wise, (*node.left_on, *node.right_on))):
+        return run_single(node, context, inputs, "a key of the join looks at more than one row", operator)
+    side = _side_to_broadcast(node, context, left, right)
+    if side == "right":
+        return _joined(node, left, context.broadcast(right), f"{operator} (right side broadcast)", left.distribution)
+    if side == "left":
+        delivers = _right_distribution(node, right)
+        return _joined(node, context.broadcast(left), right, f"{operator} (left side broadcast)", delivers)
+    return _by_hash(node, context, left, right)
+
+
+def _joined(node: Join, left: Relation, right: Relation, operator: str, distribution: Distribution) -> Relation:
+    both = combine([left, right])
+    # Of a join on an exchange and a scan, the tasks are the scan's.
+    return replace(
+        both.then(apply(node.raw, [left.lf, right.lf]), operator, distribution=distribution),
+        kind="single" if both.kind == "single" else "join",
+    )
+
+
+def _side_to_broadcast(node: Join, context: Context, left: Relation, right: Relation) -> str | None:
+    """Return the side that every task should get whole; None for a shuffle."""
+    limit = context.settings.broadcast_limit_bytes
+    validated = node.validation != "ManyToMany"
+    sides: list[tuple[int, str]] = []
+    # Rows of a broadcast side must not be counted once a task: only the other side's rows may appear unmatched.
+    if node.how in _BROADCAST_RIGHT and node.maintain_order in _ORDER_OF_LEFT and not validated and not left.is_single:
+        sides.append((right.bytes, "right"))
+    if node.how in _BROADCAST_LEFT and node.maintain_order in _ORDER_OF_RIGHT and not validated and not right.is_single:
+        sides.append((left.bytes, "left"))
+    if not sides:
+        return None
+    size, side = min(sides)
+    return side if size <= limit and (limit > 0 or node.how == "Cross") or node.how == "Cross" else None
+
+
+def _right_distribution(node: Join, right: Relation) -> Distribution:
+    """Return what is left of the right side's distribution; its columns may have new names after the join."""
+    return right.distribution if node.how == "Right" or not right.distribution.keys else ANY
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The keys of a join, cast to their common types."""
+
+    left: tuple[pl.Expr, ...]
+    right: tuple[pl.Expr, ...]
+    left_names: tuple[str | None, ...]
+    right_names: tuple[str | None, ...]
+    dtypes: tuple[pl.DataType, ...]
+
+
+def _keys(node: Join, left: Relation, right: Relation) -> _Keys | None:
+    """Return the keys under which equal values hash alike on both sides; None when there are no common types."""
+    left_on, right_on = [to_expr(raw) for raw in node.left_on], [to_expr(raw) for raw in node.right_on]
+    dtypes: list[pl.DataType] = []
+    for one, other in zip(left_on, right_on, strict=True):
+        (a,) = left.lf.select(one).collect_schema().dtypes()
+        (b,) = right.lf.select(other).collect_schema().dtypes()
+        common = _common_type(a, b)
+        if common is None:
+            return None
+        dtypes.append(common)
+    return _Keys(
+        left=tuple(expr.cast(dtype) for expr, dtype in zip(left_on, dtypes, strict=True)),
+        right=tuple(expr.cast(dtype) for expr, dtype in zip(right_on, dtypes, strict=True)),
+        left_names=tuple(map(plain_column, node.left_on)),
+        right_names=tuple(map(plain_column, node.right_on)),
+        dtypes=tuple(dtypes),
+    )
+
+
+def _common_type(a: pl.DataType, b: pl.DataType) -> pl.DataType | None:
+    if a == b:
+        return a
+    frames = [pl.LazyFrame(schema={"key": dtype}) for dtype in (a, b)]
+    try:
+        return pl.concat(frames, how="vertical_relaxed").collect_schema()["key"]
+    except PolarsError:
+        return None
+
+
+def _by_hash(node: Join, context: Context, left: Relation, right: Relation) -> Relation:
+    operator = f"{node.how.upper()} JOIN"
+    ordered = node.maintain_order != "None"
+    if ordered and node.how == "Full":
+        return run_single(node, context, [left, right], "a full join that keeps an order", operator)
+    keys = _keys(node, left, right)
+    if keys is None:
+        return run_single(node, context, [left, right], "join keys without a common type", operator)
+    tag_left = node.maintain_order in ("Left", "LeftRight")
+    tag_right = node.maintain_order in ("Right", "RightLeft")
+    left_side = _hash_side(context, left, keys.left, keys.left_names, keys.dtypes, row_tag=tag_left)
+    right_side = _hash_side(context, right, keys.right, keys.right_names, keys.dtypes, row_tag=tag_right)
+    names = keys.right_names if node.how == "Right" else keys.left_names
+    plain = tuple(name for name in names if name is not None)
+    keeps_keys = node.how != "Full" and len(plain) == len(names)
+    delivers = Distribution(kind="hash", keys=plain, dtypes=keys.dtypes) if keeps_keys else ANY
+    joined = _joined(node, left_side, right_side, f"{operator} (by hash)", delivers)
+    return context.restore_order(joined) if ordered else joined
+
+
+def _hash_side(
+    context: Context,
+    side: Relation,
+    exprs: Sequence[pl.Expr],
+    names: Sequence[str | None],
+    dtypes: tuple[pl.DataType, ...],
+    *,
+    row_tag: bool,
+) -> Relation:
+    """Return the side with equal keys in one task: as it is when it lies so already, else shuffled."""
+    delivered = side.distribution
+    if not row_tag and delivered.kind == "hash" and delivered.keys == tuple(names) and delivered.dtypes == dtypes:
+        return side
+    shown = tuple(name if name is not None else str(expr) for name, expr in zip(names, exprs, strict=True))
+    delivers = Distribution(kind="hash", keys=shown, dtypes=dtypes)
+    return context.shuffle(side, exprs, delivers=delivers, kind="join", row_tag=row_tag)

@@ -1,0 +1,97 @@
+"""Order: sorts by sampled ranges, top-k, heads and tails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from frazil_coordinator.plan.context import Context
+from frazil_coordinator.plan.exprs import is_row_wise, plain_column, to_expr
+from frazil_coordinator.plan.nodes import Slice, Sort
+from frazil_coordinator.plan.relation import ANY, Relation, apply
+from frazil_coordinator.plan.rules.base import distribute, run_single
+from frazil_functions.task import SortKey
+
+__all__ = ["LARGEST_GATHERED_SLICE", "top_k"]
+
+LARGEST_GATHERED_SLICE: Final = 10_000_000
+"""Rows up to which a head, tail or top-k is finished in one task."""
+
+_KEY_PREFIX: Final = "__frazil_sort"
+
+
+@distribute.register
+def _(node: Sort, context: Context, inputs: Sequence[Relation]) -> Relation:
+    (rows,) = inputs
+    if rows.is_single:
+        return rows.then(apply(node.raw, [rows.lf]), "SORT")
+    if not all(map(is_row_wise, node.by)):
+        return run_single(node, context, inputs, "a sort key looks at more than one row", "SORT")
+    names = _key_names(rows, node)
+    if names is None:
+        return run_single(node, context, inputs, "a sort key stands for several columns", "SORT")
+    added = [to_expr(raw).alias(name) for raw, name in zip(node.by, names, strict=True) if plain_column(raw) is None]
+    keyed = rows.then(rows.lf.with_columns(added)) if added else rows
+    keys = [
+        SortKey(column=name, descending=descending, nulls_last=nulls_last)
+        for name, descending, nulls_last in zip(names, node.descending, node.nulls_last, strict=True)
+    ]
+    ordered = context.sort(keyed, keys, stable=node.maintain_order)
+    if not added:
+        return ordered
+    temporary = [name for name in names if name.startswith(_KEY_PREFIX)]
+    return ordered.then(ordered.lf.drop(temporary), distribution=ANY)
+
+
+def _key_names(rows: Relation, node: Sort) -> list[str] | None:
+    """Return the columns to sort by, new ones for expressions; None when an expression gives several columns."""
+    names: list[str] = []
+    for number, raw in enumerate(node.by):
+        column = plain_column(raw)
+        if column is None and len(rows.lf.select(to_expr(raw)).collect_schema()) != 1:
+            return None
+        names.append(column if column is not None else f"{_KEY_PREFIX}{number}")
+    return names
+
+
+@distribute.register
+def _(node: Slice, context: Context, inputs: Sequence[Relation]) -> Relation:
+    (rows,) = inputs
+    operator = f"SLICE {node.offset}, {'all' if node.length is None else node.length}"
+    if rows.is_single:
+        return rows.then(apply(node.raw, [rows.lf]), operator)
+    needed = _needed(node)
+    if needed is None or needed > LARGEST_GATHERED_SLICE:
+        return run_single(node, context, inputs, "a slice that is not near the first or last rows", operator)
+    from_end = node.offset < 0
+    part = rows.then(
+        rows.lf.tail(needed) if from_end else rows.lf.head(needed),
+        f"{'TAIL' if from_end else 'HEAD'} {needed}",
+        kind="slice",
+    )
+    gathered = context.gather(part, kind="slice")
+    return gathered.then(apply(node.raw, [gathered.lf]), operator)
+
+
+def _needed(node: Slice) -> int | None:
+    """Return how many rows of each task can be in the slice, from the first or (negative offset) the last one on."""
+    if node.offset < 0:
+        return -node.offset
+    return None if node.length is None else node.offset + node.length
+
+
+def top_k(node: Slice, sort: Sort, context: Context, rows: Relation) -> Relation | None:
+    """Return the relation of a slice of a sort without sorting everything; None when that does not apply.
+
+    Each task keeps its own first rows in sort order; one task merges them. Equal rows stay in order of arrival when the sort
+    is stable, because tasks are gathered in order.
+    """
+    needed = _needed(node)
+    if rows.is_single or node.offset < 0 or needed is None or needed > LARGEST_GATHERED_SLICE:
+        return None
+    if not all(map(is_row_wise, sort.by)):
+        return None
+    first = rows.then(apply(sort.raw, [rows.lf]).head(needed), f"TOP {needed} (partial)", kind="top_k")
+    gathered = context.gather(first, kind="top_k")
+    merged = apply(node.raw, [apply(sort.raw, [gathered.lf])])
+    return gathered.then(merged, f"TOP {needed} (final)")

@@ -1,0 +1,92 @@
+"""Leaves: files cut into splits, and frames that came with the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import polars as pl
+
+from frazil_coordinator.plan.context import Context
+from frazil_coordinator.plan.model import InlineSource, ScanSource
+from frazil_coordinator.plan.nodes import DataFrameScan, Scan
+from frazil_coordinator.plan.relation import ANY, SINGLE, Relation, placeholder
+from frazil_coordinator.plan.rules.base import combine, distribute, run_single
+from frazil_coordinator.plan.tables import Table, cut
+from frazil_functions.exchange.codec import choose_codec, crc32c, encode_block
+from frazil_functions.task import BlockRef, CodecChoice
+
+_FRAME_CODEC: Final[CodecChoice] = "ipc_zstd"
+
+
+@distribute.register
+def _(node: Scan, context: Context, inputs: Sequence[Relation]) -> Relation:
+    operator = f"SCAN {node.format} {', '.join(node.paths)}" if node.paths else f"SCAN {node.format}"
+    table = context.tables[node.number]
+    if not isinstance(table, Table):
+        return run_single(node, context, inputs, table, operator)
+    columns = context.columns.get(node.number)
+    groups = cut(table, columns, context.settings)
+    if context.small:
+        groups = (tuple(split for group in groups for split in group),)
+    number = context.number()
+    size = table.bytes(columns)
+    source = ScanSource(splits=groups, path=table.path, files=len(table.files), bytes=size)
+    rows = Relation(
+        lf=table.placeholder(number),
+        leaves={number: source},
+        distribution=SINGLE if len(groups) == 1 else ANY,
+        kind="scan",
+        operators=(f"SCAN {table.path}",),
+        bytes=size,
+    )
+    projected = len(table.schema) if columns is None else len(columns)
+    return replace(rows, details={"columns": f"{projected}/{len(table.schema)}"})
+
+
+@distribute.register
+def _(node: DataFrameScan, context: Context, inputs: Sequence[Relation]) -> Relation:
+    lf = context.arena.lazy(node.number)
+    frame = lf.collect(engine="in-memory")
+    parts = [frame] if context.small else _parts(frame, context)
+    operator = f"FRAME {frame.height} rows"
+    if len(parts) == 1:
+        return replace(
+            combine([]), lf=lf, kind="scan", operators=(operator,), bytes=frame.estimated_size(), distribution=SINGLE
+        )
+    number = context.number()
+    source = InlineSource(blocks=tuple((_block(part, index),) for index, part in enumerate(parts)), rows=frame.height)
+    return Relation(
+        lf=placeholder(number, frame.schema),
+        leaves={number: source},
+        distribution=ANY,
+        kind="scan",
+        operators=(operator,),
+        bytes=frame.estimated_size(),
+    )
+
+
+def _parts(frame: pl.DataFrame, context: Context) -> list[pl.DataFrame]:
+    """Cut a frame into parts of about `split_target_bytes` or at most `max_rows_per_split` rows."""
+    rows = frame.height
+    size = max(1, frame.estimated_size())
+    step = max(1, rows * context.settings.split_target_bytes // size)
+    if context.settings.max_rows_per_split is not None:
+        step = min(step, context.settings.max_rows_per_split)
+    return [frame.slice(start, step) for start in range(0, rows, step)] or [frame]
+
+
+def _block(frame: pl.DataFrame, index: int) -> BlockRef:
+    codec = choose_codec(_FRAME_CODEC, schema=frame.schema, remote=True, raw_bytes=frame.estimated_size())
+    data = encode_block(frame.rechunk(), codec)
+    return BlockRef(
+        key="",
+        offset=0,
+        length=len(data),
+        rows=frame.height,
+        crc32c=crc32c(data),
+        codec=codec,
+        map_index=index,
+        data=data,
+    )

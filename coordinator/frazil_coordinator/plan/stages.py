@@ -1,0 +1,216 @@
+"""Cut the relation of a whole plan into stages: one a fragment, producers before consumers.
+
+Consumers are finished before their producers, because what polars can push down into a consumer's inputs (columns, predicates)
+is applied to the producers' output. Placeholders are renumbered so that input `n` of a fragment is source `n` of its
+stage. The result is a :class:`~frazil_coordinator.plan.model.StageGraph`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import polars as pl
+
+from frazil_coordinator.plan.context import RANGE_BLOCKS_PER_PARTITION
+from frazil_coordinator.plan.exprs import from_expr, serialised
+from frazil_coordinator.plan.model import ExchangeSource, ExchangeSpec, InlineSource, ScanSource, Source, Stage, StageGraph
+from frazil_coordinator.plan.pushdown import Demand, observe
+from frazil_coordinator.plan.relation import Exchange, ExchangeLeaf, Relation
+from frazil_functions.arena import Arena, Raw
+from frazil_functions.ids import StageId
+from frazil_functions.task import ROW_TAG_COLUMNS, input_path
+
+__all__ = ["build_stages"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fragment:
+    """A finished fragment, its leaves in the order of their new numbers."""
+
+    plan: bytes
+    leaves: tuple[int, ...]
+    details: dict[str, str]
+
+
+def build_stages(root: Relation, schema: pl.Schema) -> StageGraph:
+    """Return the stages of a plan.
+
+    Parameters
+    ----------
+    root
+        The relation of the whole plan.
+    schema
+        Schema of the result.
+    """
+    exchanges = _producers_first(root)
+    ids = {exchange: StageId(number) for number, exchange in enumerate(exchanges)}
+    demands: dict[Exchange, list[Demand]] = {exchange: [] for exchange in exchanges}
+    fragments: dict[Exchange | None, _Fragment] = {None: _finish(root, root.lf, {}, demands)}
+    for exchange in reversed(exchanges):
+        lf, details = _output(exchange, demands[exchange])
+        fragments[exchange] = _finish(exchange.producer, lf, details, demands)
+    tasks: dict[Exchange | None, int] = {}
+    stages: list[Stage] = []
+    for exchange in (*exchanges, None):
+        relation = root if exchange is None else exchange.producer
+        tasks[exchange] = _tasks(relation, tasks)
+        stages.append(_stage(StageId(len(stages)), relation, exchange, fragments[exchange], ids, tasks[exchange]))
+    return StageGraph(stages=tuple(stages), schema=schema)
+
+
+def _producers_first(root: Relation) -> list[Exchange]:
+    """Return every exchange under `root`, each once, producers before consumers."""
+    order: list[Exchange] = []
+    seen: set[Exchange] = set()
+
+    def visit(relation: Relation) -> None:
+        for leaf in relation.leaves.values():
+            if isinstance(leaf, ExchangeLeaf) and leaf.exchange not in seen:
+                seen.add(leaf.exchange)
+                visit(leaf.exchange.producer)
+                order.append(leaf.exchange)
+
+    visit(root)
+    return order
+
+
+def _output(exchange: Exchange, demands: Sequence[Demand]) -> tuple[pl.LazyFrame, dict[str, str]]:
+    """Return the producer's rows as its consumers need them."""
+    lf = exchange.producer.lf
+    details: dict[str, str] = {}
+    names = lf.collect_schema().names()
+    if len(demands) == 1 and (predicate := demands[0].predicate) is not None:
+        expr = pl.Expr.deserialize(io.BytesIO(predicate))
+        if not set(expr.meta.root_names()) & set(ROW_TAG_COLUMNS):
+            lf = lf.filter(expr)
+            details["pushed filter"] = " ".join(str(expr).split())
+    wanted = _wanted(exchange, demands, names)
+    if len(wanted) < len(names):
+        lf = lf.select(wanted)
+        details["pushed columns"] = f"{len(wanted)}/{len(names)}"
+    if exchange.kind == "single" and len(demands) == 1 and demands[0].rows is not None and demands[0].predicate is None:
+        lf = lf.head(demands[0].rows)
+        details["pushed limit"] = str(demands[0].rows)
+    if exchange.kind == "range":
+        keys = exchange.sort_keys
+        lf = lf.sort(
+            [key.column for key in keys],
+            descending=[key.descending for key in keys],
+            nulls_last=[key.nulls_last for key in keys],
+            maintain_order=exchange.stable,
+        )
+    return lf, details
+
+
+def _wanted(exchange: Exchange, demands: Sequence[Demand], names: Sequence[str]) -> list[str]:
+    """Return the columns that some consumer or the exchange itself looks at, in order; at least one, to count rows."""
+    if not demands or any(demand.columns is None for demand in demands):
+        return list(names)
+    wanted = {name for demand in demands for name in demand.columns or ()}
+    wanted |= {name for key in exchange.hash_keys for name in key.meta.root_names()}
+    wanted |= {key.column for key in exchange.sort_keys}
+    kept = [name for name in names if name in wanted]
+    return kept or list(names[:1])
+
+
+def _finish(
+    relation: Relation, lf: pl.LazyFrame, details: dict[str, str], demands: dict[Exchange, list[Demand]]
+) -> _Fragment:
+    """Renumber the placeholders of a finished fragment, and note what it needs of its exchanges."""
+    arena = Arena.of(lf)
+    nodes = arena.placeholders()
+    leaves = tuple(sorted(nodes))
+    inputs = {
+        number: (nodes[number], arena.lazy(nodes[number][0]).collect_schema())
+        for number in leaves
+        if isinstance(relation.leaves[number], ExchangeLeaf)
+    }
+    if inputs:
+        found = observe(_without_scans(arena, relation, nodes), inputs)
+        for number in inputs:
+            leaf = cast("ExchangeLeaf", relation.leaves[number])
+            uses = None if found is None else found[number]
+            demands[leaf.exchange].extend(uses or [Demand(columns=None, predicate=None, rows=None)])
+    for position, number in enumerate(leaves):
+        for node in nodes[number]:
+            scan = cast("Raw", arena.nodes[node]["Scan"])
+            arena.nodes[node] = {"Scan": {**scan, "sources": {"Paths": [{"inner": input_path(position)}]}}}
+    return _Fragment(plan=arena.encode(), leaves=leaves, details={**relation.details, **details})
+
+
+def _without_scans(arena: Arena, relation: Relation, nodes: dict[int, list[int]]) -> Arena:
+    """Return the fragment with empty frames in the place of its files, to be run on empty data."""
+    copy = Arena()
+    copy.root = copy.append(arena)
+    base = copy.root - arena.root
+    replacements: dict[int, int] = {}
+    for number, places in nodes.items():
+        if not isinstance(relation.leaves[number], ExchangeLeaf):
+            schema = arena.lazy(places[0]).collect_schema()
+            empty = copy.append(Arena.of(pl.LazyFrame(schema=schema)))
+            replacements |= {base + place: empty for place in places}
+    copy.redirect(replacements)
+    # Numbers of the nodes of `arena` are kept: they come first.
+    return copy
+
+
+def _tasks(relation: Relation, tasks: dict[Exchange | None, int]) -> int:
+    """Return the number of tasks of a stage: that of its partitioned inputs, else one."""
+    for leaf in relation.leaves.values():
+        if isinstance(leaf, ScanSource) and not relation.is_single:
+            return len(leaf.splits)
+        if isinstance(leaf, InlineSource):
+            return len(leaf.blocks)
+        if isinstance(leaf, ExchangeLeaf):
+            match leaf.read:
+                case "partition":
+                    return leaf.exchange.partitions
+                case "range":
+                    return max(1, leaf.exchange.partitions // RANGE_BLOCKS_PER_PARTITION)
+                case "task":
+                    return tasks[leaf.exchange]
+                case "all":
+                    continue
+    return 1
+
+
+def _stage(
+    number: StageId,
+    relation: Relation,
+    exchange: Exchange | None,
+    fragment: _Fragment,
+    ids: dict[Exchange, StageId],
+    tasks: int,
+) -> Stage:
+    def source(leaf: object) -> Source:
+        if isinstance(leaf, ExchangeLeaf):
+            return ExchangeSource(stage=ids[leaf.exchange], read=leaf.read)
+        return cast("Source", leaf)
+
+    return Stage(
+        id=number,
+        kind=relation.kind,
+        fragment=fragment.plan,
+        sources=tuple(source(relation.leaves[leaf]) for leaf in fragment.leaves),
+        tasks=tasks,
+        output=_spec(exchange),
+        operators=relation.operators,
+        distribution=str(relation.distribution),
+        fallbacks=relation.fallbacks,
+        details=fragment.details,
+    )
+
+
+def _spec(exchange: Exchange | None) -> ExchangeSpec:
+    if exchange is None:
+        return ExchangeSpec(kind="single")
+    return ExchangeSpec(
+        kind=exchange.kind,
+        partitions=exchange.partitions,
+        hash_keys=tuple(serialised(from_expr(key)) for key in exchange.hash_keys),
+        sort_keys=exchange.sort_keys,
+        row_tag=exchange.row_tag,
+    )
