@@ -21,9 +21,8 @@ def explain_text(graph: StageGraph) -> str:
             lines.append(f"{indent}STAGE {stage.id} (above)")
             return
         written.add(stage.id)
-        lines.append(
-            f"{indent}STAGE {stage.id} {stage.kind} · {_plural(stage.tasks, 'task')} · {stage.distribution} → {_output(stage)}"
-        )
+        head = f"STAGE {stage.id} {stage.kind} · {_plural(stage.tasks, 'task')} · {stage.distribution}"
+        lines.append(f"{indent}{head} → {_output(stage)}")
         lines.extend(f"{indent}  {operator}" for operator in reversed(stage.operators))
         lines.extend(f"{indent}  [{name}: {value}]" for name, value in stage.details.items())
         lines.extend(f"{indent}  ! one task: {reason}" for reason in stage.fallbacks)
@@ -60,7 +59,7 @@ def explain_json(graph: StageGraph) -> dict[str, object]:
 
 def _output(stage: Stage) -> str:
     spec = stage.output
-    return f"{spec.kind} × {spec.partitions}" if spec.kind == "hash" else spec.kind
+    return f"{spec.kind}({spec.partitions})" if spec.kind == "hash" else spec.kind
 
 
 def _source(source: Source) -> str:

@@ -68,7 +68,7 @@ def _plan(arena: Arena, settings: Settings) -> StageGraph:
     scans = {number: arena.lazy(number).collect_schema() for number in arena.reachable() if arena.kind(number) == "Scan"}
     tables = {number: _open(arena, number, found) for number, found in scans.items()}
     columns = _columns(arena, scans)
-    context = Context(arena, settings, tables=tables, columns=columns, small=_is_small(arena, settings, tables, columns))
+    context = Context(arena, settings, tables=tables, columns=columns, small=_is_small(settings, tables, columns))
     context.partitions = _partitions(arena, settings, tables, columns)
     graph = build_stages(Distributor(context).plan(), schema)
     if settings.fallback == "raise" and graph.fallbacks:
@@ -101,9 +101,7 @@ def _columns(arena: Arena, scans: dict[int, pl.Schema]) -> dict[int, tuple[str, 
     return columns
 
 
-def _is_small(
-    arena: Arena, settings: Settings, tables: dict[int, Table | str], columns: dict[int, tuple[str, ...] | None]
-) -> bool:
+def _is_small(settings: Settings, tables: dict[int, Table | str], columns: dict[int, tuple[str, ...] | None]) -> bool:
     """Return whether the whole query should be one task: it must cost what polars costs and one request."""
     if not settings.start_small:
         return False

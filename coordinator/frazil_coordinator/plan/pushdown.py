@@ -1,7 +1,7 @@
 """Ask polars what a plan needs of its inputs.
 
-The inputs are replaced by Python sources and the plan is collected on empty data: polars' own optimizer calls each source with
-exactly the columns, the predicate and the row limit that it could push down (the interface of
+The inputs are replaced by Python sources and the plan is collected on empty data: polars' own optimizer calls each source
+with exactly the columns, the predicate and the row limit that it could push down (the interface of
 ``polars.io.plugins.register_io_source``). Nothing is translated and nothing guessed; it costs a few milliseconds.
 """
 

@@ -1,7 +1,7 @@
 """What planning works on: relations, which are fragments in the making, and the exchanges between them.
 
-A relation is a LazyFrame whose leaves are placeholders, with the sources that the placeholders stand for and the way its rows
-lie over tasks. Rules (:mod:`frazil_coordinator.plan.rules`) turn relations into relations by Polars operations;
+A relation is a LazyFrame whose leaves are placeholders, with the sources that the placeholders stand for and the way its
+rows lie over tasks. Rules (:mod:`frazil_coordinator.plan.rules`) turn relations into relations by Polars operations;
 :mod:`~frazil_coordinator.plan.stages` turns the finished ones into stages.
 """
 

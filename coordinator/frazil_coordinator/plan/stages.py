@@ -1,7 +1,7 @@
 """Cut the relation of a whole plan into stages: one a fragment, producers before consumers.
 
-Consumers are finished before their producers, because what polars can push down into a consumer's inputs (columns, predicates)
-is applied to the producers' output. Placeholders are renumbered so that input `n` of a fragment is source `n` of its
+Consumers are finished before their producers, because what polars can push down into a consumer's inputs (columns,
+predicates) is applied to the producers' output. Placeholders are renumbered so that input `n` of a fragment is source `n` of its
 stage. The result is a :class:`~frazil_coordinator.plan.model.StageGraph`.
 """
 
@@ -49,9 +49,9 @@ def build_stages(root: Relation, schema: pl.Schema) -> StageGraph:
     ids = {exchange: StageId(number) for number, exchange in enumerate(exchanges)}
     demands: dict[Exchange, list[Demand]] = {exchange: [] for exchange in exchanges}
     fragments: dict[Exchange | None, _Fragment] = {None: _finish(root, root.lf, {}, demands)}
-    for exchange in reversed(exchanges):
-        lf, details = _output(exchange, demands[exchange])
-        fragments[exchange] = _finish(exchange.producer, lf, details, demands)
+    for edge in reversed(exchanges):
+        lf, details = _output(edge, demands[edge])
+        fragments[edge] = _finish(edge.producer, lf, details, demands)
     tasks: dict[Exchange | None, int] = {}
     stages: list[Stage] = []
     for exchange in (*exchanges, None):

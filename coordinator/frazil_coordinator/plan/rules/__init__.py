@@ -1,7 +1,7 @@
 """How each family of nodes is distributed: relations of the inputs in, the relation of the node out.
 
-:func:`~frazil_coordinator.plan.rules.base.distribute` dispatches on the type of the node; a type without a rule falls back to
-one task.
+:func:`~frazil_coordinator.plan.rules.base.distribute` dispatches on the type of the node; a type without a rule falls
+back to one task.
 """
 
 from __future__ import annotations

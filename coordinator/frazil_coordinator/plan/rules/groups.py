@@ -92,7 +92,7 @@ def _whole_groups(node: GroupBy, context: Context, rows: Relation, keys: list[pl
     by_key = context.shuffle(rows, keys, delivers=delivers, kind="group_by", row_tag=True)
     own = cast("Raw", node.raw["GroupBy"])
     tags: list[object] = [{"Agg": {"First": {"Column": name}}} for name in ROW_TAG_COLUMNS]
-    tagged = {"GroupBy": {**own, "aggs": [*cast("list[object]", own["aggs"]), *tags]}}
+    tagged: Raw = {"GroupBy": {**own, "aggs": [*cast("list[object]", own["aggs"]), *tags]}}
     return context.restore_order(by_key.then(apply(tagged, [by_key.lf]), operator))
 
 

@@ -63,7 +63,7 @@ def _side_to_broadcast(node: Join, context: Context, left: Relation, right: Rela
     if not sides:
         return None
     size, side = min(sides)
-    return side if size <= limit and (limit > 0 or node.how == "Cross") or node.how == "Cross" else None
+    return side if node.how == "Cross" or 0 < limit >= size else None
 
 
 def _right_distribution(node: Join, right: Relation) -> Distribution:

@@ -47,13 +47,14 @@ def _(node: Scan, context: Context, inputs: Sequence[Relation]) -> Relation:
 
 @distribute.register
 def _(node: DataFrameScan, context: Context, inputs: Sequence[Relation]) -> Relation:
+    del inputs  # a leaf has none
     lf = context.arena.lazy(node.number)
     frame = lf.collect(engine="in-memory")
     parts = [frame] if context.small else _parts(frame, context)
     operator = f"FRAME {frame.height} rows"
     if len(parts) == 1:
         return replace(
-            combine([]), lf=lf, kind="scan", operators=(operator,), bytes=frame.estimated_size(), distribution=SINGLE
+            combine([]), lf=lf, kind="scan", operators=(operator,), bytes=int(frame.estimated_size()), distribution=SINGLE
         )
     number = context.number()
     source = InlineSource(blocks=tuple((_block(part, index),) for index, part in enumerate(parts)), rows=frame.height)
@@ -63,14 +64,14 @@ def _(node: DataFrameScan, context: Context, inputs: Sequence[Relation]) -> Rela
         distribution=ANY,
         kind="scan",
         operators=(operator,),
-        bytes=frame.estimated_size(),
+        bytes=int(frame.estimated_size()),
     )
 
 
 def _parts(frame: pl.DataFrame, context: Context) -> list[pl.DataFrame]:
     """Cut a frame into parts of about `split_target_bytes` or at most `max_rows_per_split` rows."""
     rows = frame.height
-    size = max(1, frame.estimated_size())
+    size = max(1, int(frame.estimated_size()))
     step = max(1, rows * context.settings.split_target_bytes // size)
     if context.settings.max_rows_per_split is not None:
         step = min(step, context.settings.max_rows_per_split)
@@ -78,7 +79,7 @@ def _parts(frame: pl.DataFrame, context: Context) -> list[pl.DataFrame]:
 
 
 def _block(frame: pl.DataFrame, index: int) -> BlockRef:
-    codec = choose_codec(_FRAME_CODEC, schema=frame.schema, remote=True, raw_bytes=frame.estimated_size())
+    codec = choose_codec(_FRAME_CODEC, schema=frame.schema, remote=True, raw_bytes=int(frame.estimated_size()))
     data = encode_block(frame.rechunk(), codec)
     return BlockRef(
         key="",
