@@ -21,11 +21,13 @@ def anywhere(dtype: pl.DataType, test: Callable[[pl.DataType], bool]) -> bool:
         return anywhere(_instance(dtype.inner), test)
     if isinstance(dtype, pl.Struct):
         return any(anywhere(_instance(field.dtype), test) for field in dtype.fields)
-    return False
+    if isinstance(dtype, pl.Map):
+        return anywhere(_instance(dtype.key), test) or anywhere(_instance(dtype.value), test)
+    return isinstance(dtype, pl.BaseExtension) and anywhere(_instance(dtype.ext_storage()), test)
 
 
 def without_dictionaries(dtype: pl.DataType) -> pl.DataType:
-    """Return `dtype` with String in the place of every Categorical and Enum."""
+    """Return `dtype` with String in the place of every Categorical and Enum, except inside a Map, which polars can't cast."""
     if isinstance(dtype, (pl.Categorical, pl.Enum)):
         return pl.String()
     if isinstance(dtype, pl.List):

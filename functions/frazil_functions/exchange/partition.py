@@ -13,7 +13,7 @@ import polars as pl
 from polars.functions import _row_encode
 
 from frazil_functions.errors import PlanError
-from frazil_functions.exchange.dtypes import without_dictionaries
+from frazil_functions.exchange.dtypes import anywhere, without_dictionaries
 from frazil_functions.task import SortKey
 
 __all__ = ["hash_partitions", "row_encode", "split_by_partition"]
@@ -51,11 +51,13 @@ def hash_partitions(frame: pl.DataFrame, hash_keys: Sequence[bytes], partitions:
         return pl.zeros(frame.height, dtype=pl.UInt32, eager=True).alias(_PARTITION)
     names = [f"{_KEY}{number}" for number in range(len(hash_keys))]
     keys = frame.with_columns(_expression(key).alias(name) for key, name in zip(hash_keys, names, strict=True)).select(names)
-    columns = [_canonical(name, dtype) for name, dtype in keys.schema.items()]
-    if len(columns) == 1 and not keys.dtypes[0].is_nested():
-        hashed = columns[0].hash(_SEED)
+    keys = keys.select(_canonical(name, dtype) for name, dtype in keys.schema.items())
+    if len(names) == 1 and not keys.dtypes[0].is_nested():
+        hashed = pl.col(names).hash(_SEED)
     else:
-        hashed = _row_encode(columns, unordered=True).cast(pl.Binary).hash(_SEED)
+        # Only the ordered encoding takes a categorical (one inside a map is left) by its string; the other takes its number.
+        unordered = not any(anywhere(dtype, _is_categorical) for dtype in keys.dtypes)
+        hashed = _row_encode([pl.col(name) for name in names], unordered=unordered).cast(pl.Binary).hash(_SEED)
     return keys.select((hashed % partitions).cast(pl.UInt32).alias(_PARTITION)).to_series()
 
 
@@ -98,6 +100,13 @@ def _expression(serialised: bytes) -> pl.Expr:
 
 
 def _canonical(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Return the column with categoricals and enums, at any depth, as the strings they stand for."""
-    column, plain = pl.col(name), without_dictionaries(dtype)
+    """Return the column in a form that means the same in every process."""
+    column = pl.col(name)
+    if isinstance(dtype, pl.BaseExtension):
+        column, dtype = column.ext.storage(), dtype.ext_storage()
+    plain = without_dictionaries(dtype)
     return column if plain == dtype else column.cast(plain)
+
+
+def _is_categorical(dtype: pl.DataType) -> bool:
+    return isinstance(dtype, pl.Categorical)

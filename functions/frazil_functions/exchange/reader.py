@@ -125,10 +125,9 @@ def _columns_to_decode(source: ExchangeInput, with_columns: list[str] | None, pr
         return None
     wanted = list(with_columns)
     if predicate is not None:
-        try:
-            wanted += predicate.meta.root_names()
-        except pl.exceptions.PolarsError:  # e.g. a selector, whose columns are not known without the schema
+        if predicate.meta.has_multiple_outputs():  # a selector: which columns it takes is not known without the schema
             return None
+        wanted += predicate.meta.root_names()
     if source.key_range is not None:
         wanted += [key.column for key in source.sort_keys]
     return list(dict.fromkeys(wanted))
