@@ -60,7 +60,19 @@ def plan_query(plan: bytes, settings: Settings) -> StageGraph:
         raise
     except (PolarsError, OSError, TypeError, ValueError) as error:
         # What polars raises while it resolves the plan is what its user would see.
-        raise QueryError(str(error), exception=type(error).__name__) from error
+        raise QueryError(str(error), exception=type(error).__name__, where=_broken_scan(arena)) from error
+
+
+def _broken_scan(arena: Arena) -> dict[str, str]:
+    """Return the paths of the first scan that can't be resolved by itself: polars doesn't name a broken file."""
+    for number in arena.reachable():
+        node = decode_node(arena, number)
+        if isinstance(node, Scan):
+            try:
+                arena.lazy(number).collect_schema()
+            except (PolarsError, OSError):
+                return {"file": ", ".join(node.paths)}
+    return {}
 
 
 def _plan(arena: Arena, settings: Settings) -> StageGraph:

@@ -1,8 +1,8 @@
 """Cut the relation of a whole plan into stages: one a fragment, producers before consumers.
 
 Consumers are finished before their producers, because what polars can push down into a consumer's inputs (columns,
-predicates) is applied to the producers' output. Placeholders are renumbered so that input `n` of a fragment is source `n` of its
-stage. The result is a :class:`~frazil_coordinator.plan.model.StageGraph`.
+predicates) is applied to the producers' output. Placeholders are renumbered so that input `n` of a fragment is source `n`
+of its stage. The result is a :class:`~frazil_coordinator.plan.model.StageGraph`.
 """
 
 from __future__ import annotations
