@@ -215,7 +215,8 @@ def test_a_value_that_can_not_be_cast_is_not_retried_and_names_stage_and_task(
     engine: frazil.Engine, seaweed: SeaweedFS, orders: str
 ) -> None:
     lf = pl.scan_parquet(orders, storage_options=seaweed.storage_options)
-    spoiled = lf.with_columns(pl.lit("x").cast(pl.Int64) + pl.col("key")).group_by("key").agg(pl.col("value").sum())
+    words = pl.concat_str(pl.lit("x"), pl.col("key").cast(pl.String))
+    spoiled = lf.with_columns(words.cast(pl.Int64).alias("value")).group_by("key").agg(pl.col("value").sum())
     with pytest.raises(pl.exceptions.InvalidOperationError) as caught:
         spoiled.collect(engine=engine)
     assert any("stage" in note and "task" in note for note in getattr(caught.value, "__notes__", []))

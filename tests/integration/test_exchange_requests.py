@@ -55,7 +55,7 @@ def run(lf: pl.LazyFrame, settings: frazil.Settings, seaweed: SeaweedFS, wire: R
         stages: list[Any] = list(query.profile()["stages"])  # type: ignore[call-overload]  # JSON
         eventually(lambda: not seaweed.keys(BUCKET), "the exchange prefix is empty")
     assert wire.counts(f"{BUCKET}/x")["HEAD"] == 0
-    (prefix,) = query_prefixes("x", query.id)
+    (prefix,) = query_prefixes("exchange", query.id)
     return [
         Stage(
             kind=stage["kind"],
@@ -63,8 +63,8 @@ def run(lf: pl.LazyFrame, settings: frazil.Settings, seaweed: SeaweedFS, wire: R
             put=stage["requests"].get("put", 0),
             get=stage["requests"].get("get", 0),
             other=sum(count for name, count in stage["requests"].items() if name not in ("put", "get")),
-            wire_put=wire.counts(f"{BUCKET}/{prefix}{stage['stage']}/")["PUT"],
-            wire_get=wire.counts(f"{BUCKET}/{prefix}{stage['stage']}/")["GET"],
+            wire_put=wire.counts(f"{BUCKET}/x/{prefix}{stage['stage']}/")["PUT"],
+            wire_get=wire.counts(f"{BUCKET}/x/{prefix}{stage['stage']}/")["GET"],
         )
         for stage in stages
     ]
@@ -84,7 +84,7 @@ def table(path: Path, rows: int) -> pl.LazyFrame:
     return pl.scan_parquet(path)
 
 
-@pytest.mark.parametrize(("maps", "reducers"), [(1, 3), (4, 2), (4, 3), (6, 5)])
+@pytest.mark.parametrize(("maps", "reducers"), [(2, 4), (4, 2), (4, 3), (6, 5)])
 def test_a_shuffle_costs_a_put_a_map_and_a_get_a_map_and_reducer(
     maps: int, reducers: int, seaweed: SeaweedFS, wire: RequestLog, tmp_path: Path
 ) -> None:
