@@ -44,7 +44,12 @@ def stop_process(process: subprocess.Popen[bytes], *, grace_s: float = 5.0) -> i
 
 @contextlib.contextmanager
 def run_process(
-    command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, grace_s: float = 5.0
+    command: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    grace_s: float = 5.0,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `command` while the context lasts, its output going to the file `log`.
 
@@ -58,10 +63,17 @@ def run_process(
         Variables on top of this process's.
     grace_s
         Seconds between SIGTERM and SIGKILL at the end.
+    pass_fds
+        File descriptors that it inherits.
     """
     with log.open("ab") as out:
         process = subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            pass_fds=pass_fds,
         )
     try:
         yield process

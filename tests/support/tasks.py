@@ -11,7 +11,7 @@ from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.ids import QueryId, StageId, TaskIndex
 from frazil_functions.task import Descriptor, Output, Succeeded, TaskEvent, TaskLimits, TaskRequest
 
-__all__ = ["descriptor_of", "events_of", "task_request"]
+__all__ = ["descriptor_of", "endless_plan", "events_of", "task_request"]
 
 
 def task_request(
@@ -50,3 +50,10 @@ async def descriptor_of(platform: Platform, request: TaskRequest) -> Descriptor:
     last = (await events_of(platform, request))[-1]
     assert isinstance(last, Succeeded), last
     return last.descriptor
+
+
+def endless_plan() -> pl.LazyFrame:
+    """Return a plan that keeps one thread busy for hours, in constant memory."""
+    rows = pl.LazyFrame({"x": range(20_000)})
+    pairs = rows.join(rows, how="cross", suffix="_a").join(rows, how="cross", suffix="_b")
+    return pairs.select((pl.col("x") * pl.col("x_a") + pl.col("x_b")).sum())

@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -26,20 +27,21 @@ from frazil_coordinator.platform.transport import FunctionTransport
 from frazil_functions.errors import (
     CancelledQueryError,
     DeadlineError,
+    FrazilError,
     FunctionLostError,
     InternalError,
     OutOfMemoryError,
-    PlatformError,
     ProtocolError,
 )
+from frazil_functions.memory import EXIT_OUT_OF_MEMORY
 from frazil_functions.task import Failed, Succeeded, TaskEvent, TaskRequest
 
 __all__ = ["LocalPlatform"]
 
 _LOGGER: Final = logging.getLogger(__name__)
 
-_GRACE_S: Final = 2.0
-"""Seconds between SIGTERM and SIGKILL."""
+_GRACE_S: Final = 1.0
+"""Seconds between SIGTERM and SIGKILL: enough to end what can be ended; only polars in a long batch can not."""
 
 _EXIT_NOTICE_S: Final = 1.0
 """Seconds to wait for the news of a process's end after its connection broke."""
@@ -49,6 +51,8 @@ _START_TIMEOUT_S: Final = 60.0
 
 _MAX_FAILED_STARTS: Final = 3
 """Processes in a row that may end by themselves before their first answer; then the error is not retryable."""
+
+_CLOSED: Final = "the platform was closed"
 
 _LEAVE_WORK_BEHIND: Final = frozenset(
     error.kind for error in (OutOfMemoryError, DeadlineError, CancelledQueryError, InternalError)
@@ -133,6 +137,8 @@ class LocalPlatform:
             When the process is about to end.
         ProtocolError
             When the function refused the event, or when processes keep ending before their first answer.
+        OutOfMemoryError
+            When the process ended itself because it was far over its memory limit.
         CancelledQueryError
             When the platform is closed.
         """
@@ -195,7 +201,7 @@ class LocalPlatform:
             if len(self._functions) < self._max_functions:
                 return self._start()
             await self._changed.wait()  # for one that is stopping
-        raise CancelledQueryError("the platform was closed")
+        raise CancelledQueryError(_CLOSED)
 
     def _give_back(self, function: FunctionProcess, last: TaskEvent | None) -> None:
         """Keep `function` for the next task, if it is in a known state."""
@@ -244,17 +250,19 @@ class LocalPlatform:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _explain(self, function: FunctionProcess, error: FunctionLostError) -> PlatformError | CancelledQueryError:
+    async def _explain(self, function: FunctionProcess, error: FunctionLostError) -> FrazilError:
         """Return `error` with how the process ended, when it did."""
         try:
             async with asyncio.timeout(_EXIT_NOTICE_S):
                 await function.wait_ended()
         except TimeoutError:
-            return error  # it lives, so what the transport saw is the whole story
+            return CancelledQueryError(_CLOSED) if self._closed else error  # it lives: the transport saw the whole story
         if self._closed:
-            return CancelledQueryError("the platform was closed")
+            return CancelledQueryError(_CLOSED)
         words = f"\n{text}" if (text := function.last_words()) else ""
         how = function.obituary() + self._memory_hint(function)
+        if function.exit_code == EXIT_OUT_OF_MEMORY and self._memory_limit_bytes is not None:
+            return OutOfMemoryError(f"function process {function.pid} went over its memory limit: {how}{words}")
         if function.answered or function.stopping or (function.exit_code or 0) < 0:
             return FunctionLostError(f"function process {function.pid} ended in the middle of a task: {how}{words}")
         self._failed_starts += 1
@@ -262,7 +270,7 @@ class LocalPlatform:
         return ProtocolError(message) if self._failed_starts >= _MAX_FAILED_STARTS else FunctionLostError(message)
 
     def _memory_hint(self, function: FunctionProcess) -> str:
-        if function.exit_code not in (-9, 137):
+        if function.exit_code not in (-signal.SIGKILL, EXIT_OUT_OF_MEMORY):
             return ""
         limit = "" if self._memory_limit_bytes is None else f" (its limit is {self._memory_limit_bytes} bytes)"
         return f", perhaps by the system for want of memory{limit}"

@@ -1,0 +1,237 @@
+"""The Knative base: what every manifest must hold for Frazil to work, be safe, and cost nothing while idle."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from frazil_coordinator.settings import Settings
+from frazil_functions.settings import FunctionSettings
+from support.crd import REPOSITORY, crd_schema, violations
+
+BASE = REPOSITORY / "knative" / "base"
+FILES = sorted(BASE.glob("*.yaml"))
+AUTOSCALING = "autoscaling.knative.dev/"
+FLAGS_ON_BY_DEFAULT = {"kubernetes.podspec-volumes-emptydir"}
+GIB = 1024**3
+
+
+def load(path: Path) -> dict[str, Any]:
+    (document,) = yaml.safe_load_all(path.read_text())
+    assert isinstance(document, dict)
+    return document
+
+
+def manifests(kind: str) -> dict[str, dict[str, Any]]:
+    found = [load(path) for path in FILES]
+    return {each["metadata"]["name"]: each for each in found if each["kind"] == kind}
+
+
+SERVICES = manifests("Service")
+FUNCTIONS = {name: service for name, service in SERVICES.items() if name.startswith("frazil-function-")}
+COORDINATOR = SERVICES["frazil-coordinator"]
+SETTINGS: dict[str, str] = manifests("ConfigMap")["frazil-settings"]["data"]
+
+every_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+every_function = pytest.mark.parametrize("service", FUNCTIONS.values(), ids=FUNCTIONS)
+
+
+def revision(service: dict[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any] = service["spec"]["template"]["spec"]
+    return spec
+
+
+def container(service: dict[str, Any]) -> dict[str, Any]:
+    (only,) = revision(service)["containers"]
+    assert isinstance(only, dict)
+    return only
+
+
+def scaling(service: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = service["spec"]["template"]["metadata"]["annotations"]
+    return found
+
+
+def expand(text: str, earlier: dict[str, str]) -> str:
+    return re.sub(r"\$\((\w+)\)", lambda name: earlier[name[1]], text)
+
+
+def environment(service: dict[str, Any]) -> dict[str, str]:
+    """Return what the container sees, with the base's own settings and made-up secrets."""
+    secrets = {"task-keys": "a,b", "token": "t", "store-options": "{}"}
+    found: dict[str, str] = {}
+    for variable in container(service)["env"]:
+        source = variable.get("valueFrom", {})
+        if "configMapKeyRef" in source:
+            found[variable["name"]] = SETTINGS[source["configMapKeyRef"]["key"]]
+        elif "secretKeyRef" in source:
+            found[variable["name"]] = secrets[source["secretKeyRef"]["key"]]
+        else:
+            found[variable["name"]] = expand(variable["value"], found)
+    return found
+
+
+def quantity(text: str) -> float:
+    units = {"m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "": 1}
+    number, unit = re.fullmatch(r"([\d.]+)(\D*)", text).groups()  # type: ignore[union-attr]  # a quantity always matches
+    return float(number) * units[unit]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_each_file_holds_one_resource_and_is_named_in_the_kustomization(path: Path) -> None:
+    assert load(path)["kind"]
+    listed = load(BASE / "kustomization.yaml")["resources"]
+    assert path.name == "kustomization.yaml" or path.name in listed
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_base_names_no_namespace(path: Path) -> None:
+    assert "namespace" not in load(path).get("metadata", {})
+
+
+def test_kustomize_renders_every_resource() -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("no kubectl on this machine")
+    run = subprocess.run([kubectl, "kustomize", str(BASE)], capture_output=True, text=True, check=True, timeout=60)
+    rendered = [(each["kind"], each["metadata"]["name"]) for each in yaml.safe_load_all(run.stdout)]
+    expected = [(load(path)["kind"], load(path)["metadata"]["name"]) for path in FILES if path.name != "kustomization.yaml"]
+    assert sorted(rendered) == sorted(expected)
+
+
+@every_service
+def test_services_use_only_fields_that_knative_knows_and_allows_by_default(service: dict[str, Any]) -> None:
+    found = list(violations(service, crd_schema("serving/service.yaml")))
+    flagged = [each for each in found if each.rsplit(" ", 1)[-1] in FLAGS_ON_BY_DEFAULT]
+    assert [each for each in found if each not in flagged] == []
+
+
+def test_the_strict_check_finds_a_misspelt_and_a_flagged_field() -> None:
+    schema = crd_schema("serving/service.yaml")
+    wrong: dict[str, Any] = {
+        "spec": {"template": {"spec": {"containers": [{"imag": "x"}], "hostNetwork": True, "timeoutSeconds": "1"}}}
+    }
+    found = "\n".join(violations(wrong, schema))
+    assert "containers[0].imag: unknown field" in found
+    assert "hostNetwork: behind the feature flag kubernetes.podspec-hostnetwork" in found
+    assert "timeoutSeconds: not of type integer" in found
+
+
+@every_service
+def test_services_are_reachable_only_inside_the_cluster(service: dict[str, Any]) -> None:
+    assert service["metadata"]["labels"]["networking.knative.dev/visibility"] == "cluster-local"
+
+
+@every_service
+def test_both_timeouts_are_set_together_and_within_the_default_bound_of_a_cluster(service: dict[str, Any]) -> None:
+    spec = revision(service)
+    assert 0 < spec["responseStartTimeoutSeconds"] <= spec["timeoutSeconds"] <= 600
+
+
+@every_service
+def test_a_service_never_grows_without_bound(service: dict[str, Any]) -> None:
+    assert int(scaling(service)[f"{AUTOSCALING}max-scale"]) >= 1
+    assert scaling(service)[f"{AUTOSCALING}target-utilization-percentage"] == "70"
+    minutes = re.fullmatch(r"(\d)m", scaling(service)[f"{AUTOSCALING}scale-down-delay"])
+    assert minutes is not None
+    assert 1 <= int(minutes[1]) <= 5
+
+
+@every_function
+def test_functions_take_one_task_at_a_time_and_go_to_zero(service: dict[str, Any]) -> None:
+    assert revision(service)["containerConcurrency"] == 1
+    assert scaling(service)[f"{AUTOSCALING}min-scale"] == "0"
+
+
+def test_there_is_exactly_one_coordinator_because_it_holds_queries_in_memory() -> None:
+    assert scaling(COORDINATOR)[f"{AUTOSCALING}min-scale"] == "1"
+    assert scaling(COORDINATOR)[f"{AUTOSCALING}max-scale"] == "1"
+    assert revision(COORDINATOR)["containerConcurrency"] == 0
+
+
+@every_service
+def test_containers_run_unprivileged_on_a_read_only_root(service: dict[str, Any]) -> None:
+    context = container(service)["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert context["readOnlyRootFilesystem"] is True
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+@every_service
+def test_only_tmp_is_writable_and_its_size_is_bounded(service: dict[str, Any]) -> None:
+    (mount,) = container(service)["volumeMounts"]
+    (volume,) = revision(service)["volumes"]
+    assert (mount["name"], mount["mountPath"]) == (volume["name"], "/tmp")
+    limit = container(service)["resources"]["limits"]["ephemeral-storage"]
+    assert quantity(volume["emptyDir"]["sizeLimit"]) < quantity(limit)
+
+
+@every_service
+def test_resources_are_requested_and_limited(service: dict[str, Any]) -> None:
+    resources = container(service)["resources"]
+    for name in ("cpu", "memory", "ephemeral-storage"):
+        assert 0 < quantity(resources["requests"][name]) <= quantity(resources["limits"][name])
+
+
+@every_service
+def test_probes_ask_the_paths_that_the_servers_answer(service: dict[str, Any]) -> None:
+    # A function is ready when it is healthy; the coordinator also needs its store.
+    ready = "/readyz" if service is COORDINATOR else "/healthz"
+    assert container(service)["readinessProbe"]["httpGet"] == {"path": ready}
+    assert container(service)["livenessProbe"]["httpGet"] == {"path": "/healthz"}
+
+
+@every_service
+def test_each_role_has_a_service_account_of_its_own_without_a_token(service: dict[str, Any]) -> None:
+    accounts = manifests("ServiceAccount")
+    assert accounts[revision(service)["serviceAccountName"]]["automountServiceAccountToken"] is False
+    assert revision(service)["automountServiceAccountToken"] is False
+
+
+@every_service
+def test_secrets_come_by_reference_and_are_told_of_in_the_docs(service: dict[str, Any]) -> None:
+    docs = (REPOSITORY / "docs" / "deploy.md").read_text()
+    secret = {"FRAZIL_TASK_KEYS", "FRAZIL_TOKEN", "FRAZIL_STORE_OPTIONS"}
+    for variable in container(service)["env"]:
+        if variable["name"] in secret:
+            reference = variable["valueFrom"]["secretKeyRef"]
+            assert reference["name"] == "frazil-secrets"
+            assert f"--from-literal={reference['key']}=" in docs
+    for key in SETTINGS:
+        assert f"`{key}`" in docs
+
+
+@every_function
+def test_functions_start_with_what_their_manifest_gives_them(service: dict[str, Any]) -> None:
+    settings = FunctionSettings.from_env(environment(service))
+    assert settings.task_keys
+    assert settings.store_url == SETTINGS["store-url"]
+    assert settings.memory_limit_bytes is not None
+    memory = quantity(container(service)["resources"]["limits"]["memory"])
+    assert memory / 2 < settings.memory_limit_bytes <= memory - GIB / 2
+    threads = environment(service)["POLARS_MAX_THREADS"]
+    assert float(threads) == quantity(container(service)["resources"]["limits"]["cpu"])
+
+
+def test_the_coordinator_sends_to_the_small_functions_and_never_more_than_they_take() -> None:
+    found = environment(COORDINATOR)
+    assert found["FRAZIL_PLATFORM"] == "knative"
+    assert found["FRAZIL_FUNCTION_URL"] == "http://frazil-function-small.default.svc.cluster.local/"
+    in_flight = Settings.from_env(found).max_in_flight
+    assert in_flight is not None
+    assert in_flight <= min(800, 0.9 * int(scaling(FUNCTIONS["frazil-function-small"])[f"{AUTOSCALING}max-scale"]))
+
+
+def test_both_sides_share_keys_and_store() -> None:
+    (function,) = FUNCTIONS.values()
+    for name in ("FRAZIL_TASK_KEYS", "FRAZIL_STORE_URL", "FRAZIL_STORE_OPTIONS"):
+        sides = [next(each for each in container(one)["env"] if each["name"] == name) for one in (function, COORDINATOR)]
+        assert sides[0] == sides[1]
