@@ -45,7 +45,7 @@ def explain(
             _run.run_script(file, arguments or (), engine)
         except _run.ScriptError as error:
             _common.note(
-                f"frazil: {error}\nThe script stopped after {plans.shown} plans: nothing runs, so it had no rows to go on with."
+                f"frazil: {error}\nThe script stopped after {plans.shown} plans: nothing runs, so it had no rows."
             )
             raise typer.Exit(_common.EXIT_FAILED) from error
         if not plans.shown:

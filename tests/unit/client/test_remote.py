@@ -1,0 +1,177 @@
+"""A session over HTTP: what it sends, what it repeats, what it makes of the answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import httpx
+import polars as pl
+import pytest
+
+import frazil
+from frazil._remote import RemoteSession
+from frazil_coordinator.status import QueryEvent, QueryState, QueryStatus, encode
+from frazil_functions.ids import QueryId
+
+Q = QueryId("q1")
+URL = "http://coordinator:8080"
+
+
+def status(state: QueryState = QueryState.RUNNING) -> bytes:
+    return encode(QueryStatus(id=Q, state=state, submitted_unix_s=1.0))
+
+
+class Coordinator:
+    """Answers requests by a table of path → answer, and remembers them."""
+
+    def __init__(self, **answers: Callable[[httpx.Request], httpx.Response]) -> None:
+        self.answers = answers
+        self.requests: list[httpx.Request] = []
+        self.polars = pl.__version__
+        self.failures: list[Exception] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if self.failures:
+            raise self.failures.pop(0)
+        if request.url.path == "/v1/version":
+            return httpx.Response(200, json={"frazil": "0.1.0", "polars": self.polars, "protocol": 1})
+        name = request.url.path.rpartition("/")[2]
+        return self.answers[name](request)
+
+    def session(self, settings: frazil.Settings | None = None, timeout_s: float = 30.0) -> RemoteSession:
+        transport = httpx.MockTransport(self)
+        return RemoteSession(URL, token="t", settings=settings, timeout_s=timeout_s, transport=transport)
+
+    def paths(self) -> list[str]:
+        return [f"{request.method} {request.url.path}" for request in self.requests]
+
+
+def test_a_query_is_submitted_with_labels_settings_and_token() -> None:
+    coordinator = Coordinator(queries=lambda _: httpx.Response(202, content=status()))
+    settings = frazil.Settings(start_small=False, max_rows_per_split=4)
+    assert coordinator.session(settings).submit(b"plan", ("a b", "c")).id == Q
+    request = coordinator.requests[-1]
+    assert request.content == b"plan"
+    assert request.headers["Authorization"] == "Bearer t"
+    assert json.loads(request.headers["Frazil-Settings"]) == {"start_small": False, "max_rows_per_split": 4}
+    assert request.url.params.get_list("label") == ["a b", "c"]
+
+
+def test_without_settings_the_coordinator_s_own_hold() -> None:
+    coordinator = Coordinator(queries=lambda _: httpx.Response(202, content=status()))
+    coordinator.session().submit(b"plan", ())
+    assert "Frazil-Settings" not in coordinator.requests[-1].headers
+
+
+def test_the_versions_are_compared_once_and_not_before_they_matter() -> None:
+    coordinator = Coordinator(queries=lambda _: httpx.Response(202, content=status()))
+    session = coordinator.session()
+    assert coordinator.requests == []
+    session.submit(b"one", ())
+    session.submit(b"two", ())
+    assert coordinator.paths() == ["GET /v1/version", "POST /v1/queries", "POST /v1/queries"]
+
+
+def test_another_version_of_polars_is_an_error_that_names_both() -> None:
+    coordinator = Coordinator()
+    coordinator.polars = "1.0.0"
+    with pytest.raises(frazil.PlanVersionError, match=rf"{pl.__version__}.*polars 1\.0\.0"):
+        coordinator.session().submit(b"plan", ())
+
+
+def test_a_read_is_repeated_when_the_connection_fails() -> None:
+    coordinator = Coordinator(q1=lambda _: httpx.Response(200, content=status()))
+    coordinator.failures = [httpx.ConnectError("refused"), httpx.ReadError("reset")]
+    assert coordinator.session().status(Q).id == Q
+    assert len(coordinator.requests) == 3
+
+
+def test_a_submission_is_repeated_only_when_it_was_never_sent() -> None:
+    coordinator = Coordinator(queries=lambda _: httpx.Response(202, content=status()))
+    session = coordinator.session()
+    session.submit(b"plan", ())
+    coordinator.failures = [httpx.ConnectError("refused")]
+    session.submit(b"plan", ())
+    coordinator.failures = [httpx.ReadError("reset")]
+    with pytest.raises(frazil.UnreachableError, match="reset"):
+        session.submit(b"plan", ())
+    assert coordinator.paths().count("POST /v1/queries") == 4
+
+
+def test_a_coordinator_that_never_answers_is_unreachable() -> None:
+    coordinator = Coordinator()
+    coordinator.failures = [httpx.ConnectError("refused")] * 100
+    with pytest.raises(frazil.UnreachableError, match=f"{URL}: refused") as caught:
+        coordinator.session(timeout_s=0.1).status(Q)
+    assert isinstance(caught.value, ConnectionError)
+
+
+def test_waiting_polls_until_the_end() -> None:
+    answers = [status(), status(), status(QueryState.SUCCEEDED)]
+    coordinator = Coordinator(q1=lambda _: httpx.Response(200, content=answers.pop(0)))
+    assert coordinator.session().wait(Q, None).state is QueryState.SUCCEEDED
+    assert [float(request.url.params["wait_s"]) for request in coordinator.requests] == [20.0] * 3
+
+
+def test_waiting_ends_in_time() -> None:
+    coordinator = Coordinator(q1=lambda _: httpx.Response(200, content=status()))
+    assert coordinator.session().wait(Q, 0.0).state is QueryState.RUNNING
+
+
+def test_a_broken_event_stream_is_opened_again() -> None:
+    def event(state: QueryState) -> bytes:
+        one = QueryEvent(kind="state", status=QueryStatus(id=Q, state=state, submitted_unix_s=1.0))
+        return b"id: 1\nevent: state\ndata: " + encode(one) + b"\n\n"
+
+    class Torn(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield event(QueryState.RUNNING)
+            raise httpx.ReadError("reset")
+
+    answers = [httpx.Response(200, stream=Torn()), httpx.Response(200, content=event(QueryState.FAILED))]
+    coordinator = Coordinator(events=lambda _: answers.pop(0))
+    assert [one.status.state.value for one in coordinator.session().events(Q)] == ["running", "failed"]
+
+
+def test_a_problem_document_becomes_the_class_that_was_raised() -> None:
+    document = {"title": "Bad Request", "detail": "no x", "kind": "source", "where": {"file": "s3://b/x"}, "exception": ""}
+    coordinator = Coordinator(profile=lambda _: httpx.Response(400, json=document))
+    with pytest.raises(frazil.SourceError, match=r"no x \(file s3://b/x\)"):
+        coordinator.session().profile(Q)
+
+
+@pytest.mark.parametrize(("code", "body"), [(404, b"<html>not here</html>"), (502, b"")])
+def test_an_answer_of_something_else_says_what_came(code: int, body: bytes) -> None:
+    coordinator = Coordinator(q1=lambda _: httpx.Response(code, content=body))
+    with pytest.raises(frazil.RequestError, match=f"GET /v1/queries/q1 → {code}"):
+        coordinator.session().status(Q)
+
+
+def test_the_list_of_queries_can_be_narrowed() -> None:
+    coordinator = Coordinator(queries=lambda _: httpx.Response(200, content=b"[" + status() + b"]"))
+    found = coordinator.session().queries(limit=5, state=QueryState.RUNNING, label="mine")
+    assert [one.id for one in found] == [Q]
+    assert dict(coordinator.requests[-1].url.params) == {"limit": "5", "state": "running", "label": "mine"}
+
+
+def test_cancel_and_plan_and_explain_have_their_routes() -> None:
+    explanation = httpx.Response(200, content=b'{"text":"STAGE 0"}')
+    coordinator = Coordinator(
+        q1=lambda _: httpx.Response(200, content=status(QueryState.CANCELLED)),
+        plan=lambda _: explanation,
+        explain=lambda _: explanation,
+    )
+    session = coordinator.session()
+    session.cancel(Q)
+    assert session.plan(Q).text == session.explain(b"plan").text == "STAGE 0"
+    assert coordinator.paths() == [
+        "DELETE /v1/queries/q1", "GET /v1/queries/q1/plan", "GET /v1/version", "POST /v1/explain",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "ftp://x", "http://", "nothing"])
+def test_what_is_not_an_address_is_refused_at_once(url: str) -> None:
+    with pytest.raises(frazil.RequestError, match="address of a coordinator"):
+        frazil.connect(url)
