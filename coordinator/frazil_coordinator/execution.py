@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import msgspec
 import polars as pl
 
 from frazil_coordinator.hygiene import Cleaner
@@ -43,8 +44,8 @@ _LOGGER = logging.getLogger(__name__)
 
 def explanation_of(graph: StageGraph) -> Explanation:
     """Return how `graph` looks, for people and for programs."""
-    stages = explain_json(graph).get("stages", ())
-    return Explanation(text=explain_text(graph), stages=tuple(stages))
+    stages = msgspec.convert(explain_json(graph)["stages"], tuple[dict[str, object], ...])
+    return Explanation(text=explain_text(graph), stages=stages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

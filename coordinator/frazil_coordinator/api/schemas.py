@@ -46,7 +46,8 @@ def plan_body() -> dict[str, Any]:
 
 def add_schemas(app: FastAPI) -> None:
     """Make ``/openapi.json`` name the types that :func:`json_of` refers to."""
-    _, components = msgspec.json.schema_components((QueryStatus, QueryEvent, Explanation), ref_template=_REF)
+    named = (QueryStatus, QueryEvent, Explanation)
+    _, components = msgspec.json.schema_components(named, schema_hook=_schema_of, ref_template=_REF)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -56,3 +57,10 @@ def add_schemas(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend OpenAPI
+
+
+def _schema_of(kind: type) -> dict[str, Any]:
+    """Return the schema of what msgspec has none for: ``object`` is any JSON value."""
+    if kind is not object:
+        raise NotImplementedError(f"no JSON schema for {kind!r}")
+    return {"description": "Any JSON value"}

@@ -60,21 +60,26 @@ async def serve(
         log_config=None,
         access_log=False,
         lifespan="off",
+        ws="none",
         server_header=False,
         timeout_graceful_shutdown=5,
     )
     server = _Server(config, on_started)
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    stopping = asyncio.ensure_future(_until_drained(server, coordinator, grace_s))
     try:
-        async with asyncio.TaskGroup() as group:
-            stopping = group.create_task(_stop(server, coordinator, grace_s))
-            await server.serve(sockets=[listener])
-            stopping.cancel()
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        # Also when this task is cancelled. The coordinator first: its end is what ends long-polls and event streams.
+        stopping.cancel()
         await coordinator.aclose()
+        server.should_exit = True
+        await asyncio.wait({serving, stopping})
+    await serving
 
 
-async def _stop(server: _Server, coordinator: Coordinator, grace_s: float) -> None:
-    """Wait for a signal, drain, close the coordinator, and let the server end."""
+async def _until_drained(server: _Server, coordinator: Coordinator, grace_s: float) -> None:
+    """Wait for a signal, then until the coordinator is drained or a second signal came."""
     await server.term.wait()
     _LOGGER.info("draining", extra={"grace_s": grace_s})
     drain = asyncio.ensure_future(coordinator.drain(grace_s))
@@ -84,12 +89,10 @@ async def _stop(server: _Server, coordinator: Coordinator, grace_s: float) -> No
     finally:
         drain.cancel()
         hurry.cancel()
-    await coordinator.aclose()
-    server.should_exit = True
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which leaves it to :func:`_stop` when to end.
+    """uvicorn's server, which leaves it to :func:`serve` when to end.
 
     uvicorn itself would stop listening at once, so that clients could not fetch what the grace was for, and it would raise
     the signal again afterwards, which would end the process before the coordinator is closed.
