@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 POLARS: Final = "import polars"
-FUNCTION: Final = "import frazil_functions.__main__, uvloop, httptools, uvicorn.protocols.http.httptools_impl"
+FUNCTION: Final = "from frazil_functions.__main__ import load; load(); import uvloop, uvicorn.protocols.http.httptools_impl"
 """Everything that is imported when a function process answers its first request."""
 
 

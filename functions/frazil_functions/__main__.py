@@ -1,109 +1,45 @@
 """``python -m frazil_functions``: a function process.
 
-It reads its settings, opens the store, and serves :class:`~frazil_functions.app.FunctionApp` with uvicorn. SIGTERM makes it
-refuse new tasks, finish those that run, and exit with 0.
+This module only loads :mod:`frazil_functions.server`, which is next on the main path, and does so fast: a function starts
+from zero while a query waits (benchmarks/import_time.py).
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
-import signal
-import socket
 import sys
-import threading
-import time
-from types import FrameType, ModuleType
+from collections.abc import Callable
+from types import ModuleType
 from typing import NoReturn
 
-from frazil_functions.app import FunctionApp
-from frazil_functions.errors import FrazilError
-from frazil_functions.settings import FunctionSettings
-from frazil_functions.storage import open_store
-
-if "uvicorn" not in sys.modules:
-    # uvicorn's package imports its command line, whose click and reloaders take a quarter of all the CPU that this process
-    # adds to that of polars before its first answer (benchmarks/import_time.py). Nothing below needs them.
-    command_line = ModuleType("uvicorn.main")
-    command_line.__dict__.update(Server=None, main=None, run=None)
-    sys.modules["uvicorn.main"] = command_line
-
-from uvicorn.config import Config
-from uvicorn.server import Server
-
-__all__ = ["main"]
-
-logger = logging.getLogger(__name__)
-
-_EXIT_USAGE = 2
-_KEEP_ALIVE_S = 120
-"""Above the idle time of whoever is in front (Go's transports: 90 s), so that it is never us who close a connection on
-which a request is just being sent."""
-
-_CANCELLED_GRACE_S = 5.0
-"""Seconds that cancelled tasks have to clean up when the process ends."""
+__all__ = ["load", "main"]
 
 
-class _Server(Server):
-    """A server that tells its app when it is asked to end, so that what still comes in is refused."""
+def load() -> Callable[[], int]:
+    """Import all that a function process needs, and return what runs it."""
+    # What is imported stays: collecting in between finds nothing, and costs a tenth of the CPU that starting takes.
+    gc.disable()
+    if "uvicorn" not in sys.modules:
+        # uvicorn's package imports its command line, whose click and reloaders take a quarter of the CPU that starting
+        # takes beyond polars. Nothing here needs them.
+        command_line = ModuleType("uvicorn.main")
+        command_line.__dict__.update(Server=None, main=None, run=None)
+        sys.modules["uvicorn.main"] = command_line
+    from frazil_functions.server import serve  # not before the above
 
-    def __init__(self, config: Config, app: FunctionApp) -> None:
-        super().__init__(config)
-        self._function = app
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain, then end."""
-        self._function.drain()
-        super().handle_exit(sig, frame)
+    gc.freeze()
+    gc.enable()
+    return serve
 
 
 def main() -> NoReturn:
     """Run a function process until it is told to end."""
-    try:
-        settings = FunctionSettings.from_env()
-        logging.basicConfig(
-            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-        )
-        app = FunctionApp(settings, open_store(settings.store_url, settings.store_options))
-    except FrazilError as error:
-        sys.stderr.write(f"frazil-function: {error}\n")
-        sys.exit(_EXIT_USAGE)
-    if settings.parent_pid is not None:
-        threading.Thread(target=_end_with_parent, args=(settings.parent_pid,), name="frazil-parent", daemon=True).start()
-    _serve(settings, app)
-    app.wait_idle(_CANCELLED_GRACE_S)
+    code = load()()
     logging.shutdown()
     # Not sys.exit: a cancelled task that is stuck in polars would keep the interpreter from ending.
-    os._exit(0)
-
-
-def _serve(settings: FunctionSettings, app: FunctionApp) -> None:
-    config = Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        loop="auto",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-    )
-    # uvicorn raises the signal again when it has ended, for whoever handled it before: that is this, so the exit code is 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    sockets = None if settings.socket_fd is None else [socket.socket(fileno=settings.socket_fd)]
-    _Server(config, app).run(sockets=sockets)
-
-
-def _end_with_parent(parent_pid: int) -> None:
-    while os.getppid() == parent_pid:
-        time.sleep(1)
-    logger.warning("parent process %d is gone, ending", parent_pid)
-    os._exit(0)
+    os._exit(code)
 
 
 if __name__ == "__main__":

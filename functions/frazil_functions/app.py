@@ -38,6 +38,9 @@ _RETRY_AFTER: Final = (b"retry-after", b"1")
 _STOP_GRACE_S: Final = 1.0
 """Seconds that a task which should stop has to say so itself, before its stream is ended for it."""
 
+_DISCARD_FACTOR: Final = 2
+"""Times the largest body that is read and thrown away before the connection is closed instead."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -124,21 +127,24 @@ class FunctionApp:
                 raise _Refused(404, "unknown path: POST / runs a task, GET /healthz tells health")
 
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
+        """Return the body. What is too large is read to its end, but not kept: who sends it can then hear the answer."""
         limit = self._settings.max_body_bytes
-        too_large = _Refused(413, f"the body is larger than {limit} bytes", (b"connection", b"close"))
-        length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > limit:
-            raise too_large
+        length = headers.get("content-length", "")
+        size = int(length) if length.isdecimal() else 0
+        if size > limit * _DISCARD_FACTOR:
+            raise _too_large(limit)
         parts: list[bytes] = []
         size = 0
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise _Disconnected
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > limit:
-                raise too_large
+            part = message.get("body", b"")
+            size += len(part)
+            if size <= limit:
+                parts.append(part)
+            if size > limit * _DISCARD_FACTOR or (size > limit and not message.get("more_body", False)):
+                raise _too_large(limit)
             if not message.get("more_body", False):
                 return b"".join(parts)
 
@@ -199,18 +205,22 @@ class FunctionApp:
     ) -> None:
         """Send heartbeats until the task has ended, should have ended, or nobody listens any more."""
         ended = asyncio.wrap_future(worker)
-        while not ended.done():
-            waits: set[asyncio.Future[Any]] = {ended, gone, fire}
-            await asyncio.wait(waits, timeout=request.limits.heartbeat_s, return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() and not ended.done():
-                return
-            if fire.done() and not ended.done():
-                # Polars may be in the middle of a long batch. What has to be said is known: do not wait for its end.
-                await asyncio.wait({ended}, timeout=_STOP_GRACE_S)
-                break
-            if not ended.done():
+        try:
+            while not ended.done():
+                waits: set[asyncio.Future[Any]] = {ended, gone, fire}
+                await asyncio.wait(waits, timeout=_patience_s(request), return_when=asyncio.FIRST_COMPLETED)
+                if ended.done():
+                    break
+                if gone.done():
+                    return
+                if run.cancelled.is_set():
+                    # Polars may be in the middle of a long batch. What has to be said is known: do not wait for its end.
+                    await asyncio.wait({ended}, timeout=_STOP_GRACE_S)
+                    break
                 await answer.line(run.heartbeat())
-        await answer.close(ended.result() if ended.done() else _stopped(run))
+            await answer.close(ended.result() if ended.done() else _stopped(run))
+        finally:
+            ended.cancel()
 
     def _take_slot(self) -> bool:
         """Count one more running task, and return whether it is the process's first."""
@@ -293,9 +303,20 @@ def _stopped(run: TaskRun) -> Failed:
     return Failed(error=to_wire(reason), stats=run.stats())
 
 
+def _patience_s(request: TaskRequest) -> float:
+    """Return the seconds until something has to be said: a heartbeat, or that the deadline has passed."""
+    if request.deadline_unix_s is None:
+        return request.limits.heartbeat_s
+    return min(request.limits.heartbeat_s, max(0.0, request.deadline_unix_s - time.time()) + 0.001)
+
+
 async def _until_disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _too_large(limit: int) -> _Refused:
+    return _Refused(413, f"the body is larger than {limit} bytes", (b"connection", b"close"))
 
 
 def _problem(message: str) -> bytes:

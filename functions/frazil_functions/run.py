@@ -138,7 +138,7 @@ class TaskRun:
         with self._memory:
             try:
                 written = self._run_fragment(where)
-            except Exception as error:
+            except BaseException as error:  # a polars panic is no Exception
                 raise task_error(error, where=where, in_polars=False) from error
         return Descriptor(key=written.key, blocks=written.blocks, inline=written.inline, stats=self.stats())
 
