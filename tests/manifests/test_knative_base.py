@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from frazil_coordinator.settings import Settings
+from frazil_functions.memory import FATAL_FACTOR
 from frazil_functions.settings import FunctionSettings
 from support.crd import REPOSITORY, crd_schema, violations
 
@@ -19,7 +20,6 @@ BASE = REPOSITORY / "knative" / "base"
 FILES = sorted(BASE.glob("*.yaml"))
 AUTOSCALING = "autoscaling.knative.dev/"
 FLAGS_ON_BY_DEFAULT = {"kubernetes.podspec-volumes-emptydir"}
-GIB = 1024**3
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def test_functions_start_with_what_their_manifest_gives_them(service: dict[str, 
     assert settings.store_url == SETTINGS["store-url"]
     assert settings.memory_limit_bytes is not None
     memory = quantity(container(service)["resources"]["limits"]["memory"])
-    assert memory / 2 < settings.memory_limit_bytes <= memory - GIB / 2
+    assert memory / 2 < settings.memory_limit_bytes < memory / FATAL_FACTOR
     threads = environment(service)["POLARS_MAX_THREADS"]
     assert float(threads) == quantity(container(service)["resources"]["limits"]["cpu"])
 
