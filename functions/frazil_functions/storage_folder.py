@@ -24,7 +24,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _TEMPORARY: Final = ".frazil-tmp-"
 """Start of the name of a file that is being written; such a file is no object."""
 
-_MKDIR_TRIES: Final = 10
+_OPEN_TRIES: Final = 50
 
 
 class FolderStore:
@@ -164,19 +164,22 @@ class FolderStore:
 
 @contextlib.contextmanager
 def _create(path: Path) -> Iterator[int]:
-    """Open a new file, making its folder, which a concurrent :meth:`FolderStore.delete_prefix` may remove in between."""
-    descriptor = None
-    for _ in range(_MKDIR_TRIES):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            break
-    if descriptor is None:
-        raise FileNotFoundError(errno.ENOENT, "its folder is being removed", str(path))
+    descriptor = _open_new(path)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _open_new(path: Path, tries: int = _OPEN_TRIES) -> int:
+    """Open a new file, making its folder, which a concurrent :meth:`FolderStore.delete_prefix` may remove in between."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except (FileNotFoundError, FileExistsError):
+        if tries <= 1:
+            raise
+        return _open_new(path, tries - 1)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -58,25 +59,16 @@ _SECRET_WORDS: Final = (
     "service_account_key",
 )
 _SECRET_ENV: Final = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_KEY")
-_NO_BUCKET: Final = ("nosuchbucket", "bucket does not exist", "containernotfound", "specified container does not exist")
-_FULL: Final = (
-    "no space left",
-    "quotaexceeded",
-    "quota exceeded",
-    "storagefull",
-    "insufficient storage",
-    "disk full",
-    "507",
-)
-_REFUSED: Final = (
-    "invalidaccesskeyid",
-    "signaturedoesnotmatch",
-    "accessdenied",
-    "403 forbidden",
-    "401 unauthorized",
-    "credential",
-)
+_STATUS: Final = re.compile(r"status code: (\d{3})")
+_CODE: Final = re.compile(r"<Code>(\w+)</Code>")
+_NOISE: Final = re.compile(r"https?://\S+|retry_timeout: \S+|<Resource>.*?</Resource>|<Key>.*?</Key>")
+"""Parts of an answer that hold names of the user's: no reason is read from them."""
+
+_NO_BUCKET: Final = frozenset({"NoSuchBucket", "ContainerNotFound"})
+_REFUSED: Final = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
+_FULL: Final = ("no space left", "quotaexceeded", "quota exceeded", "storagefull", "insufficient storage", "disk full")
 _UNREACHABLE: Final = ("error sending request", "connection refused", "dns error", "timed out", "timeout", "connect error")
+_NO_CREDENTIALS: Final = ("credential", "missing accesskeyid", "missing secretaccesskey")
 
 
 class ObjectStore:
@@ -178,7 +170,7 @@ class ObjectStore:
             try:
                 obstore.delete(self._store, gone)
             except FileNotFoundError as error:
-                if _says(str(error), _NO_BUCKET):
+                if _found(_CODE, str(error)) in _NO_BUCKET:
                     raise
 
     def delete_prefix(self, prefix: str) -> int:
@@ -198,23 +190,26 @@ class ObjectStore:
 
     def _translated(self, error: Exception, action: str, key: str) -> FrazilError:
         text, place = str(error), f"{self._url}/{key}" if key else self._url
-        first = self._scrub(text.partition("\n\nDebug source")[0].strip())[:300]
-        if _says(text, _NO_BUCKET):
+        first = text.partition("\n\nDebug source")[0].strip()
+        status, code = _found(_STATUS, first), _found(_CODE, text)
+        words, shown = _NOISE.sub("", first).lower(), self._scrub(first)[:300]
+        if code in _NO_BUCKET:
             return StorageError(f"the bucket of {self._url} does not exist: create it, or correct the store's URL")
         if isinstance(error, FileNotFoundError):
             return BlockError(f"object {key} is missing in {self._url}")
-        if action == "read" and ("416" in text or "range" in text.lower()) and not _says(text, _UNREACHABLE):
-            return BlockError(f"object {key} is shorter than the range to read ({first})")
-        if isinstance(error, (PermissionDeniedError, UnauthenticatedError)) or _says(text, _REFUSED):
+        if status == "416":
+            return BlockError(f"object {key} in {self._url} is shorter than the range to read")
+        if status == "507" or any(word in words for word in _FULL):
+            return StorageFullError(f"no space to write {place}: free space or raise the quota, or choose another store")
+        refused = status in ("401", "403") or code in _REFUSED or any(word in words for word in _NO_CREDENTIALS)
+        if refused or isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
             return StorageError(
                 f"{self._url} refused to {action}: check the credentials in the storage options (for S3 aws_access_key_id, "
                 "aws_secret_access_key, aws_region), and that they may read, write, list and delete here"
             )
-        if _says(text, _FULL):
-            return StorageFullError(f"no space to write {place}: free space or raise the quota, or choose another store")
-        if _says(text, _UNREACHABLE):
-            return StorageError(f"can't reach {self._url}: check the endpoint (aws_endpoint_url) and the network ({first})")
-        return StorageError(f"can't {action} {place}: {first}")
+        if not status and any(word in words for word in _UNREACHABLE):
+            return StorageError(f"can't reach {self._url}: check the endpoint (aws_endpoint_url) and the network ({shown})")
+        return StorageError(f"can't {action} {place}: {shown}")
 
     def _scrub(self, text: str) -> str:
         for secret in self._secrets:
@@ -222,9 +217,9 @@ class ObjectStore:
         return text
 
 
-def _says(text: str, words: Sequence[str]) -> bool:
-    lower = text.lower()
-    return any(word in lower for word in words)
+def _found(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.search(text)
+    return found.group(1) if found else ""
 
 
 def _secrets(options: Mapping[str, str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import polars as pl
 from polars.datatypes import DataTypeClass
 
-__all__ = ["anywhere", "without_dictionaries"]
+__all__ = ["anywhere", "instance", "without_dictionaries"]
 
 _Inner: TypeAlias = pl.DataType | DataTypeClass
 
@@ -18,26 +18,27 @@ def anywhere(dtype: pl.DataType, test: Callable[[pl.DataType], bool]) -> bool:
     if test(dtype):
         return True
     if isinstance(dtype, (pl.List, pl.Array)):
-        return anywhere(_instance(dtype.inner), test)
+        return anywhere(instance(dtype.inner), test)
     if isinstance(dtype, pl.Struct):
-        return any(anywhere(_instance(field.dtype), test) for field in dtype.fields)
+        return any(anywhere(instance(field.dtype), test) for field in dtype.fields)
     if isinstance(dtype, pl.Map):
-        return anywhere(_instance(dtype.key), test) or anywhere(_instance(dtype.value), test)
-    return isinstance(dtype, pl.BaseExtension) and anywhere(_instance(dtype.ext_storage()), test)
+        return anywhere(instance(dtype.key), test) or anywhere(instance(dtype.value), test)
+    return isinstance(dtype, pl.BaseExtension) and anywhere(instance(dtype.ext_storage()), test)
 
 
 def without_dictionaries(dtype: pl.DataType) -> pl.DataType:
-    """Return `dtype` with String in the place of every Categorical and Enum, except inside a Map, which polars can't cast."""
+    """Return `dtype` with String in the place of Categorical and Enum, except inside a Map, which polars can't cast."""
     if isinstance(dtype, (pl.Categorical, pl.Enum)):
         return pl.String()
     if isinstance(dtype, pl.List):
-        return pl.List(without_dictionaries(_instance(dtype.inner)))
+        return pl.List(without_dictionaries(instance(dtype.inner)))
     if isinstance(dtype, pl.Array):
-        return pl.Array(without_dictionaries(_instance(dtype.inner)), dtype.size)
+        return pl.Array(without_dictionaries(instance(dtype.inner)), dtype.size)
     if isinstance(dtype, pl.Struct):
-        return pl.Struct([pl.Field(field.name, without_dictionaries(_instance(field.dtype))) for field in dtype.fields])
+        return pl.Struct([pl.Field(field.name, without_dictionaries(instance(field.dtype))) for field in dtype.fields])
     return dtype
 
 
-def _instance(dtype: _Inner) -> pl.DataType:
+def instance(dtype: _Inner) -> pl.DataType:
+    """Return the dtype itself where polars also allows its class, e.g. in ``pl.List(pl.Int8)``."""
     return dtype if isinstance(dtype, pl.DataType) else dtype()

@@ -13,7 +13,7 @@ import polars as pl
 from polars.functions import _row_encode
 
 from frazil_functions.errors import PlanError
-from frazil_functions.exchange.dtypes import anywhere, without_dictionaries
+from frazil_functions.exchange.dtypes import anywhere, instance, without_dictionaries
 from frazil_functions.task import SortKey
 
 __all__ = ["hash_partitions", "row_encode", "split_by_partition"]
@@ -103,7 +103,7 @@ def _canonical(name: str, dtype: pl.DataType) -> pl.Expr:
     """Return the column in a form that means the same in every process."""
     column = pl.col(name)
     if isinstance(dtype, pl.BaseExtension):
-        column, dtype = column.ext.storage(), dtype.ext_storage()
+        column, dtype = column.ext.storage(), instance(dtype.ext_storage())
     plain = without_dictionaries(dtype)
     return column if plain == dtype else column.cast(plain)
 

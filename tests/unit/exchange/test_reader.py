@@ -137,7 +137,7 @@ def test_ranges_of_keys_part_the_rows_and_need_no_projected_key(
     )
     writer.write(frame)
     written = writer.finish()
-    lows = sorted({block.low for block in written.blocks})
+    lows = sorted({block.low for block in written.blocks if block.low is not None})
     blocks = block_refs(written.descriptor(TaskStats()), 0)
     bounds = [None, *lows, None]
     parts = []

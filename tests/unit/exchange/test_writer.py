@@ -177,7 +177,7 @@ def test_an_aborted_writer_wrote_nothing_and_takes_no_more(store: FolderStore) -
     assert store.list("") == []
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
     frame=dataframes(min_cols=1, max_cols=3, min_size=1, max_size=20, excluded_dtypes=[pl.Object], chunked=True),
     count=st.integers(1, 5),
