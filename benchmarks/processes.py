@@ -18,7 +18,8 @@ from pathlib import Path
 __all__ = ["ProcessError", "free_ports", "program", "run_process", "wait_until_healthy"]
 
 _POLL_S = 0.05
-_TAIL_LINES = 3
+_FRAME = " │╭╮╰╯─"
+"""What the lines of a framed message begin and end with."""
 
 
 class ProcessError(Exception):
@@ -112,7 +113,7 @@ def wait_until_healthy(url: str, *, name: str, process: subprocess.Popen[bytes],
     Raises
     ------
     ProcessError
-        When the server ended or was not ready in time; with the end of its output.
+        When the server ended or was not ready in time; with its last words.
     """
     end = time.monotonic() + timeout_s
     while time.monotonic() < end and process.poll() is None:
@@ -122,7 +123,7 @@ def wait_until_healthy(url: str, *, name: str, process: subprocess.Popen[bytes],
                     return
         except (urllib.error.URLError, OSError):
             time.sleep(_POLL_S)  # a server of another vendor offers no event to wait for
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-_TAIL_LINES:]
-    reason = " | ".join(lines) or "it said nothing"
+    lines = [line.strip(_FRAME) for line in log.read_text(errors="replace").splitlines()]
+    reason = next((line for line in reversed(lines) if line), "it said nothing")
     what = f"did not answer within {timeout_s:.0f} s" if process.poll() is None else f"ended ({process.returncode})"
     raise ProcessError(f"{name} {what}: {reason} (all of it: {log})")

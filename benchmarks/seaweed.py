@@ -39,11 +39,6 @@ class Seaweed:
             "aws_allow_http": "true",
         }
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """The same as the variables that AWS's tools, obstore and Polars read."""
-        return {name.upper(): value for name, value in self.storage_options.items()}
-
 
 @contextlib.contextmanager
 def run_seaweed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import urllib.request
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ def run_coordinator(
     store
         URL of the exchange store.
     server
-        Whose credentials it gets, in the environment.
+        Whose credentials it gets, in the environment: a command line is seen by everybody on the machine.
     max_functions
         Most function processes at once.
     idle_s
@@ -72,7 +73,11 @@ def run_coordinator(
     token, url = secrets.token_urlsafe(16), f"http://127.0.0.1:{port}"
     command = [program("frazil"), "serve", f"--port={port}", f"--store={store}", f"--max-functions={max_functions}"]
     command.append(f"--idle-s={idle_s:g}")
-    environment = {**server.environment, "FRAZIL_TOKEN": token, "RUST_BACKTRACE": "0"}
+    environment = {
+        "FRAZIL_TOKEN": token,
+        "FRAZIL_STORE_OPTIONS": json.dumps(server.storage_options),
+        "RUST_BACKTRACE": "0",
+    }
     with run_process(command, log=log, env=environment, grace_s=15.0) as process:
         wait_until_healthy(f"{url}/healthz", name="the coordinator", process=process, log=log)
         yield CoordinatorProcess(url=url, token=token, pid=process.pid)

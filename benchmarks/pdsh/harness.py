@@ -15,8 +15,6 @@ from benchmarks.pdsh.tables import Tables
 
 __all__ = ["Outcome", "many_tasks", "run_polars", "run_query"]
 
-KIB = 1024
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -34,18 +32,28 @@ class Outcome:
     """How the answers differ; None when they are equal."""
 
 
-def many_tasks(*, split_bytes: int = 64 * KIB, broadcast: bool) -> frazil.Settings:
-    """Return settings that cut small data into many tasks.
+def many_tasks(*, split_bytes: int = 64 * 1024, split_rows: int | None = 40_000, broadcast: bool) -> frazil.Settings:
+    """Return settings that cut small data into many tasks, and send everything through the exchange store.
 
     Parameters
     ----------
     split_bytes
-        Compressed bytes that a scan task reads: 64 KiB cuts every table of scale factor 0.1 but the smallest three.
+        Compressed bytes that a scan task reads. With 64 KiB each file of a large table of scale factor 0.1 is a task of its
+        own.
+    split_rows
+        Rows above which a file is cut; None: it is not.
     broadcast
         Whether small sides of joins are sent whole (the default of Frazil); otherwise every join shuffles.
     """
     limit = frazil.Settings().broadcast_limit_bytes if broadcast else 0
-    return frazil.Settings(start_small=False, split_target_bytes=split_bytes, broadcast_limit_bytes=limit)
+    return frazil.Settings(
+        start_small=False,
+        split_target_bytes=split_bytes,
+        max_rows_per_split=split_rows,
+        shuffle_partitions=4,
+        broadcast_limit_bytes=limit,
+        inline_limit_bytes=0,
+    )
 
 
 def run_polars(number: int, tables: Tables) -> tuple[pl.DataFrame, float]:

@@ -39,6 +39,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--queries", default="", help="numbers, e.g. 1,3,18 (default: all 22)")
     parser.add_argument("--joins", choices=(*_JOINS, "both"), default="both", help="how joins bring rows together")
     parser.add_argument("--split-bytes", type=int, default=64 * 1024, help="compressed bytes a scan task (default 65536)")
+    parser.add_argument("--split-rows", type=int, default=40_000, help="most rows a scan task, 0 for any (default 40000)")
     parser.add_argument("--max-functions", type=int, default=2, help="function processes (default 2)")
     parser.add_argument("--data", type=Path, default=Path(".demo"), help="folder that keeps the data (default .demo)")
     parser.add_argument("--write-docs", action="store_true", help=f"write the tables into {_PAGE.name}")
@@ -70,7 +71,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> dict[str, list[Outc
     outcomes: dict[str, list[Outcome]] = {way: [] for way in ways}
     with _places(arguments.store, data, arguments.scale) as (tables, store, options):
         for way in ways:
-            settings = many_tasks(split_bytes=arguments.split_bytes, broadcast=way == "broadcast")
+            settings = many_tasks(
+                split_bytes=arguments.split_bytes, split_rows=arguments.split_rows or None, broadcast=way == "broadcast"
+            )
             functions = arguments.max_functions
             with frazil.local(max_functions=functions, store=store, storage_options=options, settings=settings) as engine:
                 for number in numbers:

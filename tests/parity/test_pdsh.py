@@ -67,6 +67,7 @@ def test_a_query_on_a_folder_with_every_join_shuffled_equals_polars(number: int,
     outcome = on_folder(number)
     assert outcome.difference is None
     assert outcome.figures.tasks > 1
+    assert outcome.figures.requests.get("put", 0) > 1
     assert [path for path in exchange.rglob("*") if path.is_file()] == []
 
 
@@ -75,6 +76,7 @@ def test_a_query_on_s3_with_small_sides_broadcast_equals_polars(number: int, on_
     outcome = on_s3(number)
     assert outcome.difference is None
     assert outcome.figures.tasks > 1
+    assert outcome.figures.requests.get("put", 0) > 1
     assert seaweed.keys(BUCKET, "exchange/") == []
 
 
