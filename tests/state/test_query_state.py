@@ -218,6 +218,25 @@ class QueryMachine(RuleBasedStateMachine):
     def succeed_late_or_twice(self, data: st.DataObject, execution: int) -> None:
         self.answer(data.draw(st.sampled_from(self.past)), execution)
 
+    def given_up(self) -> list[AttemptRef]:
+        return [ref for ref in self.past if (ref.stage, ref.task) not in self.committed]
+
+    @precondition(lambda self: self.given_up())
+    @rule(data=st.data())
+    def succeed_after_all(self, data: st.DataObject) -> None:
+        rivals = [ref for ref in self.given_up() if any((one.stage, one.task) == (ref.stage, ref.task) for one in self.live)]
+        self.answer(data.draw(st.sampled_from(rivals or self.given_up())), 0)
+
+    @precondition(lambda self: self.given_up() and self.timer is not None and self.limit > len(self.live))
+    @rule()
+    def wait_for_retries(self) -> None:
+        for _ in range(10):
+            if self.finish is not None or self.timer is None or self.wanted > 0:
+                break
+            self.fire(0.0)
+        if self.wanted > 0:
+            self.grant()
+
     def answer(self, ref: AttemptRef, execution: int) -> None:
         """Attempt `ref` answers; another `execution` of the same event wrote another object."""
         task = (ref.stage, ref.task)
