@@ -100,7 +100,7 @@ def _remote_store(root: str, config: bytes) -> ObjectStore:
     plain_http = options.get("endpoint", "").startswith("http://") or options.get("allow_http") == "true"
     options.pop("allow_http", None)
     try:
-        return from_url(
+        store: ObjectStore = from_url(
             root,
             config=options,  # type: ignore[call-overload]  # the keys are the store's own, known only at run time
             client_options={"allow_http": plain_http, "timeout": "30s", "connect_timeout": "5s"},
@@ -108,6 +108,7 @@ def _remote_store(root: str, config: bytes) -> ObjectStore:
         )
     except Exception as error:  # obstore raises several unrelated classes for bad options
         raise SourceError(f"can't open {root}: {_reason(error)}") from error
+    return store
 
 
 def _config(cloud_options: object) -> dict[str, str]:

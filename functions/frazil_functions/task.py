@@ -301,7 +301,7 @@ TaskEvent: TypeAlias = Started | Heartbeat | Succeeded | Failed
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _JSON_ENCODER: Final = msgspec.json.Encoder()
 _REQUEST: Final = msgspec.msgpack.Decoder(TaskRequest)
-_EVENT: Final = msgspec.json.Decoder(TaskEvent)
+_EVENT: Final[msgspec.json.Decoder[TaskEvent]] = msgspec.json.Decoder(TaskEvent)
 
 
 def encode_request(request: TaskRequest) -> bytes:
