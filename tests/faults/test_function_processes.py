@@ -13,9 +13,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from frazil_coordinator.platform import processes
 from frazil_coordinator.platform.base import PlatformStatus
 from frazil_coordinator.platform.local import LocalPlatform
-from frazil_functions.errors import FunctionBusyError, FunctionLostError
+from frazil_functions.errors import FunctionBusyError, FunctionLostError, PlatformError
 from frazil_functions.storage import open_store
 from frazil_functions.task import Descriptor, Heartbeat, Output, Started
 from support.polling import eventually, eventually_async
@@ -145,6 +146,33 @@ async def test_processes_are_counted_by_the_system_too_while_tasks_are_cancelled
         for task in range(6):
             group.create_task(run(task))
     assert (len(seen), most) == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "expected", "words"),
+    [
+        ("busy", FunctionBusyError, "answered 503: this function is busy"),
+        ("no-last-line", FunctionLostError, "ended without a last event"),
+        ("reset", FunctionLostError, "stream broke"),
+        ("silent", FunctionLostError, "silent for"),
+        ("exits", FunctionLostError, r"in the middle of a task: exit code 3\ngiving up"),
+    ],
+)
+async def test_a_process_that_misbehaves_is_replaced_and_the_next_task_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str, expected: type[PlatformError], words: str
+) -> None:
+    program = ("-P", "-m", "support.fake_function", behaviour, str(tmp_path / "marker"))
+    monkeypatch.setattr(processes, "_ARGUMENTS", program)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    platform = LocalPlatform(max_functions=1, store_url=str(tmp_path))
+    try:
+        with pytest.raises(expected, match=words):
+            await events_of(platform, task_request(heartbeat_s=1.0 if behaviour == "silent" else 5.0))
+        await descriptor_of(platform, task_request(attempt=1))
+        died = int(behaviour == "exits")
+        assert platform.status() == PlatformStatus(functions=1, busy=0, started_total=2, died_total=died)
+    finally:
+        await platform.aclose()
 
 
 PARENT = """

@@ -1,6 +1,9 @@
 """A function that behaves as a test tells it, on raw sockets: any status, any bytes, any end.
 
 It writes the wire by hand and not with our codec, so that a test of one side does not prove the other side's mistake.
+
+As a program, ``python -m support.fake_function BEHAVIOUR MARKER``, it takes the place of a function process: it misbehaves
+until the file MARKER exists, which it makes, so that the next process behaves.
 """
 
 from __future__ import annotations
@@ -8,8 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from frazil_functions.task import Descriptor, Started, Succeeded, TaskEvent, encode_event
 
@@ -115,8 +122,8 @@ class FakeFunction:
 
 
 @contextlib.asynccontextmanager
-async def fake_function(behave: Behaviour = succeed) -> AsyncIterator[FakeFunction]:
-    """Run a fake function on a free port of loopback."""
+async def fake_function(behave: Behaviour = succeed, listening: socket.socket | None = None) -> AsyncIterator[FakeFunction]:
+    """Run a fake function on a free port of loopback, or on a socket that listens already."""
     fake = FakeFunction(behave)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -125,7 +132,8 @@ async def fake_function(behave: Behaviour = succeed) -> AsyncIterator[FakeFuncti
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=2**20)
+    listening = listening or socket.create_server(("127.0.0.1", 0))
+    server = await asyncio.start_server(accept, sock=listening, limit=2**20)
     fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     try:
         yield fake
@@ -134,3 +142,48 @@ async def fake_function(behave: Behaviour = succeed) -> AsyncIterator[FakeFuncti
         for task in tuple(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _busy(conversation: Conversation) -> None:
+    await conversation.answer(503, b'{"message": "this function is busy"}')
+
+
+async def _no_last_line(conversation: Conversation) -> None:
+    await conversation.head()
+    await conversation.event(Started(cold_start=True))
+    await conversation.end()
+
+
+async def _reset(conversation: Conversation) -> None:
+    await conversation.head()
+    await conversation.event(Started(cold_start=True))
+    conversation.reset()
+
+
+async def _silent(conversation: Conversation) -> None:
+    await conversation.head()
+    await conversation.event(Started(cold_start=True))
+    await conversation.gone()
+
+
+async def _exits(conversation: Conversation) -> None:
+    await conversation.head()
+    await conversation.event(Started(cold_start=True))
+    sys.stderr.write("giving up\n")
+    sys.stderr.flush()
+    os._exit(3)
+
+
+_MISBEHAVIOUR = {"busy": _busy, "no-last-line": _no_last_line, "reset": _reset, "silent": _silent, "exits": _exits}
+
+
+async def _main(behaviour: str, fresh: bool) -> None:
+    listening = socket.socket(fileno=int(os.environ["FRAZIL_FUNCTION_FD"]))
+    async with fake_function(_MISBEHAVIOUR[behaviour] if fresh else succeed, listening):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    first = not Path(sys.argv[2]).exists()
+    Path(sys.argv[2]).touch()
+    asyncio.run(_main(sys.argv[1], first))

@@ -108,7 +108,8 @@ class LocalPlatform:
             "POLARS_MAX_THREADS": str(threads_per_function or max(1, (os.cpu_count() or 1) // max_functions)),
             "RUST_BACKTRACE": "0",
         }
-        self._environment.pop("FRAZIL_MEMORY_LIMIT_BYTES", None)
+        for name in ("FRAZIL_MEMORY_LIMIT_BYTES", "FRAZIL_TOKEN"):  # not inherited: the limit is ours, the token no task's
+            self._environment.pop(name, None)
         if memory_limit_bytes is not None:
             self._environment["FRAZIL_MEMORY_LIMIT_BYTES"] = str(memory_limit_bytes)
         self._transport = FunctionTransport(keys, source="/frazil/local", start_timeout_s=_START_TIMEOUT_S)

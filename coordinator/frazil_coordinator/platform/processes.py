@@ -21,6 +21,9 @@ from typing import Final
 
 __all__ = ["FunctionProcess", "start_function"]
 
+_ARGUMENTS: Final = ("-P", "-m", "frazil_functions")
+"""-P: a file named polars.py in the user's working directory must not be imported."""
+
 _TAIL_BYTES: Final = 4096
 _BACKLOG: Final = 16
 
@@ -106,7 +109,7 @@ class FunctionProcess:
             return f"killed by signal {-code}"
 
     def _signal(self, number: signal.Signals) -> None:
-        # Popen.send_signal polls under the lock that wait() holds only while it reaps, so a recycled pid is never hit.
+        # Popen sends nothing to a child that it has reaped, so that a process which has got the same pid is not hit.
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
@@ -148,9 +151,8 @@ def start_function(
         listening.listen(_BACKLOG)
         port: int = listening.getsockname()[1]
         own = {"FRAZIL_FUNCTION_FD": str(listening.fileno()), "FRAZIL_PARENT_PID": str(os.getpid())}
-        process = subprocess.Popen(  # our own interpreter and module
-            # -P: a file named polars.py in the working directory must not be imported.
-            [sys.executable, "-P", "-m", "frazil_functions"],
+        process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            [sys.executable, *_ARGUMENTS],
             env={**environment, **own},
             pass_fds=(listening.fileno(),),
             stdin=subprocess.DEVNULL,
