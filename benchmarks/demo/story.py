@@ -20,7 +20,7 @@ from benchmarks.demo.view import View, size
 from benchmarks.figures import figures
 from benchmarks.pdsh.compare import difference
 from benchmarks.pdsh.data import data_files, generate, is_generated, open_store, upload
-from benchmarks.pdsh.harness import run_polars
+from benchmarks.pdsh.harness import Outcome, run_polars
 from benchmarks.pdsh.queries import ORDERED, QUERIES
 from benchmarks.pdsh.tables import TABLES, Tables
 from benchmarks.seaweed import Seaweed, run_seaweed
@@ -79,13 +79,14 @@ def tell(options: Options, view: View) -> bool:
         there = Tables.scan(f"s3://{_BUCKET}/data", scale_factor=options.scale, storage_options=server.storage_options)
         settings = _settings(options.scale)
         with frazil.connect(coordinator.url, token=coordinator.token, settings=settings) as engine:
-            equal = [_ask(number, engine, there, here, coordinator, view) for number in QUESTIONS]
+            answers = [_ask(number, engine, there, here, coordinator, view) for number in QUESTIONS]
         view.heading("Afterwards")
         _show_empty_exchange(server, view)
         _show_zero(coordinator, view)
     view.step("cleaned up", f"nothing runs any more; data and logs stay in {options.folder}")
-    view.prices()
-    return all(equal)
+    view.heading("In short")
+    view.summary(answers)
+    return all(answer.difference is None for answer in answers)
 
 
 def _make_data(data: Path, options: Options, view: View) -> None:
@@ -138,16 +139,16 @@ def _settings(scale: float) -> frazil.Settings:
     """Return settings that cut this small data as a large one is: many splits, joins that shuffle."""
     return frazil.Settings(
         start_small=False,
-        split_target_bytes=max(64 * 1024, int(8 * _MIB * scale)),
-        shuffle_target_bytes=max(64 * 1024, int(8 * _MIB * scale)),
+        split_target_bytes=max(64 * 1024, int(4 * _MIB * scale)),
+        shuffle_target_bytes=max(64 * 1024, int(4 * _MIB * scale)),
         broadcast_limit_bytes=int(_MIB * scale),
     )
 
 
 def _ask(
     number: int, engine: frazil.Engine, there: Tables, here: Tables, coordinator: CoordinatorProcess, view: View
-) -> bool:
-    """Run one query, show everything about it, and say whether its answer is right."""
+) -> Outcome:
+    """Run one query, show everything about it, and compare its answer."""
     view.heading(f"PDS-H Q{number}: {QUESTIONS[number]}")
     lf = QUERIES[number](there)
     view.text(engine.explain(lf))
@@ -166,9 +167,15 @@ def _ask(
     view.stages(used)
     view.cost(cost_of(used))
     expected, polars_seconds = run_polars(number, here)
-    wrong = difference(answer, expected, order=ORDERED[number])
-    view.verdict(wrong, seconds, polars_seconds)
-    return wrong is None
+    outcome = Outcome(
+        number=number,
+        figures=used,
+        seconds=seconds,
+        polars_seconds=polars_seconds,
+        difference=difference(answer, expected, order=ORDERED[number]),
+    )
+    view.verdict(outcome)
+    return outcome
 
 
 def _show_empty_exchange(server: Seaweed, view: View) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import polars as pl
@@ -13,8 +13,9 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from rich.rule import Rule
 from rich.table import Table
 
-from benchmarks.demo.cost import PRICES, Cost
+from benchmarks.demo.cost import PRICES, Cost, cost_of
 from benchmarks.figures import QueryFigures
+from benchmarks.pdsh.harness import Outcome
 from frazil import QueryEvent, StageProgress
 
 __all__ = ["View", "size"]
@@ -109,9 +110,7 @@ class View:
     def result(self, frame: pl.DataFrame) -> None:
         """Show the first rows of an answer."""
         width = self.console.width - 4
-        with pl.Config(
-            tbl_rows=_RESULT_ROWS, tbl_width_chars=width, thousands_separator=True, tbl_hide_dataframe_shape=True
-        ):
+        with pl.Config(tbl_rows=_RESULT_ROWS, tbl_width_chars=width, float_precision=2, tbl_hide_dataframe_shape=True):
             self.text(str(frame.head(_RESULT_ROWS)))
         if frame.height > _RESULT_ROWS:
             self.text(f"... and {frame.height - _RESULT_ROWS:,} rows more")
@@ -159,17 +158,39 @@ class View:
         requests = f"{cost.writes} PUT and {cost.reads} GET on the exchange"
         self.text(f"cost: {cost.function_seconds:.1f} function-seconds, {requests}: ${cost.dollars:.5f}")
 
-    def verdict(self, difference: str | None, seconds: float, polars_seconds: float) -> None:
-        """Show whether the answer is Polars's."""
-        times = f"{seconds:.1f} s here, {polars_seconds:.1f} s there"
-        if difference is None:
+    def verdict(self, outcome: Outcome) -> None:
+        """Show whether an answer is Polars's."""
+        if outcome.difference is None:
+            times = f"{outcome.seconds:.1f} s here, {outcome.polars_seconds:.1f} s there"
             self.console.print(f"  [bold green]equal[/] to single-node Polars on the same files ({times})")
         else:
-            self.console.print(f"  [bold red]DIFFERENT[/] from single-node Polars: {escape(difference)}", soft_wrap=True)
+            self.console.print(
+                f"  [bold red]DIFFERENT[/] from single-node Polars: {escape(outcome.difference)}", soft_wrap=True
+            )
 
-    def prices(self) -> None:
-        """Show the prices that the costs are made of."""
-        self.console.print(f"[dim]prices: {escape(str(PRICES))}[/]", soft_wrap=True)
+    def summary(self, outcomes: Sequence[Outcome]) -> None:
+        """Show all queries in a table, and the prices that the costs are made of."""
+        table = Table(box=None, header_style="dim")
+        table.add_column("query")
+        for heading in ("stages", "tasks", "attempts", "cold starts", "exchanged", "s", "Polars s", "cost"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("answer")
+        for outcome in outcomes:
+            figures = outcome.figures
+            table.add_row(
+                f"Q{outcome.number}",
+                str(len(figures.stages)),
+                str(figures.tasks),
+                str(figures.attempts),
+                str(sum(stage.cold_starts for stage in figures.stages)),
+                size(sum(stage.bytes_out for stage in figures.stages)),
+                f"{outcome.seconds:.1f}",
+                f"{outcome.polars_seconds:.1f}",
+                f"${cost_of(figures).dollars:.5f}",
+                "[green]equal[/]" if outcome.difference is None else "[red]DIFFERENT[/]",
+            )
+        self.console.print(Padding(table, (0, 0, 0, 1)))
+        self.console.print(f"[dim]at {escape(str(PRICES))}; idle: $0, but for the coordinator[/]", soft_wrap=True)
 
 
 def _name(stage: StageProgress) -> str:
