@@ -8,7 +8,6 @@ fragment that came with Python objects of its own is refused before anything is 
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -22,8 +21,6 @@ from frazil_functions.errors import PlanError
 from frazil_functions.task import ExchangeInput, ScanInput, Split, TaskInput
 
 __all__ = ["BoundFragment", "ReadExchange", "bind"]
-
-logger = logging.getLogger(__name__)
 
 _UNION: Final[Mapping[str, object]] = {
     "parallel": True,
@@ -55,10 +52,9 @@ class ReadExchange(Protocol):
 class _LiveReader:
     """One exchange input of a running task; read anew each time Polars asks."""
 
-    def __init__(self, exchange: ExchangeInput, read: ReadExchange, schema: pl.Schema) -> None:
+    def __init__(self, exchange: ExchangeInput, read: ReadExchange) -> None:
         self._exchange = exchange
         self._read = read
-        self._schema = schema
         self.error: BaseException | None = None
 
     def frames(
@@ -150,9 +146,22 @@ def bind(plan: bytes, inputs: Sequence[TaskInput], read: ReadExchange) -> BoundF
     """
     arena = Arena.decode(plan)
     arena.refuse_python()
+    keys: list[str] = []
+    try:
+        scans = _replace(arena, inputs, read, keys)
+        return BoundFragment(arena.lazy(), scans, keys)
+    except BaseException:
+        for key in keys:
+            _READERS.pop(key, None)
+        raise
+
+
+def _replace(
+    arena: Arena, inputs: Sequence[TaskInput], read: ReadExchange, keys: list[str]
+) -> list[tuple[tuple[Split, ...], object]]:
+    """Replace every placeholder; return the scans of the result, and add to `keys` what was registered."""
     replacements: dict[int, int] = {}
     scans: list[tuple[tuple[Split, ...], object]] = []
-    keys: list[str] = []
     for number, nodes in arena.placeholders().items():
         if number >= len(inputs):
             raise PlanError(f"the fragment reads input {number}, and the task has {len(inputs)}")
@@ -160,7 +169,7 @@ def bind(plan: bytes, inputs: Sequence[TaskInput], read: ReadExchange) -> BoundF
         # The placeholder's own schema: with everything that its scan options add, and without any I/O.
         schema = arena.lazy(nodes[0]).collect_schema()
         if isinstance(given, ExchangeInput):
-            keys.append(_register(_LiveReader(given, read, schema)))
+            keys.append(_register(_LiveReader(given, read)))
             source = _python_scan(keys[-1], schema)
             replacements |= {node: arena.append(source) for node in nodes}
         else:
@@ -168,12 +177,7 @@ def bind(plan: bytes, inputs: Sequence[TaskInput], read: ReadExchange) -> BoundF
             if given.splits:
                 scans.append((given.splits, _cloud_options(arena, nodes[0])))
     arena.redirect(replacements)
-    try:
-        return BoundFragment(arena.lazy(), scans, keys)
-    except BaseException:
-        for key in keys:
-            _READERS.pop(key, None)
-        raise
+    return scans
 
 
 def _register(reader: _LiveReader) -> str:
