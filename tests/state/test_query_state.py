@@ -44,7 +44,7 @@ from frazil_functions.ids import StageId, TaskIndex
 from frazil_functions.task import Descriptor
 
 LIMITS: Final = RetryLimits(
-    max_attempts=3, max_platform_failures=4, backoff_s=1.0, backoff_max_s=3.0, silence_s=4.0, start_silence_s=9.0
+    max_attempts=2, max_platform_failures=3, backoff_s=1.0, backoff_max_s=3.0, silence_s=4.0, start_silence_s=9.0
 )
 
 
@@ -335,6 +335,12 @@ class QueryMachine(RuleBasedStateMachine):
                 for ref in self.live
             ]
             assert self.timer <= min(ends), "an attempt may be silent for too long"
+
+    @invariant()
+    def the_deadline_is_watched(self) -> None:
+        if self.finish is None and getattr(self, "timeout", None) is not None:
+            assert self.timer is not None
+            assert self.timer <= self.timeout or self.now >= self.timeout
 
     @invariant()
     def every_ready_task_is_wanted(self) -> None:

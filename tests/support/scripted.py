@@ -38,7 +38,6 @@ __all__ = [
     "stage_of",
     "started",
     "succeed",
-    "wait",
 ]
 
 Step: TypeAlias = TaskEvent | FrazilError | float
@@ -50,10 +49,6 @@ Script: TypeAlias = Callable[[TaskRequest], Sequence[Step]]
 forever: float = 1e12
 started = Started(cold_start=False)
 heartbeat = Heartbeat(rows=1, bytes=1, memory_bytes=1)
-
-
-def wait(seconds: float) -> float:
-    return seconds
 
 
 def fail(error: FrazilError) -> Failed:
@@ -78,11 +73,15 @@ def succeed(request: TaskRequest, *, rows: int = 10, blocks: int = 1) -> Succeed
     return Succeeded(descriptor=Descriptor(key=f"{request.output.prefix}/{request.attempt}-x", blocks=infos, stats=stats))
 
 
+def _one_second(request: TaskRequest) -> Sequence[Step]:
+    return [started, 1.0, succeed(request)]
+
+
 @dataclass
 class ScriptedPlatform:
     """Runs `script`; remembers what it was asked, and what was cancelled."""
 
-    script: Script = field(default=lambda request: [started, 1.0, succeed(request)])
+    script: Script = field(default_factory=lambda: _one_second)
     max_in_flight: int = 1000
     requests: list[TaskRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
@@ -99,7 +98,7 @@ class ScriptedPlatform:
             for step in self.script(request):
                 if isinstance(step, FrazilError):
                     raise step
-                if isinstance(step, float):
+                if isinstance(step, float | int):
                     await asyncio.sleep(step)
                 else:
                     yield step

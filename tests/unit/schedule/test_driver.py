@@ -63,17 +63,21 @@ class Run:
         self.slots = slots or Slots(100)
         self.progress: list[Progress] = []
         self.seconds = 0.0
-        self._make = lambda clock: QueryDriver(
-            query=QueryId(name),
-            graph=graph,
-            platform=self.platform,
-            exchange_prefix="x",
-            settings=settings or Settings(),
-            slots=self.slots,
-            on_progress=on_progress or self.progress.append,
-            clock=clock,
-            put_fragment=put_fragment,
-        )
+
+        def make(clock: Callable[[], float]) -> QueryDriver:
+            return QueryDriver(
+                query=QueryId(name),
+                graph=graph,
+                platform=self.platform,
+                exchange_prefix="x",
+                settings=settings or Settings(),
+                slots=self.slots,
+                on_progress=on_progress or self.progress.append,
+                clock=clock,
+                put_fragment=put_fragment,
+            )
+
+        self._make = make
         self.driver: QueryDriver
 
     async def go(self, beside: Callable[[Run], Awaitable[None]] | None = None) -> tuple[BlockRef, ...]:
