@@ -11,42 +11,31 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
-from typing import Final, TypeAlias, cast
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Final, cast
 
 import msgspec
 import polars as pl
 from polars.exceptions import PolarsError
 
+from frazil_functions.arena_nodes import (
+    FRAME_MEMBER,
+    INLINE_MEMBER,
+    INPUT_MEMBERS,
+    Raw,
+    has_strays,
+    map_references,
+    python_kinds,
+    raw_children,
+)
 from frazil_functions.errors import PlanError, PlanVersionError, PythonPlanError
 from frazil_functions.task import INPUT_SCHEME
 
-__all__ = ["Arena", "Raw", "plan_header", "raw_children"]
-
-Raw: TypeAlias = dict[str, object]
-"""A node (or an expression) as decoded from MessagePack: one key, the kind, with its members."""
+__all__ = ["Arena", "Raw", "plan_header"]
 
 _MAGIC: Final = b"DSL_VERSION"
 _HEADER_BYTES: Final = 79
-_INPUT_MEMBERS: Final = ("input", "input_left", "input_right", "inputs", "contexts")
-_INLINE_MEMBER: Final = "inputs"
-"""Polars writes the inputs of Union and HConcat as nodes, not as references to nodes, and reads nothing else."""
-
-_PYTHON_KINDS: Final = frozenset(
-    {
-        "PythonScan",
-        "OpaquePython",
-        "PipeWithSchema",
-        "AnonymousFunction",
-        "AnonymousAgg",
-        "AnonymousStreamingAgg",
-        "PythonUdf",
-    }
-)
-_PYTHON_FUNCTION_MARK: Final = b"PLPYFN"
-_PICKLE_AT: Final = 3
-"""Offset of the pickle in a Python object that polars serialised: one byte of flags, two of the Python version."""
 
 
 class _Key(msgspec.Struct, frozen=True):
@@ -81,19 +70,6 @@ def plan_header() -> bytes:
     return pl.LazyFrame({"a": [1]}).serialize()[:_HEADER_BYTES]
 
 
-def raw_children(node: Raw) -> Iterator[tuple[str, int | None, object]]:
-    """Yield ``(member, position, value)`` for every plan input of `node`; position is None for a single input."""
-    for payload in node.values():
-        if not isinstance(payload, dict):
-            continue
-        for member in _INPUT_MEMBERS:
-            value = payload.get(member)
-            if isinstance(value, dict):
-                yield member, None, value
-            elif isinstance(value, list):
-                yield from ((member, position, item) for position, item in enumerate(value))
-
-
 class Arena:
     """Plan nodes by number. Mutable; made by :meth:`decode` or :meth:`of`.
 
@@ -108,6 +84,7 @@ class Arena:
     def __init__(self) -> None:
         self.nodes: list[Raw] = []
         self._frames: list[msgspec.Raw] = []
+        self._strays: set[int] = set()
         self.root = 0
 
     @classmethod
@@ -158,6 +135,11 @@ class Arena:
         self.nodes = [cast("Raw", document.dsl_plans[index].value) for index in numbers]
         for number in range(len(self.nodes)):
             self._number_inputs(number, numbers)
+        for number, node in enumerate(self.nodes):
+            if has_strays(node):
+                self._strays.add(number)
+                (kind,) = node
+                node[kind] = map_references(node[kind], partial(_known, numbers), usual=False, strays=True)
         if document.root.idx not in numbers:
             raise PlanError("the plan is corrupt: its root is missing")
         self.root = numbers[document.root.idx]
@@ -176,9 +158,7 @@ class Arena:
             if not isinstance(value, dict):
                 raise PlanError("the plan is corrupt: an input is not a node")
             if value.keys() == {"idx", "version"}:
-                if value["idx"] not in numbers:
-                    raise PlanError("the plan is corrupt: an input is missing")
-                target = numbers[value["idx"]]
+                target = _known(numbers, value["idx"])
             else:
                 target = len(self.nodes)
                 self.nodes.append(cast("Raw", value))
@@ -218,15 +198,14 @@ class Arena:
 
     def inputs(self, number: int) -> list[int]:
         """Return the numbers of the nodes that `number` reads, in order."""
-        payload = next(iter(self.nodes[number].values()))
         found: list[int] = []
-        if isinstance(payload, dict):
-            for member in _INPUT_MEMBERS:
-                value = payload.get(member)
-                if isinstance(value, int):
-                    found.append(value)
-                elif isinstance(value, list):
-                    found.extend(item for item in value if isinstance(item, int))
+
+        def note(target: int) -> int:
+            found.append(target)
+            return target
+
+        (payload,) = self.nodes[number].values()
+        map_references(payload, note, strays=number in self._strays)
         return found
 
     def reachable(self, root: int | None = None) -> list[int]:
@@ -248,43 +227,40 @@ class Arena:
         """Copy the nodes of `other` into this arena, and return the number of its root here."""
         base, frame_base = len(self.nodes), len(self._frames)
         self._frames.extend(other._frames)
-        for node in other.nodes:
+        for number, node in enumerate(other.nodes):
             (kind,) = node
-            payload = node[kind]
-            self.nodes.append({kind: _shifted(payload, base, frame_base) if isinstance(payload, dict) else payload})
+            moved = map_references(node[kind], lambda target: target + base, strays=number in other._strays)
+            if isinstance(moved, dict) and isinstance(frame := moved.get(FRAME_MEMBER), dict):
+                moved[FRAME_MEMBER] = {"idx": cast("int", frame["idx"]) + frame_base, "version": 1}
+            self.nodes.append({kind: moved})
+        self._strays |= {base + number for number in other._strays}
         return base + other.root
 
     def add(self, node: Raw) -> int:
         """Add a node whose inputs are numbers of this arena, and return its number."""
         self.nodes.append(node)
-        return len(self.nodes) - 1
+        number = len(self.nodes) - 1
+        if has_strays(node):
+            self._strays.add(number)
+        return number
 
     @staticmethod
     def with_inputs(node: Raw, numbers: Sequence[int]) -> Raw:
         """Return a copy of `node` whose inputs are `numbers`, in the order of its own."""
         (kind,) = node
-        payload = dict(cast("Raw", node[kind]))
         left = iter(numbers)
-        for member in _INPUT_MEMBERS:
-            value = payload.get(member)
-            if isinstance(value, int):
-                payload[member] = next(left)
-            elif isinstance(value, list):
-                payload[member] = [next(left) if isinstance(item, int) else item for item in value]
-        return {kind: payload}
+        return {kind: map_references(node[kind], lambda _: next(left), strays=True)}
 
     def redirect(self, replacements: dict[int, int]) -> None:
         """Make every consumer of a node in `replacements` read the node's replacement instead."""
         for number, node in enumerate(self.nodes):
-            (payload,) = node.values()
-            if not isinstance(payload, dict):
-                continue
-            for member in _INPUT_MEMBERS:
-                value = payload.get(member)
-                if isinstance(value, int) and value in replacements and replacements[value] != number:
-                    payload[member] = replacements[value]
-                elif isinstance(value, list):
-                    payload[member] = [replacements.get(item, item) if isinstance(item, int) else item for item in value]
+            (kind,) = node
+
+            def target(old: int, consumer: int = number) -> int:
+                new = replacements.get(old, old)
+                return old if new == consumer else new
+
+            node[kind] = map_references(node[kind], target, strays=number in self._strays)
         self.root = replacements.get(self.root, self.root)
 
     def encode(self, root: int | None = None) -> bytes:
@@ -293,10 +269,7 @@ class Arena:
         numbers = {number: index for index, number in enumerate(order, start=1)}
         frames: dict[int, int] = {}
         plans: list[object] = [{"value": None, "version": 0}]
-        for number in order:
-            (kind,) = self.nodes[number]
-            payload = self.nodes[number][kind]
-            plans.append({"value": {kind: self._external(payload, numbers, frames)}, "version": 1})
+        plans.extend({"value": self._external(number, numbers, frames), "version": 1} for number in order)
         document = {
             "root": {"idx": numbers[order[-1]], "version": 1},
             "dataframes": [
@@ -307,26 +280,26 @@ class Arena:
         }
         return plan_header() + _ENCODER.encode(document)
 
-    def _external(self, payload: object, numbers: dict[int, int], frames: dict[int, int]) -> object:
-        if not isinstance(payload, dict):
-            return payload
-        written = dict(payload)
-        for member in _INPUT_MEMBERS:
+    def _external(self, number: int, numbers: dict[int, int], frames: dict[int, int]) -> Raw:
+        """Return node `number` as polars reads it."""
+        (kind,) = self.nodes[number]
+        payload = self.nodes[number][kind]
+        inline = payload.get(INLINE_MEMBER) if isinstance(payload, dict) else None
+        written = map_references(payload, lambda target: numbers[target], strays=number in self._strays)
+        if not isinstance(written, dict):
+            return {kind: written}
+        for member in INPUT_MEMBERS:
             value = written.get(member)
-            if isinstance(value, int):
-                written[member] = {"idx": numbers[value], "version": 1}
-            elif isinstance(value, list) and member == _INLINE_MEMBER:
-                written[member] = [
-                    {kind: self._external(inner, numbers, frames)}
-                    for item in value
-                    for kind, inner in self.nodes[cast("int", item)].items()
-                ]
+            if member == INLINE_MEMBER and isinstance(inline, list):
+                written[member] = [self._external(cast("int", item), numbers, frames) for item in inline]
+            elif isinstance(value, int):
+                written[member] = {"idx": value, "version": 1}
             elif isinstance(value, list):
-                written[member] = [{"idx": numbers[cast("int", item)], "version": 1} for item in value]
-        if isinstance(frame := written.get("df"), dict):
+                written[member] = [{"idx": item, "version": 1} for item in value]
+        if isinstance(frame := written.get(FRAME_MEMBER), dict):
             index = frames.setdefault(cast("int", frame["idx"]), len(frames) + 1)
-            written["df"] = {"idx": index, "version": 1}
-        return written
+            written[FRAME_MEMBER] = {"idx": index, "version": 1}
+        return {kind: written}
 
     def lazy(self, root: int | None = None) -> pl.LazyFrame:
         """Return `root` as a LazyFrame.
@@ -377,9 +350,9 @@ class Arena:
             if kind == "Cache":  # its id is random
                 digests[number] = children[0]
                 continue
-            payload = self.nodes[number][kind]
+            payload = map_references(self.nodes[number][kind], lambda _: 0, usual=False, strays=number in self._strays)
             own = (
-                {name: value for name, value in payload.items() if name not in _INPUT_MEMBERS and name != "df"}
+                {name: value for name, value in payload.items() if name not in INPUT_MEMBERS and name != "df"}
                 if isinstance(payload, dict)
                 else payload
             )
@@ -392,7 +365,7 @@ class Arena:
 
     def python_functions(self) -> list[str]:
         """Return the kinds of the Python objects in the plan, e.g. ``["PythonScan"]``; empty when there are none."""
-        found = {kind for number in self.reachable() for kind in _python_kinds([self.nodes[number]])}
+        found = {kind for number in self.reachable() for kind in python_kinds([self.nodes[number]])}
         return sorted(found)
 
     def refuse_python(self) -> None:
@@ -411,41 +384,7 @@ class Arena:
             )
 
 
-def _shifted(payload: Raw, base: int, frame_base: int) -> Raw:
-    moved = dict(payload)
-    for member in _INPUT_MEMBERS:
-        value = moved.get(member)
-        if isinstance(value, int):
-            moved[member] = value + base
-        elif isinstance(value, list):
-            moved[member] = [item + base if isinstance(item, int) else item for item in value]
-    if isinstance(frame := moved.get("df"), dict):
-        moved["df"] = {"idx": cast("int", frame["idx"]) + frame_base, "version": 1}
-    return moved
-
-
-def _python_kinds(values: Iterable[object]) -> Iterator[str]:
-    stack = list(values)
-    while stack:
-        value = stack.pop()
-        if isinstance(value, dict):
-            for name, member in value.items():
-                if name in _PYTHON_KINDS:
-                    yield str(name)
-                elif name == "credential_provider" and member is not None:
-                    yield "credential provider"
-                elif name == "apply" and member is not None:
-                    yield "map_groups"
-                stack.append(member)
-        elif isinstance(value, list):
-            if len(value) > _PICKLE_AT + 1 and all(isinstance(item, int) for item in value[: _PICKLE_AT + 2]):
-                if _is_pickle(bytes(item & 0xFF for item in value[: _PICKLE_AT + 2])):
-                    yield "pickled object"
-            else:
-                stack.extend(value)
-        elif isinstance(value, bytes) and (value.startswith(_PYTHON_FUNCTION_MARK) or _is_pickle(value)):
-            yield "pickled object"
-
-
-def _is_pickle(data: bytes) -> bool:
-    return any(data[at : at + 1] == b"\x80" and data[at + 1 : at + 2] in (b"\x04", b"\x05") for at in (0, _PICKLE_AT))
+def _known(numbers: dict[int, int], index: int) -> int:
+    if index not in numbers:
+        raise PlanError("the plan is corrupt: an input is missing")
+    return numbers[index]
