@@ -95,14 +95,33 @@ def test_the_base_names_no_namespace(path: Path) -> None:
     assert "namespace" not in load(path).get("metadata", {})
 
 
-def test_kustomize_renders_every_resource() -> None:
+def render(folder: Path) -> list[dict[str, Any]]:
+    """Return what kustomize makes of a folder; offline."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("no kubectl on this machine")
-    run = subprocess.run([kubectl, "kustomize", str(BASE)], capture_output=True, text=True, check=True, timeout=60)
-    rendered = [(each["kind"], each["metadata"]["name"]) for each in yaml.safe_load_all(run.stdout)]
+    run = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=True, timeout=60)
+    return list(yaml.safe_load_all(run.stdout))
+
+
+def test_kustomize_renders_every_resource() -> None:
+    rendered = [(each["kind"], each["metadata"]["name"]) for each in render(BASE)]
     expected = [(load(path)["kind"], load(path)["metadata"]["name"]) for path in FILES if path.name != "kustomization.yaml"]
     assert sorted(rendered) == sorted(expected)
+
+
+def test_the_overlay_that_the_docs_show_sets_namespace_images_and_store(tmp_path: Path) -> None:
+    docs = (REPOSITORY / "docs" / "deploy.md").read_text()
+    (overlay,) = re.findall(r"```yaml\n(apiVersion: kustomize.*?)```", docs, re.DOTALL)
+    shutil.copytree(BASE, tmp_path / "base")
+    (tmp_path / "my-overlay").mkdir()
+    (tmp_path / "my-overlay" / "kustomization.yaml").write_text(overlay)
+    rendered = render(tmp_path / "my-overlay")
+    assert {each["metadata"]["namespace"] for each in rendered} == {"frazil"}
+    images = {container(each)["image"] for each in rendered if each["kind"] == "Service"}
+    assert images == {"YOUR/frazil-coordinator:0.1.0", "YOUR/frazil-function:0.1.0"}
+    (settings,) = (each["data"] for each in rendered if each["kind"] == "ConfigMap")
+    assert settings == {**SETTINGS, "namespace": "frazil", "store-url": "s3://my-bucket/frazil"}
 
 
 @every_service
