@@ -10,7 +10,7 @@ import builtins
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
@@ -172,6 +172,10 @@ class ObjectStore:
             except FileNotFoundError as error:
                 if _found(_CODE, str(error)) in _NO_BUCKET:
                     raise
+                # A store without bulk deletes stops at a key that is missing.
+                for key in gone:
+                    with suppress(FileNotFoundError):
+                        obstore.delete(self._store, key)
 
     def delete_prefix(self, prefix: str) -> int:
         """Delete the objects below the folder `prefix`."""

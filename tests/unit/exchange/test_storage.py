@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from obstore.store import LocalStore
 
 from frazil_functions.errors import BlockError, StorageError, StorageFullError
 from frazil_functions.storage import CountingStore, FolderStore, ObjectInfo, ObjectStore, Store, open_store
@@ -305,6 +306,14 @@ class TestBucket:
         assert store.get("large") == b"".join(parts)
         etag = seaweed.client().head_object(Bucket="multipart", Key="large")["ETag"]
         assert etag.strip('"').endswith("-4")
+
+    def test_a_missing_key_does_not_stop_the_others_from_being_deleted(self, tmp_path: Path) -> None:
+        store = RealObjectStore("s3://bucket", KEYS)
+        store._store = LocalStore(tmp_path)  # it deletes one by one and reports a missing key, as Google's does
+        for key in ("a", "c"):
+            store.put(key, [b"x"])
+        store.delete(["a", "b", "c"])
+        assert store.list("") == []
 
     def test_options_of_polars_and_of_the_client_are_understood(self, seaweed: SeaweedFS) -> None:
         extra = {"max_retries": "1", "file_cache_ttl": "60", "timeout": "20s", "aws_virtual_hosted_style_request": "false"}
