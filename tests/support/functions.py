@@ -7,7 +7,6 @@ import contextlib
 import http.client
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -146,17 +145,24 @@ class AppCall:
     """One request to an app in this process, and what it has answered so far."""
 
     def __init__(
-        self, app: FunctionApp, headers: Mapping[str, str], body: bytes, *, method: str = "POST", path: str = "/"
+        self,
+        app: FunctionApp,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        method: str = "POST",
+        path: str = "/",
+        more_body: bool = False,
     ) -> None:
         self._app = app
-        self._scope: dict[str, Any] = {
+        self.scope: dict[str, Any] = {
             "type": "http",
             "method": method,
             "path": path,
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         }
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
+        self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": more_body})
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
@@ -164,7 +170,7 @@ class AppCall:
 
     async def run(self) -> AppCall:
         """Send the request and wait for the end of the answer."""
-        await self._app(self._scope, self._incoming.get, self._send)
+        await self._app(self.scope, self._incoming.get, self._send)
         return self
 
     def disconnect(self) -> None:
@@ -250,8 +256,3 @@ def function_process(
         eventually(lambda: process.poll() is not None or function.status() == 200, "the function answers")
         assert process.poll() is None, (folder / "log").read_text()
         yield function
-
-
-def in_one_hour() -> float:
-    """Return the Unix time in an hour."""
-    return time.time() + 3600
