@@ -257,7 +257,12 @@ def test_answer_equals_polars(name: str, engine: frazil.Engine, table: str) -> N
 
 def test_frame_in_memory_is_cut_into_tasks_too(engine: frazil.Engine) -> None:
     query = (
-        wide_frame().lazy().join(RIGHT.lazy(), on="k").group_by("s").agg(pl.col("x").sum(), pl.col("l").first()).sort("s")
+        wide_frame()
+        .lazy()
+        .join(RIGHT.lazy(), on="k")
+        .group_by("s")
+        .agg(pl.col("x").sum(), pl.col("l").list.sum().sum())
+        .sort("s")
     )
     assert_same(query.collect(engine=engine), query.collect(), ordered=True)
     assert engine.last_query is not None
