@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import concurrent.futures
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["LocalSession"]
 
 _T = TypeVar("_T")
+
+_INTERRUPT_S: Final = 0.2
+"""Longest wait at a time. Once polars has run anything in this process, its handler of SIGINT (with SA_RESTART) keeps a
+lock from being interrupted, so Ctrl-C would be noticed only at the end of the query."""
 
 # Exit handlers of `atexit` run after concurrent.futures refuses new work, so a coordinator could not delete what it left
 # any more (asyncio.to_thread). The hook below is the one that concurrent.futures itself uses, and it runs before.
@@ -179,6 +184,8 @@ class _Running:
             raise RequestError("this engine is closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
+            while not concurrent.futures.wait([future], timeout=_INTERRUPT_S).done:
+                pass
             return future.result()
         except KeyboardInterrupt:
             future.cancel()

@@ -58,7 +58,8 @@ def main() -> None:
     """Run the command line and exit with its code."""
     try:
         _app()
-    except (Exception, pl.exceptions.PanicException) as error:  # whatever it is becomes one message and an exit code
+    except (Exception, pl.exceptions.PanicException) as caught:  # whatever it is becomes one message and an exit code
+        error = _common.innermost(caught)
         if os.environ.get("FRAZIL_DEBUG"):
             traceback.print_exception(error)
         else:

@@ -34,6 +34,7 @@ __all__ = [
     "Idle",
     "MaxFunctions",
     "MemoryLimit",
+    "ScriptError",
     "Store",
     "StoreOptions",
     "TableOptions",
@@ -43,6 +44,7 @@ __all__ = [
     "Watched",
     "complain",
     "engine_session",
+    "innermost",
     "make_engine",
     "note",
     "pairs",
@@ -87,6 +89,10 @@ TableOptions: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--storage-option", metavar="KEY=VALUE", help="Credentials and such of the tables, as in polars."),
 ]
+
+
+class ScriptError(Exception):
+    """A script raised; its cause is what it raised, its text says where."""
 
 
 class FileCommand(TyperCommand):
@@ -170,9 +176,16 @@ def note(text: str) -> None:
     STDERR.print(text, markup=False, soft_wrap=True)
 
 
+def innermost(error: BaseException) -> BaseException:
+    """Return what a task group of one failure wraps."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 def complain(error: BaseException, *, place: str = "") -> None:
     """Say in one message what went wrong."""
-    own = isinstance(error, (FrazilError, OSError))
+    own = isinstance(error, (FrazilError, OSError, ScriptError))
     text = str(error) if own else f"{type(error).__name__}: {error}"
     notes = "".join(f"\n{one}" for one in getattr(error, "__notes__", ()))
     note(f"frazil: {place}{text}{notes}")

@@ -43,10 +43,8 @@ def explain(
             return
         try:
             _run.run_script(file, arguments or (), engine)
-        except _run.ScriptError as error:
-            _common.note(
-                f"frazil: {error}\nThe script stopped after {plans.shown} plans: nothing runs, so it had no rows."
-            )
+        except _common.ScriptError as error:
+            _common.note(f"frazil: {error}\nThe script stopped after {plans.shown} plans: nothing runs, so it had no rows.")
             raise typer.Exit(_common.EXIT_FAILED) from error
         if not plans.shown:
             _common.note("frazil: the script collects no LazyFrame that names no engine")

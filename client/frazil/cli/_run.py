@@ -21,7 +21,7 @@ from frazil._engine import Engine
 from frazil._session import UnreachableError
 from frazil.cli import _common
 
-__all__ = ["Arguments", "File", "Format", "ScriptError", "is_sql", "run", "run_script"]
+__all__ = ["Arguments", "File", "Format", "is_sql", "run", "run_script"]
 
 _TABLE_ROWS = 100
 
@@ -33,10 +33,6 @@ class Format(StrEnum):
     CSV = "csv"
     JSON = "json"
     PARQUET = "parquet"
-
-
-class ScriptError(Exception):
-    """A script raised; its cause is what it raised."""
 
 
 File = Annotated[Path, typer.Argument(metavar="SCRIPT.py|QUERY.sql", exists=True, dir_okay=False, readable=True)]
@@ -114,7 +110,7 @@ def run_script(file: Path, arguments: Sequence[str], engine: Engine) -> None:
     ------
     SystemExit
         When the script exits.
-    ScriptError
+    frazil.cli._common.ScriptError
         When the script raises anything else.
     """
     with _as_main(file, arguments), pl.Config(engine_affinity=engine):
@@ -123,7 +119,7 @@ def run_script(file: Path, arguments: Sequence[str], engine: Engine) -> None:
         except (Exception, pl.exceptions.PanicException) as error:
             if isinstance(error, UnreachableError):
                 raise
-            raise ScriptError(_where(error, file)) from error
+            raise _common.ScriptError(_where(error, file)) from error
 
 
 @contextmanager
