@@ -21,7 +21,7 @@ import polars as pl
 
 from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.cloudevent import EVENT_LINES_TYPE, MARKER_HEADER, check_fresh, decode_task, encode_line, verify
-from frazil_functions.errors import CancelledQueryError, FrazilError, InternalError, ProtocolError, to_wire
+from frazil_functions.errors import CancelledQueryError, FrazilError, InternalError, OutOfMemoryError, ProtocolError, to_wire
 from frazil_functions.run import CancelToken, TaskRun
 from frazil_functions.settings import FunctionSettings
 from frazil_functions.storage import Store
@@ -37,6 +37,9 @@ _MARKER: Final = (MARKER_HEADER.encode(), b"1")
 _RETRY_AFTER: Final = (b"retry-after", b"1")
 _STOP_GRACE_S: Final = 1.0
 """Seconds that a task which should stop has to say so itself, before its stream is ended for it."""
+
+_DYING_GRACE_S: Final = 0.05
+"""The same when memory is short: the process may end any moment (:mod:`frazil_functions.memory`)."""
 
 _DISCARD_FACTOR: Final = 2
 """Times the largest body that is read and thrown away before the connection is closed instead."""
@@ -215,7 +218,8 @@ class FunctionApp:
                     return
                 if run.cancelled.is_set():
                     # Polars may be in the middle of a long batch. What has to be said is known: do not wait for its end.
-                    await asyncio.wait({ended}, timeout=_STOP_GRACE_S)
+                    out_of_memory = isinstance(run.cancelled.reason, OutOfMemoryError)
+                    await asyncio.wait({ended}, timeout=_DYING_GRACE_S if out_of_memory else _STOP_GRACE_S)
                     break
                 await answer.line(run.heartbeat())
             await answer.close(ended.result() if ended.done() else _stopped(run))

@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,10 @@ EXIT_OUT_OF_MEMORY: Final = 137
 FATAL_FACTOR: Final = 1.15
 """Share of the limit above which the process ends itself."""
 
-_INTERVAL_S: Final = 0.05
+_WARNING_S: Final = 0.15
+"""Seconds between telling and ending, so that the attempt's last event can say why: a killed function is only lost."""
+
+_INTERVAL_S: Final = 0.03
 _STATM: Final = Path("/proc/self/statm")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _KIB: Final = 1024
@@ -66,6 +70,8 @@ class MemoryWatch:
         Returns the memory in use, in bytes.
     interval_s
         Seconds between two looks.
+    warning_s
+        Seconds between calling `on_exceeded` and ending the process.
     """
 
     def __init__(
@@ -76,14 +82,16 @@ class MemoryWatch:
         end_process: Callable[[int], object] = os._exit,
         measure: Callable[[], int] = resident_bytes,
         interval_s: float = _INTERVAL_S,
+        warning_s: float = _WARNING_S,
     ) -> None:
         self._limit_bytes = limit_bytes
         self._on_exceeded = on_exceeded
         self._end_process = end_process
         self._measure = measure
         self._interval_s = interval_s
+        self._warning_s = warning_s
         self._stop = threading.Event()
-        self._told = False
+        self._told_s: float | None = None
         self._thread = threading.Thread(target=self._watch, name="frazil-memory", daemon=True)
         self.peak_bytes = 0
         """Highest resident memory seen."""
@@ -104,8 +112,8 @@ class MemoryWatch:
         self.peak_bytes = max(self.peak_bytes, used)
         if self._limit_bytes is None or used <= self._limit_bytes:
             return
-        if not self._told:
-            self._told = True
+        if self._told_s is None:
+            self._told_s = time.monotonic()
             logger.warning("memory limit exceeded used_bytes=%d limit_bytes=%d", used, self._limit_bytes)
             self._on_exceeded(
                 OutOfMemoryError(
@@ -113,7 +121,7 @@ class MemoryWatch:
                     "partitions (smaller split_target_bytes or shuffle_target_bytes), or functions with more memory"
                 )
             )
-        if used > self._limit_bytes * FATAL_FACTOR:
+        if used > self._limit_bytes * FATAL_FACTOR and time.monotonic() - self._told_s >= self._warning_s:
             logger.critical("memory far above the limit, ending the process used_bytes=%d", used)
             self._end_process(EXIT_OUT_OF_MEMORY)
 

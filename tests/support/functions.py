@@ -119,7 +119,7 @@ def rows_of(store: Store, descriptor: Descriptor) -> pl.DataFrame:
     return pl.concat(list(read_exchange(store, exchange_of(descriptor))))
 
 
-def slow_plan(factor: int = 300) -> pl.LazyFrame:
+def slow_plan(factor: int) -> pl.LazyFrame:
     """Return a plan without inputs that yields one row after some `factor` times 10 ms of CPU."""
     rows = pl.LazyFrame({"x": range(3000)})
     pairs = rows.join(rows, how="cross", suffix="_a").join(rows.head(factor), how="cross", suffix="_b")

@@ -27,7 +27,9 @@ class Recorder:
 
 
 def watch(recorder: Recorder, measure: Callable[[], int], *, limit_bytes: int | None = 100 * MIB) -> MemoryWatch:
-    return MemoryWatch(limit_bytes, recorder.tell, end_process=recorder.ended.append, measure=measure, interval_s=0.001)
+    return MemoryWatch(
+        limit_bytes, recorder.tell, end_process=recorder.ended.append, measure=measure, interval_s=0.001, warning_s=0.0
+    )
 
 
 def test_resident_memory_grows_with_what_is_held() -> None:
@@ -56,6 +58,17 @@ def test_the_task_is_told_once_and_what_to_do() -> None:
     (error,) = recorder.told
     assert "110 MiB" in str(error)
     assert "100 MiB are allowed" in str(error)
+
+
+def test_the_process_does_not_end_before_the_task_could_say_why() -> None:
+    recorder = Recorder()
+    used = 500 * MIB
+    watched = MemoryWatch(
+        100 * MIB, recorder.tell, end_process=recorder.ended.append, measure=lambda: used, warning_s=3600.0
+    )
+    watched.look()
+    watched.look()
+    assert (len(recorder.told), recorder.ended) == (1, [])
 
 
 def test_without_a_limit_only_the_peak_is_kept() -> None:
