@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import polars as pl
 import polars.selectors as cs
@@ -237,6 +238,12 @@ def _outcome(run: Callable[[], pl.DataFrame]) -> pl.DataFrame | type[BaseExcepti
         return type(error)
 
 
+def _stages(engine: frazil.Engine) -> list[dict[str, Any]]:
+    """Return the stages of the profile of the query that ran last."""
+    assert engine.last_query is not None
+    return cast("list[dict[str, Any]]", engine.last_query.profile()["stages"])
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_answer_equals_polars(name: str, engine: frazil.Engine, table: str) -> None:
     case = CASES[name]
@@ -249,8 +256,7 @@ def test_answer_equals_polars(name: str, engine: frazil.Engine, table: str) -> N
     else:
         assert actual is expected
         return
-    assert engine.last_query is not None
-    stages = engine.last_query.profile()["stages"]
+    stages = _stages(engine)
     assert max(stage["tasks"] for stage in stages) > 1
     assert bool([reason for stage in stages for reason in stage["fallbacks"]]) is case.fallback
 
@@ -265,5 +271,4 @@ def test_frame_in_memory_is_cut_into_tasks_too(engine: frazil.Engine) -> None:
         .sort("s")
     )
     assert_same(query.collect(engine=engine), query.collect(), ordered=True)
-    assert engine.last_query is not None
-    assert max(stage["tasks"] for stage in engine.last_query.profile()["stages"]) > 1
+    assert max(stage["tasks"] for stage in _stages(engine)) > 1
