@@ -265,6 +265,41 @@ class QueryMachine(RuleBasedStateMachine):
         self.send(AttemptFailed(ref=ref, error=error))
         self.check_failures(task)
 
+    @precondition(lambda self: self.live and self.now > 0)
+    @rule(
+        data=st.data(),
+        errors=st.sampled_from([[StorageError("s")], [FunctionLostError("l")], [StorageError("s"), FunctionLostError("l")]]),
+    )
+    def fail_again_and_again(self, data: st.DataObject, errors: list[FrazilError]) -> None:
+        task = data.draw(st.sampled_from(sorted({(ref.stage, ref.task) for ref in self.live})))
+        for number in range(50):
+            for ref in [one for one in self.live if (one.stage, one.task) == task]:
+                self.live.remove(ref)
+                self.past.append(ref)
+                error = errors[number % len(errors)]
+                self.failures.setdefault(task, []).append(error)
+                self.send(AttemptFailed(ref=ref, error=error))
+                self.check_failures(task)
+            if self.finish is not None:
+                return
+            if self.wanted > 0:
+                self.grant()
+            else:
+                self.fire(0.0)
+        assert self.finish is not None, "a task that always fails does not end its query"
+
+    @precondition(lambda self: self.live and self.now > 0)
+    @rule(data=st.data())
+    def beat_until_the_first_reminder(self, data: st.DataObject) -> None:
+        ref = data.draw(st.sampled_from(self.live))
+        for _ in range(3):
+            if self.timer is not None and ref in self.live:
+                self.now = max(self.now, self.timer - 0.5)
+                self.silent_since[ref] = self.now
+                self.begun.add(ref)
+                self.send(AttemptHeartbeat(ref=ref))
+                self.fire(0.0)
+
     def check_failures(self, task: tuple[StageId, TaskIndex]) -> None:
         failures = self.failures.get(task, [])
         counted = sum(one.counts_as_failure for one in failures)
@@ -274,7 +309,7 @@ class QueryMachine(RuleBasedStateMachine):
             assert self.finish.error is failures[-1]
             assert [record.kind for record in self.finish.history] == [one.kind for one in failures]
 
-    @precondition(lambda self: self.live and self.now > 10)
+    @precondition(lambda self: self.live and self.now > 0)
     @rule(data=st.data())
     def fail_for_good(self, data: st.DataObject) -> None:
         ref = data.draw(st.sampled_from(self.live))
@@ -338,7 +373,7 @@ class QueryMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_deadline_is_watched(self) -> None:
-        if self.finish is None and getattr(self, "timeout", None) is not None:
+        if self.finish is None and hasattr(self, "state") and self.timeout is not None:
             assert self.timer is not None
             assert self.timer <= self.timeout or self.now >= self.timeout
 
