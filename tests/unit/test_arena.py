@@ -84,10 +84,8 @@ def test_plan_of_another_polars_version_is_refused_by_name() -> None:
 
 def test_plan_that_contains_itself_is_refused() -> None:
     key = {"idx": 1, "version": 1}
-    plans = [
-        {"value": None, "version": 0},
-        {"value": {"Filter": {"input": key, "predicate": {"Column": "a"}}}, "version": 1},
-    ]
+    node = {"Filter": {"input": key, "predicate": {"Column": "a"}}}
+    plans = [{"value": None, "version": 0}, {"value": node, "version": 1}]
     document = {"root": key, "dataframes": [], "dsl_plans": plans}
     with pytest.raises(PlanError, match="contains itself"):
         Arena.decode(plan_header() + msgspec.msgpack.encode(document))

@@ -25,7 +25,7 @@ from frazil_coordinator.plan.listing import expand
 from frazil_coordinator.plan.nodes import Scan
 from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Arena, Raw
-from frazil_functions.errors import SourceError
+from frazil_functions.errors import QueryError
 from frazil_functions.scan_files import FileStat, scan_store
 from frazil_functions.task import Split, input_path
 
@@ -107,6 +107,8 @@ def open_table(node: Scan, schema: pl.Schema) -> Table:
         With the reason why the scan must run whole.
     SourceError
         When the store refuses.
+    QueryError
+        When a file is not Parquet.
     """
     arguments = cast("Raw", cast("Raw", node.raw["Scan"])["unified_scan_args"])
     _check_options(node, arguments)
@@ -292,14 +294,15 @@ def _footer(file: FileStat, options: object) -> Footer:
     if key is not None and (cached := _CACHE.get(key)) is not None:
         return cached
     store, _, name = scan_store(file.path, options)
+    tail = _range(store, name, max(0, file.size - _TAIL_BYTES), file.size)
     try:
-        tail = _range(store, name, max(0, file.size - _TAIL_BYTES), file.size)
         length = int.from_bytes(tail[-_FOOTER_END_BYTES : -_FOOTER_END_BYTES + 4], "little")
         if length + _FOOTER_END_BYTES > len(tail):
             tail = _range(store, name, max(0, file.size - length - _FOOTER_END_BYTES), file.size)
         metadata = pq.read_metadata(pa.BufferReader(tail))
-    except pa.ArrowException as error:
-        raise SourceError(f"not a Parquet file, or a broken one: {file.path}: {error}", where={"file": file.path}) from error
+    except (pa.ArrowException, OSError) as error:
+        message = f"not a Parquet file, or a broken one: {file.path}: {error}"
+        raise QueryError(message, exception="ComputeError", where={"file": file.path}) from error
     footer = Footer(row_groups=tuple(_row_group(metadata.row_group(n)) for n in range(metadata.num_row_groups)))
     if key is not None:
         _CACHE.put(key, footer)

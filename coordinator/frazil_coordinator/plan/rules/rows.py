@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final, cast
 
 from frazil_coordinator.plan.context import Context
+from frazil_coordinator.plan.decompose import decompose
 from frazil_coordinator.plan.exprs import alias_of, is_literal, is_row_wise, kind_of, plain_column, to_expr
 from frazil_coordinator.plan.nodes import Cache, Filter, HStack, MapFunction, Node, RawExpr, Select
 from frazil_coordinator.plan.relation import ANY, Distribution, Relation, apply
@@ -45,8 +46,15 @@ def _(node: Select, context: Context, inputs: Sequence[Relation]) -> Relation:
         return replace(selected, distribution=_after_select(rows, node.exprs))
     if (aggregated := aggregate_all(node, context, rows)) is not None:
         return aggregated
-    culprit = next(raw for raw in node.exprs if not is_row_wise(raw) or is_literal(raw))
+    culprit = _culprit(node, rows)
     return run_single(node, context, inputs, f"select looks at more than one row: {describe(culprit)}", operator)
+
+
+def _culprit(node: Select, rows: Relation) -> RawExpr:
+    """Return the expression for which a select can't be distributed: the one that can't be aggregated in two steps."""
+    alone = [raw for raw in node.exprs if decompose([raw], rows.lf, grouped=False) is None]
+    looking = [raw for raw in alone if not is_row_wise(raw)]
+    return next(iter([*looking, *alone, *node.exprs]))
 
 
 @distribute.register

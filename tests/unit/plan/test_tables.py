@@ -1,0 +1,99 @@
+"""Which files a scan names, and how they are cut into splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import polars as pl
+import pytest
+
+from frazil_coordinator.plan.decode import decode_node
+from frazil_coordinator.plan.listing import expand
+from frazil_coordinator.plan.nodes import Scan
+from frazil_coordinator.plan.tables import Table, Unsplittable, cut, open_table
+from frazil_coordinator.settings import Settings
+from frazil_functions.arena import Arena
+from frazil_functions.errors import QueryError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three files of 10, 0 and 25 rows; a nested one; and a hidden one."""
+    frame = pl.DataFrame({"a": range(35), "s": [str(n) for n in range(35)]})
+    frame.slice(0, 10).write_parquet(tmp_path / "0.parquet", row_group_size=4)
+    frame.slice(0, 0).write_parquet(tmp_path / "1.parquet")
+    (tmp_path / "sub").mkdir()
+    frame.slice(10).write_parquet(tmp_path / "sub" / "2.parquet", row_group_size=10)
+    return tmp_path
+
+
+def _open(lf: pl.LazyFrame) -> Table:
+    arena = Arena.of(lf)
+    return open_table(cast("Scan", decode_node(arena, arena.root)), lf.collect_schema())
+
+
+@pytest.mark.parametrize("pattern", ["*.parquet", "**/*.parquet", "[01].parquet", "?.parquet", "", "sub/2.parquet"])
+def test_same_files_in_the_same_order_as_polars(folder: Path, pattern: str) -> None:
+    path = f"{folder}/{pattern}"
+    read = pl.scan_parquet(path, include_file_paths="file").select("file").unique(maintain_order=True).collect()
+    found = [file.path for file in expand([path], None, use_glob=True) if pl.read_parquet(file.path).height]
+    assert found == read["file"].to_list()
+
+
+def test_glob_without_a_file_is_a_file_not_found(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        expand([f"{folder}/*.csv"], None, use_glob=True)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 7, 100])
+def test_splits_cover_every_row_once_in_order(folder: Path, rows: int) -> None:
+    table = _open(pl.scan_parquet(f"{folder}/**/*.parquet"))
+    groups = cut(table, None, Settings(max_rows_per_split=rows))
+    assert all(sum(split.rows for split in group) <= rows for group in groups)
+    read = [pl.scan_parquet(split.path).slice(split.offset, split.rows).collect() for group in groups for split in group]
+    assert pl.concat(read)["a"].to_list() == list(range(35))
+
+
+def test_small_row_groups_are_packed_up_to_the_target(folder: Path) -> None:
+    table = _open(pl.scan_parquet(f"{folder}/**/*.parquet"))
+    one = cut(table, None, Settings())
+    assert len(one) == 1
+    assert all(split.whole for split in one[0] if split.rows)
+    assert len(cut(table, None, Settings(split_target_bytes=1))) == 6
+
+
+def test_only_projected_columns_count_towards_the_target(folder: Path) -> None:
+    table = _open(pl.scan_parquet(f"{folder}/**/*.parquet"))
+    assert 0 < table.bytes(["a"]) < table.bytes(None)
+
+
+def test_splits_grow_rather_than_exceed_the_bound_of_tasks(folder: Path) -> None:
+    table = _open(pl.scan_parquet(f"{folder}/**/*.parquet"))
+    assert len(cut(table, None, Settings(split_target_bytes=1, max_tasks_per_stage=2))) <= 3
+
+
+def test_empty_table_is_one_task_without_splits(folder: Path) -> None:
+    table = _open(pl.scan_parquet(folder / "1.parquet"))
+    assert cut(table, None, Settings(max_rows_per_split=4)) == ((),)
+
+
+@pytest.mark.parametrize("options", [{"row_index_name": "i"}, {"n_rows": 3}])
+def test_scan_with_options_over_all_files_is_not_split(folder: Path, options: dict[str, object]) -> None:
+    with pytest.raises(Unsplittable):
+        _open(pl.scan_parquet(folder / "0.parquet", **options))  # type: ignore[arg-type]  # either option
+
+
+def test_hive_partitions_are_not_split(tmp_path: Path) -> None:
+    for year in (2023, 2024):
+        (tmp_path / f"year={year}").mkdir()
+        pl.DataFrame({"a": [year]}).write_parquet(tmp_path / f"year={year}" / "0.parquet")
+    with pytest.raises(Unsplittable, match="hive"):
+        _open(pl.scan_parquet(tmp_path))
+
+
+def test_file_that_is_not_parquet_is_named(tmp_path: Path) -> None:
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "0.parquet")
+    (tmp_path / "1.parquet").write_bytes(b"PAR1" + b"x" * 100 + b"\x08\x00\x00\x00PAR1")
+    with pytest.raises(QueryError, match=r"1\.parquet"):
+        _open(pl.scan_parquet(tmp_path / "*.parquet"))
