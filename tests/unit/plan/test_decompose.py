@@ -54,7 +54,7 @@ def test_two_steps_equal_one_by_key(rows: list[tuple[int, int | None, float | No
     partial = pl.concat([part.group_by("g").agg(parts.partial) for part in _parts(frame, cuts)])
     actual = partial.group_by("g").agg(parts.final).collect()
     expected = frame.lazy().group_by("g").agg(AGGREGATES).collect(engine="in-memory")
-    assert_same(actual.cast(dict(expected.schema)), expected, ordered=False, rel_tol=1e-6)
+    assert_same(actual.cast(expected.schema), expected, ordered=False, rel_tol=1e-6)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -68,7 +68,7 @@ def test_two_steps_equal_one_over_all_rows(
     partial = pl.concat([part.select(parts.partial) for part in _parts(frame, cuts)])
     actual = partial.select(parts.final).collect()
     expected = frame.lazy().select(AGGREGATES).collect(engine="in-memory")
-    assert_same(actual.cast(dict(expected.schema)), expected, ordered=True, rel_tol=1e-6)
+    assert_same(actual.cast(expected.schema), expected, ordered=True, rel_tol=1e-6)
 
 
 @pytest.mark.parametrize(
