@@ -88,9 +88,7 @@ def test_a_large_fragment_is_read_from_the_store(store: FolderStore, file: Path)
     request = task(b"", whole_file(file, 100), output=INLINE)
     with pytest.raises(PlanError, match="no fragment"):
         run_task(request, store=store)
-    named = type(request)(
-        **{name: getattr(request, name) for name in request.__struct_fields__} | {"fragment_key": "ab/q/fragment"}
-    )
+    named = msgspec.structs.replace(request, fragment_key="ab/q/fragment")
     assert_frame_equal(rows_of(store, run_task(named, store=store)), FRAME)
 
 
