@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from types import FrameType
 
 from benchmarks.demo.story import DemoError, Options, tell
@@ -20,6 +21,7 @@ from frazil import FrazilError
 
 __all__ = ["main"]
 
+_ERROR_CHARACTERS = 400
 _DIFFERENT, _FAILED, _INTERRUPTED = 1, 2, 130
 
 
@@ -53,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return 0 if tell(options, view) else _DIFFERENT
     except (DataError, DemoError, FrazilError, OSError, ProcessError) as error:
-        view.error(" ".join(str(error).split()))
+        reason = shorten(str(error), _ERROR_CHARACTERS, placeholder=" ...")
+        view.error(f"{reason} (logs: {options.folder / 'logs'})")
         return _FAILED
     except KeyboardInterrupt:
         view.error("interrupted; everything that was started has ended")

@@ -78,7 +78,7 @@ def tell(options: Options, view: View) -> bool:
         _upload(data, server, view)
         there = Tables.scan(f"s3://{_BUCKET}/data", scale_factor=options.scale, storage_options=server.storage_options)
         settings = _settings(options.scale)
-        with frazil.connect(coordinator.url, token=coordinator.token, settings=settings) as engine:
+        with frazil.connect(coordinator.url, token=coordinator.token, settings=settings, timeout_s=15.0) as engine:
             answers = [_ask(number, engine, there, here, coordinator, view) for number in QUESTIONS]
         view.heading("Afterwards")
         _show_empty_exchange(server, view)

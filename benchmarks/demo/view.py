@@ -44,7 +44,7 @@ class View:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
-        if not self.console.is_terminal:
+        if console is None and not self.console.is_terminal:
             self.console = Console(highlight=False, width=_PLAIN_WIDTH)
 
     def title(self, text: str) -> None:
