@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import polars as pl
 import pytest
@@ -16,6 +16,7 @@ from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.platform.base import Platform, PlatformStatus
 from frazil_coordinator.platform.knative import KnativePlatform
 from frazil_coordinator.platform.local import LocalPlatform
+from frazil_coordinator.schedule.profile import Profile
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import QueryState, QueryStatus
 from frazil_functions.errors import FunctionLostError
@@ -63,7 +64,7 @@ async def _run(coordinator: Coordinator, query: pl.LazyFrame) -> tuple[QueryStat
     """Run `query` to its end; return its status, its tasks and its attempts."""
     accepted = await coordinator.submit(query.serialize())
     status = await coordinator.wait(accepted.id, timeout_s=60.0)
-    stages = coordinator.profile(accepted.id)["stages"]
+    stages = cast("Profile", coordinator.profile(accepted.id))["stages"]
     return status, sum(stage["tasks"] for stage in stages), sum(stage["attempts"] for stage in stages)
 
 
