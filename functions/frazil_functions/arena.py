@@ -30,7 +30,7 @@ from frazil_functions.arena_nodes import (
     raw_children,
 )
 from frazil_functions.errors import PlanError, PlanVersionError, PythonPlanError
-from frazil_functions.task import INPUT_SCHEME
+from frazil_functions.task import INPUT_SCHEME, input_path
 
 __all__ = ["Arena", "Raw", "plan_header"]
 
@@ -321,6 +321,13 @@ class Arena:
             if (path := self.scan_path(number)) is not None and path.startswith(INPUT_SCHEME):
                 found.setdefault(int(path.removeprefix(INPUT_SCHEME)), []).append(number)
         return found
+
+    def renumber_placeholders(self, numbers: dict[int, int]) -> None:
+        """Give placeholders new input numbers: old → new."""
+        for old, places in self.placeholders().items():
+            for place in places:
+                scan = self.payload(place)
+                self.nodes[place] = {"Scan": {**scan, "sources": {"Paths": [{"inner": input_path(numbers[old])}]}}}
 
     def scan_path(self, number: int) -> str | None:
         """Return the path of a scan of exactly one path, else None."""

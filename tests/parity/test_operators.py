@@ -160,12 +160,73 @@ CASES: dict[str, Case] = {
             t.group_by("k").agg(pl.col("x").sum())
         )
     ),
-    "window": Case(lambda t, r: t.with_columns(m=pl.col("x").mean().over("k")), ordered=True, fallback=True),
+    "window": Case(lambda t, r: t.with_columns(m=pl.col("x").mean().over("k")), ordered=True),
+    "ranks and running sums in windows": Case(
+        lambda t, r: t.select(
+            "id",
+            rank=pl.col("x").rank("ordinal").over("k"),
+            running=pl.col("x").cum_sum().over("k", order_by="id", descending=True),
+            before=pl.col("id").shift().over("k", "s"),
+        ),
+        ordered=True,
+    ),
+    "window over every numeric column": Case(
+        lambda t, r: t.with_columns((cs.numeric() - cs.numeric().mean().over("s")).name.suffix("_c")), ordered=True
+    ),
+    "filter by a window": Case(lambda t, r: t.filter(pl.col("id") == pl.col("id").max().over("s")), ordered=True),
+    "window by an expression": Case(
+        lambda t, r: t.with_columns(n=pl.len().over(pl.col("id") % 3, pl.col("s").str.to_uppercase())), ordered=True
+    ),
+    "windows without a common key": Case(
+        lambda t, r: t.select(a=pl.col("x").sum().over("k"), b=pl.col("x").sum().over("s")), ordered=True, fallback=True
+    ),
+    "deviation from the mean of a join": Case(
+        lambda t, r: t.join(r, on="k").select("id", "v", d=pl.col("x") - pl.col("x").mean(), n=pl.len())
+    ),
+    "share of a sum by key": Case(
+        lambda t, r: t.group_by("k").agg(pl.col("x").sum()).with_columns(share=pl.col("x") / pl.col("x").sum())
+    ),
+    "largest sum by key": Case(lambda t, r: t.group_by("s").agg(pl.col("x").sum()).filter(pl.col("x") == pl.col("x").max())),
+    "aggregate among rows of nothing": Case(
+        lambda t, r: t.filter(pl.col("id") < 0).select(pl.col("x") - pl.col("x").mean(), n=pl.len()), ordered=True
+    ),
+    "concat of a scan, an aggregate, a join and a frame": Case(
+        lambda t, r: pl.concat(
+            [
+                t.select("k", n="id"),
+                t.group_by("k").agg(n=pl.col("id").sum()),
+                t.select(k=pl.col("k").sum(), n=pl.col("id").max()),
+                t.join(r, on="k").select("k", n="id_right"),
+                r.select("k", n="id"),
+            ]
+        )
+    ),
+    "concat of sorted parts": Case(
+        lambda t, r: pl.concat([t.sort("x", "id").select("id"), t.sort("s", "id").select("id"), t.head(3).select("id")]),
+        ordered=True,
+    ),
+    "concat, then group_by, then join with a small table": Case(
+        lambda t, r: pl.concat([t, t.filter(pl.col("id") > 30)]).group_by("k").agg(pl.len()).join(r, on="k")
+    ),
+    "concat joined with a small table": Case(lambda t, r: pl.concat([t.select("id", "k")] * 3).join(r, on="k")),
+    "concat of different types": Case(
+        lambda t, r: pl.concat([t.select("id"), t.select(pl.col("id").cast(pl.Float64))], how="vertical_relaxed"),
+        ordered=True,
+    ),
+    "concat of different columns": Case(
+        lambda t, r: pl.concat([t.select("id", "k"), t.select("id", "s"), r.select("v")], how="diagonal"), ordered=True
+    ),
+    "concat of a concat": Case(
+        lambda t, r: pl.concat(
+            [pl.concat([t, t.head(2)]).with_columns(y=pl.col("id") + 1), t.with_columns(y=pl.lit(0))], how="vertical_relaxed"
+        ),
+        ordered=True,
+    ),
     "cumulative sum": Case(lambda t, r: t.with_columns(m=pl.col("id").cum_sum()), ordered=True, fallback=True),
-    "aggregate among rows": Case(lambda t, r: t.select(pl.col("x") - pl.col("x").mean()), ordered=True, fallback=True),
-    "filter by an aggregate": Case(lambda t, r: t.filter(pl.col("x") > pl.col("x").mean()), ordered=True, fallback=True),
+    "aggregate among rows": Case(lambda t, r: t.select(pl.col("x") - pl.col("x").mean()), ordered=True),
+    "filter by an aggregate": Case(lambda t, r: t.filter(pl.col("x") > pl.col("x").mean()), ordered=True),
     "median of everything": Case(lambda t, r: t.select(pl.col("x").median()), fallback=True),
-    "vertical concat": Case(lambda t, r: pl.concat([t, t]), ordered=True, fallback=True),
+    "vertical concat": Case(lambda t, r: pl.concat([t, t]), ordered=True),
     "horizontal concat": Case(
         lambda t, r: pl.concat([t.select("id"), t.select(z="s")], how="horizontal"), ordered=True, fallback=True
     ),

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 import polars as pl
 
 from frazil_coordinator.plan.exprs import from_expr, serialised
 from frazil_coordinator.plan.model import StageKind
-from frazil_coordinator.plan.relation import ANY, SINGLE, Distribution, Exchange, ExchangeLeaf, Read, Relation, placeholder
+from frazil_coordinator.plan.relation import (
+    ANY,
+    RANGE_BLOCKS_PER_PARTITION,
+    SINGLE,
+    Distribution,
+    Exchange,
+    ExchangeLeaf,
+    Read,
+    Relation,
+    placeholder,
+)
 from frazil_coordinator.plan.tables import Table
 from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Arena
 from frazil_functions.task import ROW_TAG_COLUMNS, SortKey
 
-__all__ = ["RANGE_BLOCKS_PER_PARTITION", "Context"]
-
-RANGE_BLOCKS_PER_PARTITION: Final = 4
-"""Blocks that a sorted run is cut into for each partition of a range exchange: their first keys are the sample from which
-the ranges are chosen, so a range is off by at most a quarter of a partition a run."""
+__all__ = ["Context"]
 
 
 class Context:
@@ -154,6 +159,20 @@ class Context:
         return ordered.then(
             ordered.lf.drop(ROW_TAG_COLUMNS), "RESTORE ORDER", distribution=_without(ordered, ROW_TAG_COLUMNS)
         )
+
+    def renumbered(self, relation: Relation) -> Relation:
+        """Return the relation with placeholders of its own, to stand beside itself in one fragment."""
+        numbers = {number: self.number() for number in relation.leaves}
+        arena = Arena.of(relation.lf)
+        arena.renumber_placeholders(numbers)
+        leaves = {numbers[number]: leaf for number, leaf in relation.leaves.items()}
+        return replace(relation, lf=arena.lazy(), leaves=leaves)
+
+    def alone(self, relation: Relation) -> Relation:
+        """Compute a relation in a stage of its own; its tasks read one partition each, also when there is but one."""
+        exchange = self._exchange(Exchange(producer=relation, kind="single"))
+        distribution = ANY if relation.is_single else relation.distribution
+        return self.read(exchange, "task", distribution, "map", "READ")
 
     def once(self, relation: Relation) -> Relation:
         """Compute a relation in a stage of its own, so that several consumers share it; its distribution is kept."""

@@ -21,6 +21,7 @@ from frazil_coordinator.plan.nodes import (
     Select,
     Slice,
     Sort,
+    Union,
 )
 from frazil_functions.arena import Arena, Raw
 
@@ -160,6 +161,12 @@ def _data_frame_scan(common: _Common, payload: Raw) -> Node:
     return DataFrameScan(**common)
 
 
+def _union(common: _Common, payload: Raw) -> Node:
+    if not _map(payload["args"])["maintain_order"]:
+        return Opaque(kind="Union in any order", **common)
+    return Union(**common)
+
+
 def _cache(common: _Common, payload: Raw) -> Node:
     del payload
     return Cache(**common)
@@ -176,6 +183,7 @@ _DECODERS: Final[dict[str, _Decoder]] = {
     "Sort": _sort,
     "Slice": _slice,
     "Distinct": _distinct,
+    "Union": _union,
     "MapFunction": _map_function,
     "Cache": _cache,
 }

@@ -50,6 +50,13 @@ class ExchangeSource:
     consumer's key ranges. ``all``: every task reads every block, in map order (broadcast and single). ``task``: task `t`
     reads what the producer's task `t` wrote, whatever the partition."""
 
+    first_task: int = 0
+    """Task that reads partition, range or task 0; the tasks before it and those after the last one read nothing. In a
+    union, each input has its own tasks."""
+
+    tasks: int | None = None
+    """Number of tasks that read a part; None is all of the stage's."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InlineSource:

@@ -26,6 +26,7 @@ __all__ = [
     "Select",
     "Slice",
     "Sort",
+    "Union",
 ]
 
 RawExpr = object
@@ -140,6 +141,11 @@ class Distinct(Node):
     subset: tuple[RawExpr, ...] | None
     maintain_order: bool
     keep: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Union(Node):
+    """Rows of several inputs, one after the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

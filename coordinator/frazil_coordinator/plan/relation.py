@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import polars as pl
 
@@ -17,7 +17,24 @@ from frazil_coordinator.plan.model import InlineSource, ScanSource, StageKind
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.task import SortKey, input_path
 
-__all__ = ["SINGLE", "Distribution", "Exchange", "ExchangeLeaf", "Leaf", "Read", "Relation", "apply", "placeholder"]
+__all__ = [
+    "RANGE_BLOCKS_PER_PARTITION",
+    "SINGLE",
+    "Distribution",
+    "Exchange",
+    "ExchangeLeaf",
+    "Leaf",
+    "Read",
+    "Relation",
+    "apply",
+    "leaf_tasks",
+    "placeholder",
+    "tasks_of",
+]
+
+RANGE_BLOCKS_PER_PARTITION: Final = 4
+"""Blocks that a sorted run is cut into for each partition of a range exchange: their first keys are the sample from which
+the ranges are chosen, so a range is off by at most a quarter of a partition a run."""
 
 Read: TypeAlias = Literal["partition", "range", "all", "task"]
 
@@ -62,6 +79,8 @@ class ExchangeLeaf:
 
     exchange: Exchange
     read: Read
+    first_task: int = 0
+    """Task that reads the first partition; the tasks before it, and those after the last partition, read nothing."""
 
 
 Leaf: TypeAlias = ScanSource | InlineSource | ExchangeLeaf
@@ -85,6 +104,8 @@ class Relation:
     """Upper estimate of the compressed bytes of its rows."""
 
     details: dict[str, str] = field(default_factory=dict)
+    tasks: int | None = None
+    """Number of tasks when the leaves alone don't tell it (a union)."""
 
     @property
     def is_single(self) -> bool:
@@ -133,3 +154,32 @@ def apply(raw: Raw, inputs: Sequence[pl.LazyFrame]) -> pl.LazyFrame:
     numbers = [arena.append(Arena.of(lf)) for lf in inputs]
     arena.root = arena.add(arena.with_inputs(raw, numbers))
     return arena.lazy()
+
+
+def tasks_of(relation: Relation) -> int:
+    """Return the number of tasks of a relation's stage: that of its partitioned inputs, else one."""
+    if relation.tasks is not None:
+        return relation.tasks
+    for leaf in relation.leaves.values():
+        if isinstance(leaf, ScanSource) and relation.is_single:
+            continue
+        if (tasks := leaf_tasks(leaf)) is not None:
+            return tasks
+    return 1
+
+
+def leaf_tasks(leaf: Leaf) -> int | None:
+    """Return the number of tasks that a leaf has parts for; None when every task reads all of it."""
+    match leaf:
+        case ScanSource():
+            return len(leaf.splits)
+        case InlineSource():
+            return len(leaf.blocks)
+        case ExchangeLeaf(read="partition"):
+            return leaf.exchange.partitions
+        case ExchangeLeaf(read="range"):
+            return max(1, leaf.exchange.partitions // RANGE_BLOCKS_PER_PARTITION)
+        case ExchangeLeaf(read="task"):
+            return tasks_of(leaf.exchange.producer)
+        case ExchangeLeaf():
+            return None

@@ -14,14 +14,13 @@ from typing import cast
 
 import polars as pl
 
-from frazil_coordinator.plan.context import RANGE_BLOCKS_PER_PARTITION
 from frazil_coordinator.plan.exprs import from_expr, serialised
-from frazil_coordinator.plan.model import ExchangeSource, ExchangeSpec, InlineSource, ScanSource, Source, Stage, StageGraph
+from frazil_coordinator.plan.model import ExchangeSource, ExchangeSpec, Source, Stage, StageGraph
 from frazil_coordinator.plan.pushdown import Demand, observe
-from frazil_coordinator.plan.relation import Exchange, ExchangeLeaf, Relation
-from frazil_functions.arena import Arena, Raw
+from frazil_coordinator.plan.relation import Exchange, ExchangeLeaf, Relation, leaf_tasks, tasks_of
+from frazil_functions.arena import Arena
 from frazil_functions.ids import StageId
-from frazil_functions.task import ROW_TAG_COLUMNS, input_path
+from frazil_functions.task import ROW_TAG_COLUMNS
 
 __all__ = ["build_stages"]
 
@@ -52,12 +51,10 @@ def build_stages(root: Relation, schema: pl.Schema) -> StageGraph:
     for edge in reversed(exchanges):
         lf, details = _output(edge, demands[edge])
         fragments[edge] = _finish(edge.producer, lf, details, demands)
-    tasks: dict[Exchange | None, int] = {}
     stages: list[Stage] = []
     for exchange in (*exchanges, None):
         relation = root if exchange is None else exchange.producer
-        tasks[exchange] = _tasks(relation, tasks)
-        stages.append(_stage(StageId(len(stages)), relation, exchange, fragments[exchange], ids, tasks[exchange]))
+        stages.append(_stage(StageId(len(stages)), relation, exchange, fragments[exchange], ids))
     return StageGraph(stages=tuple(stages), schema=schema)
 
 
@@ -134,10 +131,7 @@ def _finish(
             leaf = cast("ExchangeLeaf", relation.leaves[number])
             uses = None if found is None else found[number]
             demands[leaf.exchange].extend(uses or [Demand(columns=None, predicate=None, rows=None)])
-    for position, number in enumerate(leaves):
-        for node in nodes[number]:
-            scan = cast("Raw", arena.nodes[node]["Scan"])
-            arena.nodes[node] = {"Scan": {**scan, "sources": {"Paths": [{"inner": input_path(position)}]}}}
+    arena.renumber_placeholders({number: position for position, number in enumerate(leaves)})
     return _Fragment(plan=arena.encode(), leaves=leaves, details={**relation.details, **details})
 
 
@@ -157,37 +151,18 @@ def _without_scans(arena: Arena, relation: Relation, nodes: dict[int, list[int]]
     return copy
 
 
-def _tasks(relation: Relation, tasks: dict[Exchange | None, int]) -> int:
-    """Return the number of tasks of a stage: that of its partitioned inputs, else one."""
-    for leaf in relation.leaves.values():
-        if isinstance(leaf, ScanSource) and not relation.is_single:
-            return len(leaf.splits)
-        if isinstance(leaf, InlineSource):
-            return len(leaf.blocks)
-        if isinstance(leaf, ExchangeLeaf):
-            match leaf.read:
-                case "partition":
-                    return leaf.exchange.partitions
-                case "range":
-                    return max(1, leaf.exchange.partitions // RANGE_BLOCKS_PER_PARTITION)
-                case "task":
-                    return tasks[leaf.exchange]
-                case "all":
-                    continue
-    return 1
-
-
 def _stage(
     number: StageId,
     relation: Relation,
     exchange: Exchange | None,
     fragment: _Fragment,
     ids: dict[Exchange, StageId],
-    tasks: int,
 ) -> Stage:
     def source(leaf: object) -> Source:
         if isinstance(leaf, ExchangeLeaf):
-            return ExchangeSource(stage=ids[leaf.exchange], read=leaf.read)
+            return ExchangeSource(
+                stage=ids[leaf.exchange], read=leaf.read, first_task=leaf.first_task, tasks=leaf_tasks(leaf)
+            )
         return cast("Source", leaf)
 
     return Stage(
@@ -195,7 +170,7 @@ def _stage(
         kind=relation.kind,
         fragment=fragment.plan,
         sources=tuple(source(relation.leaves[leaf]) for leaf in fragment.leaves),
-        tasks=tasks,
+        tasks=tasks_of(relation),
         output=_spec(exchange),
         operators=relation.operators,
         distribution=str(relation.distribution),

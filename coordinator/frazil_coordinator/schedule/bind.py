@@ -49,15 +49,12 @@ def bind_stage(stage: Stage, descriptors: Descriptors, graph: StageGraph) -> tup
     InternalError
         When `stage` has another number of tasks than a source has groups of splits.
     """
-    ranges = _key_ranges(stage, descriptors)
-    columns = [_bind_source(stage, source, descriptors, graph, ranges) for source in stage.sources]
+    columns = [_bind_source(stage, source, descriptors, graph) for source in stage.sources]
     return tuple(tuple(column[task] for column in columns) for task in range(stage.tasks))
 
 
-def _bind_source(
-    stage: Stage, source: Source, descriptors: Descriptors, graph: StageGraph, ranges: Sequence[KeyRange | None]
-) -> Sequence[TaskInput]:
-    """Return what each task reads of `source`."""
+def _bind_source(stage: Stage, source: Source, descriptors: Descriptors, graph: StageGraph) -> Sequence[TaskInput]:
+    """Return what each task of `stage` reads of `source`."""
     if isinstance(source, ScanSource):
         if len(source.splits) != stage.tasks:
             raise InternalError(
@@ -69,15 +66,28 @@ def _bind_source(
             raise InternalError(f"stage {stage.id} has {stage.tasks} tasks, but a frame has {len(source.blocks)} parts")
         return [ExchangeInput(blocks=blocks) for blocks in source.blocks]
     maps = [_Map.of(descriptor, index) for index, descriptor in enumerate(descriptors[source.stage])]
+    if source.read == "all":
+        return [ExchangeInput(blocks=tuple(ref for one in maps for ref in one.refs))] * stage.tasks
+    own = _bind_partitions(stage, source, maps, descriptors, graph)
+    behind = stage.tasks - source.first_task - len(own)
+    if behind < 0:
+        raise InternalError(f"stage {stage.id} has {stage.tasks} tasks, fewer than the partitions of stage {source.stage}")
+    nothing = ExchangeInput(blocks=())
+    return [*[nothing] * source.first_task, *own, *[nothing] * behind]
+
+
+def _bind_partitions(
+    stage: Stage, source: ExchangeSource, maps: Sequence[_Map], descriptors: Descriptors, graph: StageGraph
+) -> Sequence[ExchangeInput]:
+    """Return what each task that reads a part of `source` reads of it."""
+    tasks = source.tasks or stage.tasks
     match source.read:
-        case "all":
-            everything = ExchangeInput(blocks=tuple(ref for one in maps for ref in one.refs))
-            return [everything] * stage.tasks
         case "task":
             return [ExchangeInput(blocks=tuple(one.refs)) for one in maps]
         case "partition":
-            return [ExchangeInput(blocks=tuple(refs)) for refs in _by_partition(maps, stage.tasks)]
+            return [ExchangeInput(blocks=tuple(refs)) for refs in _by_partition(maps, tasks)]
         case "range":
+            ranges = _key_ranges(stage, source, tasks, descriptors)
             sort_keys = graph.stages[source.stage].output.sort_keys
             return [
                 ExchangeInput(
@@ -87,6 +97,8 @@ def _bind_source(
                 )
                 for part in ranges
             ]
+        case "all":
+            raise InternalError(f"stage {stage.id} reads all of stage {source.stage}, not a part of it")
         case _:
             assert_never(source.read)
 
@@ -139,22 +151,22 @@ def _low(info: BlockInfo) -> bytes:
     return b"" if info.low is None else info.low  # the empty key is below all others
 
 
-def _key_ranges(stage: Stage, descriptors: Descriptors) -> list[KeyRange | None]:
-    """Return the range of keys of each task, ascending; None for a task that gets none.
+def _key_ranges(stage: Stage, source: ExchangeSource, tasks: int, descriptors: Descriptors) -> list[KeyRange | None]:
+    """Return the range of keys of each task that reads `source`, ascending; None for a task that gets none.
 
-    Sources of one stage are cut at the same keys.
+    Sources that the same tasks read are cut at the same keys.
     """
     infos = [
         info
-        for source in stage.sources
-        if isinstance(source, ExchangeSource) and source.read == "range"
-        for descriptor in descriptors[source.stage]
+        for other in stage.sources
+        if isinstance(other, ExchangeSource) and other.read == "range" and other.first_task == source.first_task
+        for descriptor in descriptors[other.stage]
         for info in descriptor.blocks
     ]
-    splitters = choose_splitters(infos, stage.tasks)
+    splitters = choose_splitters(infos, tasks)
     ends: list[bytes | None] = [None, *splitters, None]
     ranges = [KeyRange(low=low, high=high) for low, high in pairwise(ends)]
-    return [*ranges, *[None] * (stage.tasks - len(ranges))]
+    return [*ranges, *[None] * (tasks - len(ranges))]
 
 
 def choose_splitters(blocks: Sequence[BlockInfo], parts: int) -> list[bytes]:

@@ -120,8 +120,8 @@ def test_query_that_fits_one_function_is_one_task(t: pl.LazyFrame, u: pl.LazyFra
     [
         (lambda t: t.with_columns(c=pl.col("x").cum_sum()), "cum_sum"),
         (lambda t: t.select(pl.col("x").sum(), pl.col("x").n_unique().alias("n")), "n_unique"),
-        (lambda t: t.filter(pl.col("x") > pl.col("x").mean()), "mean"),
-        (lambda t: pl.concat([t, t]), "Union"),
+        (lambda t: t.filter(pl.col("x") > pl.col("x").median()), "median"),
+        (lambda t: pl.concat([t, t.select(y="x")], how="horizontal"), "HConcat"),
         (lambda t: t.unpivot(index="k"), "Unpivot"),
         (lambda t: pl.SQLContext(t=t, eager=False).execute("SELECT k FROM t"), "SQL"),
     ],

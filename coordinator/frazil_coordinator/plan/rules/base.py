@@ -60,4 +60,5 @@ def combine(relations: Sequence[Relation]) -> Relation:
         fallbacks=tuple(dict.fromkeys(reason for relation in relations for reason in relation.fallbacks)),
         bytes=sum(relation.bytes for relation in relations),
         kind=kind,
+        tasks=next((relation.tasks for relation in relations if relation.tasks is not None), None),
     )

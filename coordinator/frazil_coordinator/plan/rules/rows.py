@@ -13,6 +13,8 @@ from frazil_coordinator.plan.nodes import Cache, Filter, HStack, MapFunction, No
 from frazil_coordinator.plan.relation import ANY, Distribution, Relation, apply
 from frazil_coordinator.plan.rules.base import distribute, run_single
 from frazil_coordinator.plan.rules.groups import aggregate_all
+from frazil_coordinator.plan.rules.scalars import lift, reads_a_column, with_scalars
+from frazil_coordinator.plan.rules.windows import over_windows
 from frazil_functions.arena import Raw
 
 __all__ = ["describe"]
@@ -32,6 +34,12 @@ def _(node: Filter, context: Context, inputs: Sequence[Relation]) -> Relation:
     operator = f"FILTER {describe(node.predicate)}"
     if rows.is_single or is_row_wise(node.predicate):
         return rows.then(apply(node.raw, [rows.lf]), operator)
+    lifted = lift([node.predicate], rows.lf)
+    if lifted is not None and (mixed := with_scalars(lifted, context, rows)) is not None:
+        kept = mixed.lf.filter(lifted.exprs[0]).drop(list(lifted.scalars))
+        return mixed.then(kept, operator)
+    if (windowed := over_windows(node, [node.predicate], context, rows, operator)) is not None:
+        return windowed
     return run_single(node, context, inputs, f"filter looks at more than one row: {describe(node.predicate)}", operator)
 
 
@@ -46,6 +54,13 @@ def _(node: Select, context: Context, inputs: Sequence[Relation]) -> Relation:
         return replace(selected, distribution=_after_select(rows, node.exprs))
     if (aggregated := aggregate_all(node, context, rows)) is not None:
         return aggregated
+    lifted = lift(node.exprs, rows.lf)
+    if lifted is not None and not any(reads_a_column(expr, rows.schema.names()) for expr in lifted.exprs):
+        lifted = None  # one row, whatever the input
+    if lifted is not None and (mixed := with_scalars(lifted, context, rows)) is not None:
+        return mixed.then(mixed.lf.select(lifted.exprs), operator, distribution=ANY)
+    if (windowed := over_windows(node, node.exprs, context, rows, operator)) is not None:
+        return windowed
     culprit = _culprit(node, rows)
     return run_single(node, context, inputs, f"select looks at more than one row: {describe(culprit)}", operator)
 
@@ -62,6 +77,12 @@ def _(node: HStack, context: Context, inputs: Sequence[Relation]) -> Relation:
     (rows,) = inputs
     operator = "WITH COLUMNS " + ", ".join(describe(raw) for raw in node.exprs)
     if not rows.is_single and not all(map(is_row_wise, node.exprs)):
+        lifted = lift(node.exprs, rows.lf)
+        if lifted is not None and (mixed := with_scalars(lifted, context, rows)) is not None:
+            widened = mixed.lf.with_columns(lifted.exprs).drop(list(lifted.scalars))
+            return mixed.then(widened, operator, distribution=ANY)
+        if (windowed := over_windows(node, node.exprs, context, rows, operator)) is not None:
+            return windowed
         culprit = next(raw for raw in node.exprs if not is_row_wise(raw))
         reason = f"with_columns looks at more than one row: {describe(culprit)}"
         return run_single(node, context, inputs, reason, operator)

@@ -1,0 +1,47 @@
+"""Unions: each input keeps its own tasks, one input's after the other's, so that rows keep their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from frazil_coordinator.plan.context import Context
+from frazil_coordinator.plan.model import InlineSource, ScanSource
+from frazil_coordinator.plan.nodes import Union
+from frazil_coordinator.plan.relation import ANY, ExchangeLeaf, Leaf, Relation, apply, tasks_of
+from frazil_coordinator.plan.rules.base import combine, distribute
+
+
+@distribute.register
+def _(node: Union, context: Context, inputs: Sequence[Relation]) -> Relation:
+    if all(relation.is_single for relation in inputs):
+        return combine(inputs).then(apply(node.raw, [relation.lf for relation in inputs]), "UNION")
+    parts = [context.alone(relation) if _yields_of_nothing(relation) else relation for relation in inputs]
+    total = sum(map(tasks_of, parts))
+    shifted: list[Relation] = []
+    first = 0
+    for part in parts:
+        tasks = tasks_of(part)
+        leaves = {number: _shifted(leaf, first, total - first - tasks) for number, leaf in part.leaves.items()}
+        shifted.append(context.renumbered(replace(part, leaves=leaves, tasks=None)))
+        first += tasks
+    united = apply(node.raw, [part.lf for part in shifted])
+    return replace(combine(shifted).then(united, "UNION", distribution=ANY), tasks=total)
+
+
+def _yields_of_nothing(relation: Relation) -> bool:
+    """Return whether the fragment may yield rows in a task that has none of its input: an aggregate, a frame."""
+    return relation.is_single or relation.tasks is not None
+
+
+def _shifted(leaf: Leaf, before: int, after: int) -> Leaf:
+    """Return a leaf whose tasks come `before` tasks later, with `after` tasks behind them."""
+    match leaf:
+        case ScanSource():
+            return replace(leaf, splits=((),) * before + leaf.splits + ((),) * after)
+        case InlineSource():
+            return replace(leaf, blocks=((),) * before + leaf.blocks + ((),) * after)
+        case ExchangeLeaf(read="all"):
+            return leaf
+        case ExchangeLeaf():
+            return replace(leaf, first_task=leaf.first_task + before)
