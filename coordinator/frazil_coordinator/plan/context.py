@@ -64,6 +64,8 @@ class Context:
         self.small = small
         self.partitions = 1
         """Partitions of every hash and range exchange of the query: joined sides must agree."""
+        self.ordered: frozenset[int] = frozenset()
+        """Nodes the order of whose rows can be seen (:mod:`~frazil_coordinator.plan.order`)."""
         self._numbers = 0
         self._exchanges: dict[tuple[object, ...], Exchange] = {}
 

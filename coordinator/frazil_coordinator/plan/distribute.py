@@ -12,6 +12,7 @@ from typing import Final
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.decode import decode_node
 from frazil_coordinator.plan.nodes import Slice, Sort
+from frazil_coordinator.plan.order import order_demand
 from frazil_coordinator.plan.relation import Relation
 from frazil_coordinator.plan.rules import distribute
 from frazil_coordinator.plan.rules.order import top_k
@@ -34,6 +35,8 @@ class Distributor:
         self._context = context
         self._arena = context.arena
         self._digests = self._arena.digests()
+        demand = order_demand(self._arena, self._digests)
+        context.ordered = frozenset(number for number, digest in self._digests.items() if digest in demand)
         self._relations: dict[str, Relation] = {}
         self._uses = self._count_uses()
         self._heavy: dict[int, bool] = {}

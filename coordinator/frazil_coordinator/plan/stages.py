@@ -79,8 +79,10 @@ def _output(exchange: Exchange, demands: Sequence[Demand]) -> tuple[pl.LazyFrame
     lf = exchange.producer.lf
     details: dict[str, str] = {}
     names = lf.collect_schema().names()
-    if len(demands) == 1 and (predicate := demands[0].predicate) is not None:
-        expr = pl.Expr.deserialize(io.BytesIO(predicate))
+    only = demands[0] if len(demands) == 1 else None
+    # A predicate beside a limit holds for the limited rows: it must not come before the limit.
+    if only is not None and only.predicate is not None and only.rows is None:
+        expr = pl.Expr.deserialize(io.BytesIO(only.predicate))
         if not set(expr.meta.root_names()) & set(ROW_TAG_COLUMNS):
             lf = lf.filter(expr)
             details["pushed filter"] = " ".join(str(expr).split())
@@ -88,9 +90,9 @@ def _output(exchange: Exchange, demands: Sequence[Demand]) -> tuple[pl.LazyFrame
     if len(wanted) < len(names):
         lf = lf.select(wanted)
         details["pushed columns"] = f"{len(wanted)}/{len(names)}"
-    if exchange.kind == "single" and len(demands) == 1 and demands[0].rows is not None and demands[0].predicate is None:
-        lf = lf.head(demands[0].rows)
-        details["pushed limit"] = str(demands[0].rows)
+    if exchange.kind == "single" and only is not None and only.rows is not None:
+        lf = lf.head(only.rows)
+        details["pushed limit"] = str(only.rows)
     if exchange.kind == "range":
         keys = exchange.sort_keys
         lf = lf.sort(

@@ -166,3 +166,30 @@ def test_explain_shows_each_stage_once_with_its_reasons(t: pl.LazyFrame) -> None
     assert "! one task" in text
     assert [text.count(f"STAGE {stage.id} {stage.kind}") for stage in graph.stages] == [1] * len(graph.stages)
     assert len(explain_json(graph)["stages"]) == len(graph.stages)  # type: ignore[arg-type]  # a list
+
+
+def _range_exchanges(graph: StageGraph) -> int:
+    return sum(stage.output.kind == "range" for stage in graph.stages)
+
+
+ORDER_KEPT: dict[str, Callable[[pl.LazyFrame], pl.LazyFrame]] = {
+    "group_by": lambda t: t.group_by("k", maintain_order=True).agg(pl.col("x").sum()),
+    "unique": lambda t: t.select("k").unique(maintain_order=True),
+    "join": lambda t: t.join(t, on="k", maintain_order="left"),
+    "window": lambda t: t.with_columns(m=pl.col("x").mean().over("k")),
+}
+
+
+@pytest.mark.parametrize("name", ORDER_KEPT)
+def test_order_is_restored_where_the_user_sees_it(t: pl.LazyFrame, name: str) -> None:
+    assert _range_exchanges(_plan(ORDER_KEPT[name](t))) == 1
+
+
+@pytest.mark.parametrize("name", ORDER_KEPT)
+def test_order_is_restored_where_a_later_step_sees_it(t: pl.LazyFrame, name: str) -> None:
+    assert _range_exchanges(_plan(ORDER_KEPT[name](t).group_by("k").first())) == 1
+
+
+@pytest.mark.parametrize("name", ORDER_KEPT)
+def test_order_that_nobody_looks_at_is_not_restored(t: pl.LazyFrame, name: str) -> None:
+    assert _range_exchanges(_plan(ORDER_KEPT[name](t).group_by("k").agg(pl.len()))) == 0

@@ -31,14 +31,15 @@ def _(node: GroupBy, context: Context, inputs: Sequence[Relation]) -> Relation:
         return run_single(node, context, inputs, "a key of the group_by looks at more than one row", "GROUP BY")
     keys = [to_expr(key) for key in node.keys]
     names = rows.lf.select(keys).collect_schema().names()
+    ordered = node.maintain_order and node.number in context.ordered
     if _colocated(rows, node.keys):
-        if node.maintain_order:
+        if ordered:
             return run_single(node, context, inputs, "group_by keeps an order that its input no longer has", "GROUP BY")
         return rows.then(apply(node.raw, [rows.lf]), f"GROUP BY {', '.join(names)}", kind="group_by")
     parts = None if node.predicates else decompose(node.aggs, rows.lf, grouped=True, exclude=names)
-    if parts is not None and (merged := _in_two_steps(node, context, rows, keys, parts)) is not None:
+    if parts is not None and (merged := _in_two_steps(node, context, rows, keys, parts, ordered=ordered)) is not None:
         return merged
-    return _whole_groups(node, context, rows, keys)
+    return _whole_groups(node, context, rows, keys, ordered=ordered)
 
 
 def _colocated(rows: Relation, keys: Sequence[RawExpr]) -> bool:
@@ -53,19 +54,17 @@ def _hashed(rows: Relation, names: Sequence[str]) -> Distribution:
 
 
 def _in_two_steps(
-    node: GroupBy, context: Context, rows: Relation, keys: list[pl.Expr], parts: Decomposition
+    node: GroupBy, context: Context, rows: Relation, keys: list[pl.Expr], parts: Decomposition, *, ordered: bool
 ) -> Relation | None:
     """Aggregate in each task, shuffle the partial results by key, and aggregate those."""
     expected = apply(node.raw, [rows.lf]).collect_schema()
-    partial_lf = rows.lf.group_by(keys, maintain_order=node.maintain_order).agg(parts.partial)
+    partial_lf = rows.lf.group_by(keys, maintain_order=ordered).agg(parts.partial)
     names = [name for name in partial_lf.collect_schema().names() if name in expected]
     partial = rows.then(partial_lf, f"GROUP BY {', '.join(names)} (partial)", kind="group_by")
     delivers = _hashed(partial, names)
-    by_key = context.shuffle(
-        partial, [pl.col(name) for name in names], delivers=delivers, kind="group_by", row_tag=node.maintain_order
-    )
-    tags = [pl.col(name).first() for name in ROW_TAG_COLUMNS] if node.maintain_order else []
-    final = by_key.lf.group_by(names, maintain_order=node.maintain_order).agg(*parts.final, *tags)
+    by_key = context.shuffle(partial, [pl.col(name) for name in names], delivers=delivers, kind="group_by", row_tag=ordered)
+    tags = [pl.col(name).first() for name in ROW_TAG_COLUMNS] if ordered else []
+    final = by_key.lf.group_by(names, maintain_order=ordered).agg(*parts.final, *tags)
     tagged = pl.Schema(
         {**expected, **{name: dtype for name, dtype in final.collect_schema().items() if name in ROW_TAG_COLUMNS}}
     )
@@ -73,16 +72,16 @@ def _in_two_steps(
     if aligned is None:
         return None
     merged = by_key.then(aligned, f"GROUP BY {', '.join(names)} (final)")
-    return context.restore_order(merged) if node.maintain_order else merged
+    return context.restore_order(merged) if ordered else merged
 
 
-def _whole_groups(node: GroupBy, context: Context, rows: Relation, keys: list[pl.Expr]) -> Relation:
+def _whole_groups(node: GroupBy, context: Context, rows: Relation, keys: list[pl.Expr], *, ordered: bool) -> Relation:
     """Shuffle the rows by key, and run the original aggregates."""
     names = rows.lf.select(keys).collect_schema().names()
     keyed = rows.lf.select(keys).collect_schema()
     delivers = Distribution(kind="hash", keys=tuple(names), dtypes=tuple(keyed.dtypes()))
     operator = f"GROUP BY {', '.join(names)} (whole groups)"
-    if not node.maintain_order:
+    if not ordered:
         by_key = context.shuffle(rows, keys, delivers=delivers, kind="group_by")
         return by_key.then(apply(node.raw, [by_key.lf]), operator)
     if any(map(has_selector, node.aggs)):
@@ -120,6 +119,7 @@ def cast_to(lf: pl.LazyFrame, expected: pl.Schema) -> pl.LazyFrame | None:
 @distribute.register
 def _(node: Distinct, context: Context, inputs: Sequence[Relation]) -> Relation:
     (rows,) = inputs
+    ordered = node.maintain_order and node.number in context.ordered
     if rows.is_single:
         return rows.then(apply(node.raw, [rows.lf]), "UNIQUE")
     subset = [pl.all()] if node.subset is None else [to_expr(raw) for raw in node.subset]
@@ -127,11 +127,9 @@ def _(node: Distinct, context: Context, inputs: Sequence[Relation]) -> Relation:
     if not names or (node.subset is not None and not all(map(is_row_wise, node.subset))):
         return run_single(node, context, inputs, "unique without columns of its own", "UNIQUE")
     delivers = _hashed(rows, names)
-    by_key = context.shuffle(
-        rows, [pl.col(name) for name in names], delivers=delivers, kind="group_by", row_tag=node.maintain_order
-    )
+    by_key = context.shuffle(rows, [pl.col(name) for name in names], delivers=delivers, kind="group_by", row_tag=ordered)
     unique = by_key.then(apply(_with_subset(node, names), [by_key.lf]), f"UNIQUE {', '.join(names)}")
-    return context.restore_order(unique) if node.maintain_order else unique
+    return context.restore_order(unique) if ordered else unique
 
 
 def _with_subset(node: Node, names: Sequence[str]) -> Raw:

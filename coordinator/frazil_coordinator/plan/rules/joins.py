@@ -18,6 +18,7 @@ from frazil_coordinator.plan.rules.base import combine, distribute, run_single
 _BROADCAST_RIGHT: Final = frozenset({"Inner", "Left", "Semi", "Anti", "Cross"})
 _BROADCAST_LEFT: Final = frozenset({"Inner", "Right", "Cross"})
 _HASHED: Final = frozenset({"Inner", "Left", "Right", "Full", "Semi", "Anti"})
+_UNMATCHED_WITHOUT_ORDER: Final = frozenset({("Left", "right"), ("Right", "left")})
 _ORDER_OF_LEFT: Final = frozenset({"None", "Left", "LeftRight"})
 _ORDER_OF_RIGHT: Final = frozenset({"None", "Right", "RightLeft"})
 
@@ -114,14 +115,14 @@ def _common_type(a: pl.DataType, b: pl.DataType) -> pl.DataType | None:
 
 def _by_hash(node: Join, context: Context, left: Relation, right: Relation) -> Relation:
     operator = f"{node.how.upper()} JOIN"
-    ordered = node.maintain_order != "None"
+    ordered = node.maintain_order != "None" and node.number in context.ordered
     if ordered and node.how == "Full":
         return run_single(node, context, [left, right], "a full join that keeps an order", operator)
     keys = _keys(node, left, right)
     if keys is None:
         return run_single(node, context, [left, right], "join keys without a common type", operator)
-    tag_left = node.maintain_order in ("Left", "LeftRight")
-    tag_right = node.maintain_order in ("Right", "RightLeft")
+    tag_left = ordered and node.maintain_order in ("Left", "LeftRight")
+    tag_right = ordered and node.maintain_order in ("Right", "RightLeft")
     left_side = _hash_side(context, left, keys.left, keys.left_names, keys.dtypes, row_tag=tag_left)
     right_side = _hash_side(context, right, keys.right, keys.right_names, keys.dtypes, row_tag=tag_right)
     names = keys.right_names if node.how == "Right" else keys.left_names
@@ -129,7 +130,15 @@ def _by_hash(node: Join, context: Context, left: Relation, right: Relation) -> R
     keeps_keys = node.how != "Full" and len(plain) == len(names)
     delivers = Distribution(kind="hash", keys=plain, dtypes=keys.dtypes) if keeps_keys else ANY
     joined = _joined(node, left_side, right_side, f"{operator} (by hash)", delivers)
-    return context.restore_order(joined) if ordered else joined
+    return context.restore_order(joined) if order is not None else joined
+
+
+def _kept_order(node: Join) -> str | None:
+    """Return the side by whose order the rows come first; None when their order is open."""
+    if node.how in ("Semi", "Anti"):  # rows of the right side are not in the result, nor can their order be
+        return None if node.maintain_order in ("None", "Right") else "left"
+    orders = {"Left": "left", "LeftRight": "left", "Right": "right", "RightLeft": "right"}
+    return orders.get(node.maintain_order)
 
 
 def _hash_side(

@@ -25,7 +25,8 @@ def over_windows(node: Node, exprs: Sequence[RawExpr], context: Context, rows: R
     """Return the relation of a node whose expressions are row-wise but for windows; None when they are not.
 
     All windows must share at least one key: rows are shuffled by the keys that they share, which brings every window's
-    groups together. Rows keep their order inside a partition, and row tags bring them back into it between partitions.
+    groups together. Rows keep their order inside a partition; where somebody looks at it, row tags bring them back into
+    it between partitions.
     """
     try:
         singles = [single for raw in exprs for single in expand(raw, rows.schema)]
@@ -37,9 +38,10 @@ def over_windows(node: Node, exprs: Sequence[RawExpr], context: Context, rows: R
     on = [to_expr(key) for key in keys]
     keyed = rows.lf.select([key.alias(f"{_STAND_IN}{n}") for n, key in enumerate(on)]).collect_schema()
     delivers = Distribution(kind="hash", keys=tuple(keyed.names()), dtypes=tuple(keyed.dtypes()))
-    by_key = context.shuffle(rows, on, delivers=delivers, kind="map", row_tag=True)
-    done = by_key.then(apply(_tagged(node, singles), [by_key.lf]), operator, distribution=ANY)
-    return context.restore_order(done)
+    ordered = node.number in context.ordered
+    by_key = context.shuffle(rows, on, delivers=delivers, kind="map", row_tag=ordered)
+    done = by_key.then(apply(_written_out(node, singles, tagged=ordered), [by_key.lf]), operator, distribution=ANY)
+    return context.restore_order(done) if ordered else done
 
 
 def _shared_keys(exprs: Sequence[RawExpr]) -> list[RawExpr]:
@@ -67,11 +69,11 @@ def _shared_keys(exprs: Sequence[RawExpr]) -> list[RawExpr]:
     return [key for name, key in by_window[0].items() if all(name in others for others in by_window)]
 
 
-def _tagged(node: Node, exprs: Sequence[RawExpr]) -> Raw:
+def _written_out(node: Node, exprs: Sequence[RawExpr], *, tagged: bool) -> Raw:
     """Return the node with its selectors written out, so that they leave the row tags alone, and the tags kept."""
     match node:
         case Select():
-            tags: list[RawExpr] = [{"Column": name} for name in ROW_TAG_COLUMNS]
+            tags: list[RawExpr] = [{"Column": name} for name in ROW_TAG_COLUMNS] if tagged else []
             return {"Select": {**cast("Raw", node.raw["Select"]), "expr": [*exprs, *tags]}}
         case HStack():
             return {"HStack": {**cast("Raw", node.raw["HStack"]), "exprs": list(exprs)}}
