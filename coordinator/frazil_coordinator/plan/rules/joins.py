@@ -18,7 +18,7 @@ from frazil_coordinator.plan.rules.base import combine, distribute, run_single
 _BROADCAST_RIGHT: Final = frozenset({"Inner", "Left", "Semi", "Anti", "Cross"})
 _BROADCAST_LEFT: Final = frozenset({"Inner", "Right", "Cross"})
 _HASHED: Final = frozenset({"Inner", "Left", "Right", "Full", "Semi", "Anti"})
-_UNMATCHED_WITHOUT_ORDER: Final = frozenset({("Left", "right"), ("Right", "left")})
+_UNMATCHED_WITHOUT_ORDER: Final = frozenset({("Left", "right"), ("Right", "left"), ("Full", "left"), ("Full", "right")})
 _ORDER_OF_LEFT: Final = frozenset({"None", "Left", "LeftRight"})
 _ORDER_OF_RIGHT: Final = frozenset({"None", "Right", "RightLeft"})
 
@@ -115,16 +115,15 @@ def _common_type(a: pl.DataType, b: pl.DataType) -> pl.DataType | None:
 
 def _by_hash(node: Join, context: Context, left: Relation, right: Relation) -> Relation:
     operator = f"{node.how.upper()} JOIN"
-    ordered = node.maintain_order != "None" and node.number in context.ordered
-    if ordered and node.how == "Full":
-        return run_single(node, context, [left, right], "a full join that keeps an order", operator)
+    order = _kept_order(node) if node.number in context.ordered else None
+    if order is not None and (node.how, order) in _UNMATCHED_WITHOUT_ORDER:
+        reason = f"a {node.how.lower()} join that keeps an order, which its unmatched rows don't have"
+        return run_single(node, context, [left, right], reason, operator)
     keys = _keys(node, left, right)
     if keys is None:
         return run_single(node, context, [left, right], "join keys without a common type", operator)
-    tag_left = ordered and node.maintain_order in ("Left", "LeftRight")
-    tag_right = ordered and node.maintain_order in ("Right", "RightLeft")
-    left_side = _hash_side(context, left, keys.left, keys.left_names, keys.dtypes, row_tag=tag_left)
-    right_side = _hash_side(context, right, keys.right, keys.right_names, keys.dtypes, row_tag=tag_right)
+    left_side = _hash_side(context, left, keys.left, keys.left_names, keys.dtypes, row_tag=order == "left")
+    right_side = _hash_side(context, right, keys.right, keys.right_names, keys.dtypes, row_tag=order == "right")
     names = keys.right_names if node.how == "Right" else keys.left_names
     plain = tuple(name for name in names if name is not None)
     keeps_keys = node.how != "Full" and len(plain) == len(names)

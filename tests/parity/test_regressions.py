@@ -1,0 +1,68 @@
+"""Plans that once gave another answer than Polars; most were found by tests/property."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from frazil_coordinator.settings import Settings
+from frazil_functions.storage import FolderStore
+from support.parity import assert_same
+from support.plans import answer_in_stages
+
+Check = Callable[..., None]
+
+
+@pytest.fixture
+def same(tmp_path: Path) -> Check:
+    """Return a function that writes a frame in small row groups, runs a query over it in stages, and compares."""
+
+    def check(
+        frame: pl.DataFrame,
+        build: Callable[[pl.LazyFrame], pl.LazyFrame],
+        *,
+        ordered: bool = True,
+        rows_per_split: int = 2,
+        partitions: int = 3,
+        broadcast: bool = False,
+    ) -> None:
+        path = tmp_path / "table.parquet"
+        frame.write_parquet(path, row_group_size=rows_per_split)
+        settings = Settings(
+            start_small=False,
+            max_rows_per_split=rows_per_split,
+            shuffle_partitions=partitions,
+            broadcast_limit_bytes=1 << 30 if broadcast else 0,
+        )
+        query = build(pl.scan_parquet(path))
+        actual = answer_in_stages(query, settings, FolderStore(tmp_path / "store"))
+        assert_same(actual, query.collect(), ordered=ordered)
+
+    return check
+
+
+def test_filter_after_a_head_sees_the_head_only(same: Check) -> None:
+    same(pl.DataFrame({"x": range(9), "y": [1, 0] * 4 + [1]}), lambda t: t.head(3).filter(pl.col("y") == 0))
+
+
+@pytest.mark.parametrize("how", ["semi", "anti"])
+@pytest.mark.parametrize("order", ["left", "right", "left_right", "right_left"])
+def test_semi_and_anti_joins_take_no_order_from_the_right_side(how: str, order: str, same: Check) -> None:
+    other = pl.LazyFrame({"k": [3, 1, 3]})
+    same(
+        pl.DataFrame({"k": [1, 2, 3, 1, 2, 3]}),
+        lambda t: t.join(other, on="k", how=how, maintain_order=order),  # type: ignore[arg-type]  # literals
+        ordered=order != "right",
+    )
+
+
+@pytest.mark.parametrize(("how", "order"), [("left", "right_left"), ("right", "left_right"), ("full", "left_right")])
+def test_unmatched_rows_of_an_ordered_join_come_where_polars_puts_them(how: str, order: str, same: Check) -> None:
+    other = pl.DataFrame({"k": [9, 3, 8, 1, 7, 3], "v": range(6)}).lazy()
+    same(
+        pl.DataFrame({"k": [6, 1, 5, 3, 4, 1, 3], "x": range(7)}),
+        lambda t: t.join(other, on="k", how=how, maintain_order=order),  # type: ignore[arg-type]  # literals
+    )
