@@ -225,6 +225,12 @@ CASES: dict[str, Case] = {
     "cumulative sum": Case(lambda t, r: t.with_columns(m=pl.col("id").cum_sum()), ordered=True, fallback=True),
     "aggregate among rows": Case(lambda t, r: t.select(pl.col("x") - pl.col("x").mean()), ordered=True),
     "filter by an aggregate": Case(lambda t, r: t.filter(pl.col("x") > pl.col("x").mean()), ordered=True),
+    "distinct values of everything": Case(
+        lambda t, r: t.select(pl.col("k").n_unique(), pl.col("s").n_unique(), nan=pl.col("f").n_unique(), n=pl.len())
+    ),
+    "one list of everything": Case(
+        lambda t, r: t.select(pl.col("id").implode(), pl.col("x").filter(pl.col("id") > 7).sum())
+    ),
     "median of everything": Case(lambda t, r: t.select(pl.col("x").median()), fallback=True),
     "vertical concat": Case(lambda t, r: pl.concat([t, t]), ordered=True),
     "horizontal concat": Case(

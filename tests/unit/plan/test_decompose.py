@@ -63,11 +63,12 @@ def test_two_steps_equal_one_over_all_rows(
     rows: list[tuple[int, int | None, float | None, bool | None]], cuts: list[int]
 ) -> None:
     frame = _frame(rows)
-    parts = decompose([from_expr(agg) for agg in AGGREGATES], frame.lazy(), grouped=False)
+    aggregates = [*AGGREGATES, X.n_unique().alias("distinct"), B.implode().alias("all_rows")]
+    parts = decompose([from_expr(agg) for agg in aggregates], frame.lazy(), grouped=False)
     assert parts is not None
     partial = pl.concat([part.select(parts.partial) for part in _parts(frame, cuts)])
     actual = partial.select(parts.final).collect()
-    expected = frame.lazy().select(AGGREGATES).collect(engine="in-memory")
+    expected = frame.lazy().select(aggregates).collect(engine="in-memory")
     assert_same(actual.cast(expected.schema), expected, ordered=True, rel_tol=1e-6)
 
 
