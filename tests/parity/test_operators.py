@@ -222,7 +222,24 @@ CASES: dict[str, Case] = {
         ),
         ordered=True,
     ),
-    "cumulative sum": Case(lambda t, r: t.with_columns(m=pl.col("id").cum_sum()), ordered=True, fallback=True),
+    "running aggregates": Case(
+        lambda t, r: t.with_columns(
+            total=pl.col("id").cum_sum(),
+            partly=pl.col("k").cum_sum() * 2 + pl.col("id"),
+            real=pl.col("x").cum_sum(),
+            count=pl.col("x").cum_count(),
+            highest=pl.col("k").cum_max(),
+            lowest=pl.col("i8").cum_min(),
+        ),
+        ordered=True,
+    ),
+    "running sum of a filtered, sorted table": Case(
+        lambda t, r: t.filter(pl.col("k") > 1).sort("x", "id").select("id", total=pl.col("i8").cum_sum()), ordered=True
+    ),
+    "running sum of nothing": Case(lambda t, r: t.filter(pl.col("id") < 0).select(pl.col("id").cum_sum()), ordered=True),
+    "running sum from the end": Case(
+        lambda t, r: t.with_columns(m=pl.col("id").cum_sum(reverse=True)), ordered=True, fallback=True
+    ),
     "aggregate among rows": Case(lambda t, r: t.select(pl.col("x") - pl.col("x").mean()), ordered=True),
     "filter by an aggregate": Case(lambda t, r: t.filter(pl.col("x") > pl.col("x").mean()), ordered=True),
     "distinct values of everything": Case(
@@ -237,7 +254,10 @@ CASES: dict[str, Case] = {
         lambda t, r: pl.concat([t.select("id"), t.select(z="s")], how="horizontal"), ordered=True, fallback=True
     ),
     "unpivot": Case(lambda t, r: t.unpivot(["id", "x"], index="s"), fallback=True),
-    "row index": Case(lambda t, r: t.filter(pl.col("id") >= 0).with_row_index(), ordered=True, fallback=True),
+    "row index": Case(lambda t, r: t.filter(pl.col("k") > 1).with_row_index("n", 7), ordered=True),
+    "row index of a sort": Case(
+        lambda t, r: t.sort("x", "id").with_row_index().filter(pl.col("index") % 5 == 0), ordered=True
+    ),
     "reverse": Case(lambda t, r: t.reverse(), ordered=True, fallback=True),
     "asof join": Case(
         lambda t, r: t.sort("id").join_asof(r.sort("id").select("id", "v"), on="id"), ordered=True, fallback=True

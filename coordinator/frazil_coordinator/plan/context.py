@@ -176,6 +176,11 @@ class Context:
         distribution = ANY if relation.is_single else relation.distribution
         return self.read(exchange, "task", distribution, "map", "READ")
 
+    def tagged(self, relation: Relation) -> Relation:
+        """Compute a relation in a stage of its own, with row tags; its tasks read what they wrote, in order."""
+        exchange = self._exchange(Exchange(producer=relation, kind="single", row_tag=True))
+        return self.read(exchange, "task", ANY, "map", "TAGGED")
+
     def once(self, relation: Relation) -> Relation:
         """Compute a relation in a stage of its own, so that several consumers share it; its distribution is kept."""
         exchange = self._exchange(Exchange(producer=relation, kind="single"))

@@ -159,9 +159,8 @@ class _Splitter:
             # By key, whole groups are shuffled instead: their distinct values need not pass through one task.
             self._check_rows(value)
             return self._add_expr(to_expr(value).unique().implode()).explode().n_unique()
-        body = cast("Raw", value)["input"] if name == "Implode" else None
-        if body is not None and not self._grouped and is_row_wise(body):
-            return self._add_expr(to_expr(body).implode()).explode().implode()
+        if name == "Implode" and not self._grouped and is_row_wise(cast("Raw", value)["input"]):
+            return self._add_expr(to_expr(cast("Raw", value)["input"]).implode()).explode().implode()
         if name in ("FirstNonNull", "LastNonNull"):
             self._check_rows(value)
             return to_expr({"Agg": {name: from_expr(self._add(raw))}})

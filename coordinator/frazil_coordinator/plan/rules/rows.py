@@ -13,6 +13,7 @@ from frazil_coordinator.plan.nodes import Cache, Filter, HStack, MapFunction, No
 from frazil_coordinator.plan.relation import ANY, Distribution, Relation, apply
 from frazil_coordinator.plan.rules.base import distribute, run_single
 from frazil_coordinator.plan.rules.groups import aggregate_all
+from frazil_coordinator.plan.rules.running import number_rows, over_running
 from frazil_coordinator.plan.rules.scalars import lift, reads_a_column, with_scalars
 from frazil_coordinator.plan.rules.windows import over_windows
 from frazil_functions.arena import Raw
@@ -61,6 +62,8 @@ def _(node: Select, context: Context, inputs: Sequence[Relation]) -> Relation:
         return mixed.then(mixed.lf.select(lifted.exprs), operator, distribution=ANY)
     if (windowed := over_windows(node, node.exprs, context, rows, operator)) is not None:
         return windowed
+    if (running := over_running(node, context, rows, operator)) is not None:
+        return running
     culprit = _culprit(node, rows)
     return run_single(node, context, inputs, f"select looks at more than one row: {describe(culprit)}", operator)
 
@@ -83,6 +86,8 @@ def _(node: HStack, context: Context, inputs: Sequence[Relation]) -> Relation:
             return mixed.then(widened, operator, distribution=ANY)
         if (windowed := over_windows(node, node.exprs, context, rows, operator)) is not None:
             return windowed
+        if (running := over_running(node, context, rows, operator)) is not None:
+            return running
         culprit = next(raw for raw in node.exprs if not is_row_wise(raw))
         reason = f"with_columns looks at more than one row: {describe(culprit)}"
         return run_single(node, context, inputs, reason, operator)
@@ -93,6 +98,9 @@ def _(node: HStack, context: Context, inputs: Sequence[Relation]) -> Relation:
 
 @distribute.register
 def _(node: MapFunction, context: Context, inputs: Sequence[Relation]) -> Relation:
+    if node.function == "RowIndex" and not inputs[0].is_single:
+        body = cast("Raw", cast("Raw", cast("Raw", node.raw["MapFunction"])["function"])["RowIndex"])
+        return number_rows(context, inputs[0], name=str(body["name"]), offset=cast("int", body["offset"] or 0))
     if node.function not in _ROW_WISE_FUNCTIONS and not all(relation.is_single for relation in inputs):
         reason = f"{node.function} has no distributed form"
         return run_single(node, context, inputs, reason, _upper(node.function))
