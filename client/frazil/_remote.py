@@ -42,6 +42,9 @@ _T = TypeVar("_T")
 
 _FIRST_BACKOFF_S: Final = 0.1
 _MAX_BACKOFF_S: Final = 2.0
+_FIRST_CONTACT_S: Final = 3.0
+"""How long a coordinator that never answered is tried to be connected to: its URL is rather wrong than it restarts."""
+
 _LONG_POLL_S: Final = 20.0
 _NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _EVENT_FIELD: Final = "data:"
@@ -74,7 +77,8 @@ class RemoteSession:
     settings
         Settings of this session's queries. None: the coordinator's own.
     timeout_s
-        Seconds for which a coordinator may not answer before :class:`frazil.UnreachableError`.
+        Seconds for which a coordinator may not answer before :class:`frazil.UnreachableError`. One that never answered
+        and can't be connected to is given up after 3 s.
     transport
         How requests are sent; by default over the network.
     """
@@ -105,6 +109,7 @@ class RemoteSession:
         )
         self._lock = threading.Lock()
         self._checked = False
+        self._answered = False
 
     def __repr__(self) -> str:
         return f"connected to {self._url}"
@@ -211,6 +216,7 @@ class RemoteSession:
 
         def once() -> bytes:
             response = self._client.request(method, path, content=content, params=params, headers=headers, timeout=timeout)
+            self._answered = True
             _raise_for_problem(response)
             return response.content
 
@@ -218,7 +224,7 @@ class RemoteSession:
         return self._retried(once, repeatable)
 
     def _retried(self, once: Callable[[], _T], repeatable: type[Exception] | tuple[type[Exception], ...]) -> _T:
-        retry = _Retry(self._timeout_s)
+        retry = _Retry(self._timeout_s if self._answered else min(self._timeout_s, _FIRST_CONTACT_S))
         while True:
             try:
                 return once()

@@ -104,7 +104,7 @@ class Execution:
             await asyncio.wait({planning})
             if record.stop.done():
                 raise CancelledQueryError("the query was cancelled")
-            raise DeadlineError(f"the query was not planned within {record.settings.timeout_s} s")
+            raise DeadlineError(f"the query was not planned within {record.settings.timeout_s:g} s")
         graph, explanation = planning.result()
         record.schema, record.explanation = graph.schema, explanation
         record.change(
@@ -132,6 +132,10 @@ class Execution:
         try:
             blocks = await asyncio.to_thread(small_result_in_memory, self.store, await driver.run())
             return blocks
+        except DeadlineError as error:  # the driver knows only what planning left of the time
+            if (limit_s := record.settings.timeout_s) is None:
+                raise
+            raise DeadlineError(f"the query did not end within {limit_s:g} s", where=error.where) from error
         finally:
             profile = driver.profile()
             record.profile = dict(profile)

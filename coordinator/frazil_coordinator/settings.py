@@ -15,6 +15,10 @@ __all__ = ["MIB", "Settings"]
 MIB = 1024 * 1024
 
 _CHOICES = {"fallback": ("allow", "warn", "raise"), "codec": get_args(CodecChoice)}
+_MAY_BE_ZERO = frozenset(
+    {"broadcast_limit_bytes", "inline_limit_bytes", "inline_stage_limit_bytes", "start_small_bytes", "retry_backoff_s",
+     "retry_backoff_max_s", "result_ttl_s"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,19 +104,8 @@ class Settings:
     """Seconds for which the result of an ended query that nobody read is kept."""
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise RequestError(f"settings: {name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
-        for name in (
-            "split_target_bytes", "max_rows_per_split", "max_tasks_per_stage", "shuffle_partitions",
-            "shuffle_target_bytes", "max_attempts", "max_in_flight", "timeout_s", "heartbeat_s", "max_plan_bytes",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise RequestError(f"settings: {name} must be above 0, not {value!r}")
-        for name in ("broadcast_limit_bytes", "inline_limit_bytes", "start_small_bytes", "retry_backoff_s"):
-            if getattr(self, name) < 0:
-                raise RequestError(f"settings: {name} must not be negative, but is {getattr(self, name)!r}")
+        for knob in fields(self):
+            _check(knob.name, str(knob.type), getattr(self, knob.name))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -135,6 +128,27 @@ class Settings:
             if (variable := f"FRAZIL_{knob.name.upper()}") in environ
         }
         return cls(**values)  # type: ignore[arg-type]  # parsed by the field's own type
+
+
+def _check(name: str, kind: str, value: object) -> None:
+    """Refuse a value of another type than the knob's, and one out of its range."""
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise RequestError(f"settings: {name} must be one of {', '.join(_CHOICES[name])}, not {value!r}")
+    elif kind == "bool":
+        if not isinstance(value, bool):
+            raise RequestError(f"settings: {name} must be True or False, not {value!r}")
+    elif value is not None or "None" not in kind:
+        number = int if "int" in kind else (int, float)
+        if isinstance(value, bool) or not isinstance(value, number):
+            raise RequestError(
+                f"settings: {name} must be {'a whole number' if number is int else 'a number'}, not {value!r}"
+            )
+        # Written so that NaN, which is in no order, is refused too.
+        if name in _MAY_BE_ZERO and not value >= 0:
+            raise RequestError(f"settings: {name} must not be negative, but is {value!r}")
+        if name not in _MAY_BE_ZERO and not value > 0:
+            raise RequestError(f"settings: {name} must be above 0, not {value!r}")
 
 
 def _parse(name: str, kind: str, text: str) -> object:

@@ -130,6 +130,7 @@ def test_explain_says_when_a_script_needs_rows_to_go_on(folder: Path) -> None:
     [
         ("table.select(pl.col('s').cast(pl.Int64)).collect()", r"^frazil: bad\.py:4: InvalidOperationError: (.|\n)*stage 0"),
         ("table.select('nowhere').collect()", r"^frazil: bad\.py:4: ColumnNotFoundError: "),
+        ("pl.scan_parquet('no.parquet').collect()", r"^frazil: bad\.py:4: FileNotFoundError: .*\n  file .*no\.parquet\n$"),
         ("1 / 0", r"^frazil: bad\.py:4: ZeroDivisionError: division by zero\n$"),
     ],
 )
@@ -154,6 +155,7 @@ def test_the_exit_code_of_a_script_is_passed_on(folder: Path) -> None:
         (["run", "q.sql", "extra"], "takes no arguments"),
         (["serve", "--host", "0.0.0.0"], "FRAZIL_TOKEN"),
         (["serve", "--memory-limit", "lots"], "amount of memory"),
+        (["serve", "--port=0", "--store", "ftp://host/x"], "use a folder, s3://"),
         (["queries", "--url", "nothing"], "address of a coordinator"),
         (["nothing"], "No such command"),
     ],

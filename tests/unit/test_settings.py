@@ -84,3 +84,16 @@ def test_every_knob_can_be_given_as_a_variable_with_its_own_default() -> None:
     defaults = Settings()
     environ = {f"FRAZIL_{knob.name.upper()}": str(getattr(defaults, knob.name)) for knob in fields(Settings)}
     assert Settings.from_env(environ) == defaults
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("split_target_bytes", "1"), ("split_target_bytes", 1.5), ("max_attempts", True), ("timeout_s", float("nan")),
+        ("timeout_s", "10"), ("start_small", "yes"), ("start_small", 1), ("codec", None), ("heartbeat_s", None),
+        ("function_memory_bytes", -1), ("max_platform_failures", 0), ("result_ttl_s", -1), ("start_timeout_s", 0),
+    ],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type_or_out_of_range_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(RequestError, match=name):
+        _settings(**{name: value})

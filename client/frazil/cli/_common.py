@@ -47,6 +47,7 @@ __all__ = [
     "innermost",
     "make_engine",
     "note",
+    "notes_of",
     "pairs",
     "settings_from_env",
     "sql_query",
@@ -187,8 +188,12 @@ def complain(error: BaseException, *, place: str = "") -> None:
     """Say in one message what went wrong."""
     own = isinstance(error, (FrazilError, OSError, ScriptError))
     text = str(error) if own else f"{type(error).__name__}: {error}"
-    notes = "".join(f"\n{one}" for one in getattr(error, "__notes__", ()))
-    note(f"frazil: {place}{text}{notes}")
+    note(f"frazil: {place}{text}{notes_of(error)}")
+
+
+def notes_of(error: BaseException) -> str:
+    """Return the notes of an error, each on a line of its own."""
+    return "".join(f"\n  {one.removeprefix('frazil: ')}" for one in getattr(error, "__notes__", ()))
 
 
 @contextmanager

@@ -135,9 +135,8 @@ def _as_main(file: Path, arguments: Sequence[str]) -> Iterator[None]:
 def _where(error: BaseException, file: Path) -> str:
     """Return one message: the line of the script, the class, the text, the notes."""
     lines = [entry.lineno for entry in traceback.extract_tb(error.__traceback__) if Path(entry.filename) == file]
-    notes = "".join(f"\n{one}" for one in getattr(error, "__notes__", ()))
     place = f"{file}:{lines[-1]}" if lines else str(file)
-    return f"{place}: {type(error).__name__}: {error}{notes}"
+    return f"{place}: {type(error).__name__}: {error}{_common.notes_of(error)}"
 
 
 def _write(frame: pl.DataFrame, format_: Format, output: Path | None) -> None:

@@ -17,8 +17,9 @@ import typer
 
 from frazil._parts import LocalOptions, coordinator_extra, local_options, open_coordinator
 from frazil.cli import _common
+from frazil.cli._logs import FieldFormatter
 from frazil_coordinator.settings import Settings
-from frazil_functions.errors import RequestError
+from frazil_functions.errors import RequestError, StorageError
 
 if TYPE_CHECKING:
     from frazil_coordinator.coordinator import Coordinator
@@ -90,7 +91,9 @@ def serve(
     host = host or (_LOOPBACK if platform is Platform.LOCAL else _EVERYWHERE)
     if not token and not _is_loopback(host):
         raise typer.BadParameter(f"without a token only loopback is served, not {host}: set FRAZIL_TOKEN")
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(FieldFormatter())
+    logging.basicConfig(level=log_level.upper(), handlers=[handler])
     settings = _common.settings_from_env()
     options = _options(store, _store_options(store_option), max_functions, memory_limit, threads, idle_s)
     if platform is Platform.KNATIVE:
@@ -105,7 +108,11 @@ async def _serve(
 ) -> None:
     with coordinator_extra():
         from frazil_coordinator.api.server import serve as serve_http
-    async with parts as coordinator:
+    async with AsyncExitStack() as stack:
+        try:
+            coordinator = await stack.enter_async_context(parts)
+        except StorageError as error:
+            raise typer.BadParameter(str(error)) from error
         await serve_http(
             coordinator,
             host,

@@ -8,6 +8,7 @@ The other end is :mod:`frazil_functions.app`; the words of both are in docs/prot
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
@@ -107,7 +108,8 @@ class FunctionTransport:
         headers, body = encode_task(request, keys=self._keys, source=self._source)
         try:
             async with asyncio.timeout(self._start_timeout_s):
-                return await self._open_session().post(url, data=body, headers=headers, allow_redirects=False)
+                # Not as bytes: aiohttp writes those at once, and warns above 1 MiB, which inline blocks exceed.
+                return await self._open_session().post(url, data=io.BytesIO(body), headers=headers, allow_redirects=False)
         except _FAILURES as error:
             raise FunctionLostError(f"no answer from the function: {_words(error)}") from error
 

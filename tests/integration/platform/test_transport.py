@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
+import polars as pl
 import pytest
 
 from frazil_coordinator.platform.transport import FunctionTransport
@@ -53,6 +54,22 @@ async def test_the_events_of_a_task_arrive_in_order(fake: FakeFunction, transpor
 
     fake.behave = behave
     assert await send(transport, fake.url) == [Started(cold_start=True), Heartbeat(rows=1, bytes=2, memory_bytes=3), DONE]
+
+
+async def test_a_task_of_several_megabytes_is_sent_whole_and_without_a_warning(
+    fake: FakeFunction, transport: FunctionTransport
+) -> None:
+    received: list[int] = []
+
+    async def behave(conversation: Conversation) -> None:
+        received.append(len(conversation.body))
+        await succeed(conversation)
+
+    fake.behave = behave
+    request = task_request(pl.LazyFrame({"x": range(500_000)}))
+    async with aclosing(transport.send(fake.url, request)) as events:
+        assert isinstance([event async for event in events][-1], Succeeded)
+    assert received[0] > len(request.fragment) > 2_000_000
 
 
 async def test_a_failed_task_is_an_event_and_not_an_exception(fake: FakeFunction, transport: FunctionTransport) -> None:

@@ -22,6 +22,19 @@ def status(state: QueryState = QueryState.RUNNING) -> bytes:
     return encode(QueryStatus(id=Q, state=state, submitted_unix_s=1.0))
 
 
+class VirtualClock:
+    """Stands for the module time: sleeping moves it on."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
 class Coordinator:
     """Answers requests by a table of path → answer, and remembers them."""
 
@@ -106,6 +119,24 @@ def test_a_coordinator_that_never_answers_is_unreachable() -> None:
     with pytest.raises(frazil.UnreachableError, match=f"{URL}: refused") as caught:
         coordinator.session(timeout_s=0.1).status(Q)
     assert isinstance(caught.value, ConnectionError)
+
+
+def test_a_coordinator_that_never_answered_is_given_up_before_one_that_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = VirtualClock()
+    monkeypatch.setattr("frazil._remote.time", now)
+    coordinator = Coordinator(q1=lambda _: httpx.Response(200, content=status()))
+    session = coordinator.session(timeout_s=30.0)
+    coordinator.failures = [httpx.ConnectError("refused")] * 100
+    with pytest.raises(frazil.UnreachableError):
+        session.status(Q)
+    assert now.seconds <= 3
+    coordinator.failures = []
+    session.status(Q)
+    before = now.seconds
+    coordinator.failures = [httpx.ConnectError("refused")] * 100
+    with pytest.raises(frazil.UnreachableError):
+        session.status(Q)
+    assert 25 < now.seconds - before <= 30
 
 
 def test_waiting_polls_until_the_end() -> None:

@@ -271,6 +271,22 @@ async def test_time_spent_planning_counts(store: CountingStore) -> None:
         assert status.error.kind == DeadlineError.kind
 
 
+async def test_the_error_of_a_deadline_names_the_time_that_was_asked_for(store: CountingStore) -> None:
+    def slow(plan: bytes, settings: Settings) -> StageGraph:
+        threading.Event().wait(0.02)  # planning takes its part of the time
+        return plan_in_stages(1)(plan, settings)
+
+    async with opened(store, planner=slow) as (coordinator, platform):
+
+        async def hold(request: TaskRequest) -> None:
+            await asyncio.Event().wait()
+
+        platform.before = hold
+        status = await coordinator.wait((await coordinator.submit(SMALL.serialize(), settings=Settings(timeout_s=0.2))).id)
+        assert status.error is not None
+        assert status.error.message == "the query did not end within 0.2 s"
+
+
 async def failed(coordinator: Coordinator, plan: bytes) -> QueryStatus:
     status = await coordinator.wait((await coordinator.submit(plan)).id)
     assert status.state is QueryState.FAILED
