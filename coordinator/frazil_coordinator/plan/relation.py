@@ -104,6 +104,9 @@ class Relation:
     """Upper estimate of the compressed bytes of its rows."""
 
     details: dict[str, str] = field(default_factory=dict)
+    keeps_rows: bool = False
+    """Whether it has exactly the rows of its only leaf, in order, so that a slice of it is a slice of the leaf."""
+
     tasks: int | None = None
     """Number of tasks when the leaves alone don't tell it (a union)."""
 
@@ -124,14 +127,16 @@ class Relation:
         *,
         distribution: Distribution | None = None,
         kind: StageKind | None = None,
+        keeps_rows: bool = False,
     ) -> Relation:
-        """Return the relation after one more step inside the same stage."""
+        """Return the relation after one more step inside the same stage; `keeps_rows` says that it drops and adds none."""
         return replace(
             self,
             lf=lf,
             operators=self.operators if operator is None else (*self.operators, operator),
             distribution=self.distribution if distribution is None else distribution,
             kind=self.kind if kind is None else kind,
+            keeps_rows=keeps_rows and self.keeps_rows,
         )
 
 

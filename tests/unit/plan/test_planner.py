@@ -105,6 +105,23 @@ def test_shared_aggregate_is_one_stage_with_two_readers(t: pl.LazyFrame) -> None
     assert sum("partial" in operator for stage in graph.stages for operator in stage.operators) == 2  # group_by and max
 
 
+@pytest.mark.parametrize(
+    ("build", "tasks"),
+    [
+        (lambda t: t.head(3), [1]),
+        (lambda t: t.select("x").slice(9, 2), [1]),
+        (lambda t: t.slice(7, 4), [2, 1]),
+        (lambda t: t.with_columns(y=pl.col("x") * 2).tail(5), [2, 1]),
+        (lambda t: t.slice(30), [1]),
+        (lambda t: t.filter(pl.col("x") > 0).head(3), [5, 1]),
+    ],
+)
+def test_slice_of_a_scan_reads_only_the_splits_that_it_touches(
+    t: pl.LazyFrame, build: Callable[[pl.LazyFrame], pl.LazyFrame], tasks: list[int]
+) -> None:
+    assert [stage.tasks for stage in _plan(build(t)).stages] == tasks
+
+
 def test_top_k_sends_k_rows_a_task(t: pl.LazyFrame) -> None:
     graph = _plan(t.sort("x", descending=True).head(3))
     assert [(stage.kind, stage.tasks) for stage in graph.stages] == [("top_k", 5), ("top_k", 1)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
 from typing import Final
 
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.exprs import is_row_wise, plain_column, to_expr
+from frazil_coordinator.plan.model import ScanSource
 from frazil_coordinator.plan.nodes import Slice, Sort
-from frazil_coordinator.plan.relation import ANY, Relation, apply
+from frazil_coordinator.plan.relation import ANY, SINGLE, Relation, apply
 from frazil_coordinator.plan.rules.base import distribute, run_single
 from frazil_functions.task import SortKey
 
@@ -60,6 +63,9 @@ def _(node: Slice, context: Context, inputs: Sequence[Relation]) -> Relation:
     operator = f"SLICE {node.offset}, {'all' if node.length is None else node.length}"
     if rows.is_single:
         return rows.then(apply(node.raw, [rows.lf]), operator)
+    node, rows = _within(node, rows)
+    if rows.is_single:
+        return rows.then(rows.lf.slice(node.offset, node.length), operator)
     needed = _needed(node)
     if needed is None or needed > LARGEST_GATHERED_SLICE:
         return run_single(node, context, inputs, "a slice that is not near the first or last rows", operator)
@@ -70,7 +76,33 @@ def _(node: Slice, context: Context, inputs: Sequence[Relation]) -> Relation:
         kind="slice",
     )
     gathered = context.gather(part, kind="slice")
-    return gathered.then(apply(node.raw, [gathered.lf]), operator)
+    return gathered.then(gathered.lf.slice(node.offset, node.length), operator)
+
+
+def _within(node: Slice, rows: Relation) -> tuple[Slice, Relation]:
+    """Leave out the splits that a slice of a scan does not touch; the slice then counts from the first one that is left."""
+    leaf = next(iter(rows.leaves.values()), None)
+    if not rows.keeps_rows or len(rows.leaves) != 1 or not isinstance(leaf, ScanSource):
+        return node, rows
+    counts = [sum(split.rows for split in group) for group in leaf.splits]
+    total = sum(counts)
+    start = node.offset if node.offset >= 0 else total + node.offset
+    if start < 0 or not all(split.rows > 0 for group in leaf.splits for split in group):
+        return node, rows
+    stop = total if node.length is None else min(total, start + node.length)
+    ends = list(accumulate(counts))
+    touched = [number for number, end in enumerate(ends) if end - counts[number] < stop and end > start] or [0]
+    first, last = touched[0], touched[-1]
+    (number,) = rows.leaves
+    kept = replace(leaf, splits=leaf.splits[first : last + 1])
+    before = ends[first] - counts[first]
+    near = replace(
+        rows,
+        leaves={number: kept},
+        distribution=SINGLE if len(kept.splits) == 1 else rows.distribution,
+        details={**rows.details, "splits left out": f"{len(leaf.splits) - len(kept.splits)}/{len(leaf.splits)}"},
+    )
+    return replace(node, offset=start - before), near
 
 
 def _needed(node: Slice) -> int | None:

@@ -51,7 +51,7 @@ def _(node: Select, context: Context, inputs: Sequence[Relation]) -> Relation:
     if rows.is_single:
         return rows.then(apply(node.raw, [rows.lf]), operator)
     if all(map(is_row_wise, node.exprs)) and not all(map(is_literal, node.exprs)):
-        selected = rows.then(apply(node.raw, [rows.lf]), operator)
+        selected = rows.then(apply(node.raw, [rows.lf]), operator, keeps_rows=True)
         return replace(selected, distribution=_after_select(rows, node.exprs))
     if (aggregated := aggregate_all(node, context, rows)) is not None:
         return aggregated
@@ -93,7 +93,8 @@ def _(node: HStack, context: Context, inputs: Sequence[Relation]) -> Relation:
         return run_single(node, context, inputs, reason, operator)
     written = set(rows.lf.select(*map(to_expr, node.exprs)).collect_schema()) if node.exprs else set[str]()
     kept = {name: name for name in rows.distribution.keys if name not in written}
-    return replace(rows.then(apply(node.raw, [rows.lf]), operator), distribution=_renamed(rows.distribution, kept))
+    stacked = rows.then(apply(node.raw, [rows.lf]), operator, keeps_rows=True)
+    return replace(stacked, distribution=_renamed(rows.distribution, kept))
 
 
 @distribute.register
@@ -105,7 +106,7 @@ def _(node: MapFunction, context: Context, inputs: Sequence[Relation]) -> Relati
         reason = f"{node.function} has no distributed form"
         return run_single(node, context, inputs, reason, _upper(node.function))
     (rows,) = inputs
-    mapped = rows.then(apply(node.raw, [rows.lf]), _upper(node.function))
+    mapped = rows.then(apply(node.raw, [rows.lf]), _upper(node.function), keeps_rows=node.function == "Rename")
     names = _names_after(node, rows)
     return replace(mapped, distribution=_renamed(rows.distribution, names))
 

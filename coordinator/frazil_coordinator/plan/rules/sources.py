@@ -39,6 +39,7 @@ def _(node: Scan, context: Context, inputs: Sequence[Relation]) -> Relation:
         distribution=SINGLE if len(groups) == 1 else ANY,
         kind="scan",
         operators=(f"SCAN {table.path}",),
+        keeps_rows=True,
         bytes=size,
     )
     projected = len(table.schema) if columns is None else len(columns)
