@@ -126,6 +126,17 @@ CASES: dict[str, Case] = {
     "join that fails its check": Case(lambda t, r: t.join(r, on="k", how="left", validate="m:1")),
     "join in order of both sides": Case(lambda t, r: t.join(r, on="k", maintain_order="left_right"), ordered=True),
     "cross join": Case(lambda t, r: t.select("id", "s").join(r.select("v"), how="cross")),
+    "cross join in order of the large side": Case(
+        lambda t, r: t.select("id").filter(pl.col("id") < 30).join(r.select("v"), how="cross", maintain_order="left"),
+        ordered=True,
+    ),
+    "cross join in order of the small side": Case(
+        lambda t, r: (
+            r.select(pl.col("id").sum()).join(t.select(other="id"), how="cross", maintain_order="left").sort("other")
+        ),
+        ordered=True,
+        fallback=True,
+    ),
     "join then group_by on the same key": Case(
         lambda t, r: t.join(r, on="k").group_by("k").agg(pl.col("x").sum(), pl.col("v").n_unique())
     ),
@@ -265,7 +276,7 @@ CASES: dict[str, Case] = {
         lambda t, r: t.sort("id").join_asof(r.sort("id").select("id", "v"), on="id"), ordered=True, fallback=True
     ),
     "inequality join": Case(
-        lambda t, r: t.select("id", "x").join_where(r.select(other="id"), pl.col("id") < pl.col("other")), fallback=True
+        lambda t, r: t.select("id", "x").join_where(r.select(other="id"), pl.col("id") < pl.col("other"))
     ),
     "group_by of days": Case(
         lambda t, r: t.sort("d").group_by_dynamic("d", every="2d").agg(pl.col("x").sum()), ordered=True, fallback=True

@@ -100,6 +100,16 @@ def _join(common: _Common, payload: Raw) -> Node:
     args = _map(_map(payload["options"])["args"])
     condition = _map(payload["condition"])
     how = args["how"]
+    if "NonEqui" in condition and how == "Inner" and args["slice"] is None:
+        return Join(
+            how="Where",
+            left_on=(),
+            right_on=(),
+            predicates=_exprs(_map(condition["NonEqui"])["predicates"]),
+            maintain_order=str(args["maintain_order"]),
+            validation=str(args["validation"]),
+            **common,
+        )
     if "Equi" not in condition or args["slice"] is not None or not isinstance(how, str):
         return Opaque(kind=f"Join on {'/'.join(condition)} {how}", **common)
     on = _map(condition["Equi"])

@@ -103,10 +103,14 @@ class Join(Node):
     """A join of two inputs."""
 
     how: str
-    """``Inner``, ``Left``, ``Right``, ``Full``, ``Semi``, ``Anti``, ``Cross``; anything else has no distributed form."""
+    """``Inner``, ``Left``, ``Right``, ``Full``, ``Semi``, ``Anti``, ``Cross``, or ``Where`` for an inner join by predicates;
+    an as-of join is :class:`Opaque`."""
 
     left_on: tuple[RawExpr, ...]
     right_on: tuple[RawExpr, ...]
+    predicates: tuple[RawExpr, ...] = ()
+    """Of a ``Where`` join: on the columns of both sides."""
+
     maintain_order: str
     """``None``, ``Left``, ``Right``, ``LeftRight``, ``RightLeft``."""
 

@@ -15,8 +15,11 @@ from frazil_coordinator.plan.nodes import Join
 from frazil_coordinator.plan.relation import ANY, SINGLE, Distribution, Relation, apply
 from frazil_coordinator.plan.rules.base import combine, distribute, run_single
 
-_BROADCAST_RIGHT: Final = frozenset({"Inner", "Left", "Semi", "Anti", "Cross"})
-_BROADCAST_LEFT: Final = frozenset({"Inner", "Right", "Cross"})
+_PAIRED: Final = frozenset({"Cross", "Where"})
+"""Joins that may pair any two rows: one side goes whole to every task, whatever its size."""
+
+_BROADCAST_RIGHT: Final = frozenset({"Inner", "Left", "Semi", "Anti"}) | _PAIRED
+_BROADCAST_LEFT: Final = frozenset({"Inner", "Right"}) | _PAIRED
 _HASHED: Final = frozenset({"Inner", "Left", "Right", "Full", "Semi", "Anti"})
 _UNMATCHED_WITHOUT_ORDER: Final = frozenset({("Left", "right"), ("Right", "left"), ("Full", "left"), ("Full", "right")})
 _ORDER_OF_LEFT: Final = frozenset({"None", "Left", "LeftRight"})
@@ -29,16 +32,20 @@ def _(node: Join, context: Context, inputs: Sequence[Relation]) -> Relation:
     operator = f"{node.how.upper()} JOIN"
     if left.is_single and right.is_single:
         return _joined(node, left, right, f"{operator} (in one task)", SINGLE)
-    if node.how not in _HASHED | {"Cross"}:
+    if node.how not in _HASHED | _PAIRED:
         return run_single(node, context, inputs, f"a {node.how} join has no distributed form", operator)
-    if not all(map(is_row_wise, (*node.left_on, *node.right_on))):
+    if not all(map(is_row_wise, (*node.left_on, *node.right_on, *node.predicates))):
         return run_single(node, context, inputs, "a key of the join looks at more than one row", operator)
     side = _side_to_broadcast(node, context, left, right)
     if side == "right":
         return _joined(node, left, context.broadcast(right), f"{operator} (right side broadcast)", left.distribution)
     if side == "left":
-        delivers = _right_distribution(node, right)
-        return _joined(node, context.broadcast(left), right, f"{operator} (left side broadcast)", delivers)
+        keeps = node.how == "Right" or not right.distribution.keys
+        delivers = right.distribution if keeps else ANY
+        joined = _joined(node, context.broadcast(left), right, f"{operator} (left side broadcast)", delivers)
+        return _with_right_names(joined, right) if delivers.keys else joined
+    if node.how in _PAIRED:
+        return run_single(node, context, inputs, f"a {node.how.lower()} join in the order of its small side", operator)
     return _by_hash(node, context, left, right)
 
 
@@ -64,12 +71,18 @@ def _side_to_broadcast(node: Join, context: Context, left: Relation, right: Rela
     if not sides:
         return None
     size, side = min(sides)
-    return side if node.how == "Cross" or 0 < limit >= size else None
+    return side if node.how in _PAIRED or 0 < limit >= size else None
 
 
-def _right_distribution(node: Join, right: Relation) -> Distribution:
-    """Return what is left of the right side's distribution; its columns may have new names after the join."""
-    return right.distribution if node.how == "Right" or not right.distribution.keys else ANY
+def _with_right_names(joined: Relation, right: Relation) -> Relation:
+    """Return a right join whose distribution, so far that of the right side, has the names of its result.
+
+    A column of the left side may have taken the name; all columns of the right side come last, in their order.
+    """
+    before = right.schema.names()
+    after = dict(zip(before, joined.schema.names()[-len(before) :], strict=True))
+    keys = tuple(after[name] for name in joined.distribution.keys)
+    return replace(joined, distribution=replace(joined.distribution, keys=keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +142,8 @@ def _by_hash(node: Join, context: Context, left: Relation, right: Relation) -> R
     keeps_keys = node.how != "Full" and len(plain) == len(names)
     delivers = Distribution(kind="hash", keys=plain, dtypes=keys.dtypes) if keeps_keys else ANY
     joined = _joined(node, left_side, right_side, f"{operator} (by hash)", delivers)
+    if node.how == "Right":
+        joined = _with_right_names(joined, right_side)
     return context.restore_order(joined) if order is not None else joined
 
 
