@@ -66,3 +66,29 @@ def test_unmatched_rows_of_an_ordered_join_come_where_polars_puts_them(how: str,
         pl.DataFrame({"k": [6, 1, 5, 3, 4, 1, 3], "x": range(7)}),
         lambda t: t.join(other, on="k", how=how, maintain_order=order),  # type: ignore[arg-type]  # literals
     )
+
+
+@pytest.mark.parametrize("coalesce", [True, False])
+@pytest.mark.parametrize("broadcast", [True, False])
+def test_group_by_after_a_right_join_knows_which_columns_were_renamed(coalesce: bool, broadcast: bool, same: Check) -> None:
+    left = pl.DataFrame({"k": [1, 2, 3, 1, 2, 3, None], "x": range(7)})
+    right = pl.LazyFrame({"k": [9, 3, 8, 1, 7, 3, 9], "x": range(7)})
+    for name in ("x", "x_right", "k"):
+        same(
+            left,
+            lambda t, name=name: (  # type: ignore[misc]  # bound early
+                t.join(right, left_on="k", right_on="x", how="right", coalesce=coalesce).group_by(name).agg(pl.len())
+            ),
+            ordered=False,
+            broadcast=broadcast,
+        )
+
+
+def test_group_by_after_two_joins_knows_which_columns_were_renamed(same: Check) -> None:
+    small = pl.LazyFrame({"k": [0, 1, 2], "x": [1, 1, 2]})
+
+    def query(table: pl.LazyFrame) -> pl.LazyFrame:
+        right = table.group_by("x").agg(pl.col("y").sum())
+        return small.join(right, left_on="k", right_on="y", how="right").group_by("x").agg(pl.len())
+
+    same(pl.DataFrame({"x": range(9), "y": [0, 1, 2] * 3}), query, ordered=False, broadcast=True)

@@ -128,6 +128,9 @@ class State:
     """When the order is open among equal rows only: the columns whose values are in order."""
 
     joins: int = 0
+    keys: tuple[str, ...] = ()
+    """Keys of the last join or group_by: what follows is worth doing by them again."""
+
     text: tuple[str, ...] = ()
 
     @property
@@ -135,7 +138,9 @@ class State:
         """Schema of its rows."""
         return self.lf.collect_schema()
 
-    def then(self, lf: pl.LazyFrame, text: str, *, ordered: bool | None = None, joins: int = 0) -> State:
+    def then(
+        self, lf: pl.LazyFrame, text: str, *, ordered: bool | None = None, joins: int = 0, keys: Sequence[str] | None = None
+    ) -> State:
         """Return the state after one more operator."""
         return replace(
             self,
@@ -143,6 +148,7 @@ class State:
             ordered=self.ordered if ordered is None else ordered,
             sorted_by=(),
             joins=self.joins + joins,
+            keys=self.keys if keys is None else tuple(keys),
             text=(*self.text, text),
         )
 
@@ -184,7 +190,7 @@ def _column(c: Choices, name: str, family: str, rows: int) -> pl.Series:
 
 
 def _table(c: Choices, families: Sequence[str], most_rows: int, *, numbered: str) -> Table:
-    rows = c.integer(0, c.pick((6, most_rows)))
+    rows = c.integer(0, c.pick((6, most_rows, most_rows)))
     columns = [pl.Series(numbered, range(rows), dtype=pl.Int64), *(_column(c, name, name, rows) for name in families)]
     return Table(frame=pl.DataFrame(columns), files=c.integer(1, 3) if rows else 1, row_group_size=c.integer(2, 9))
 
@@ -193,7 +199,7 @@ def _settings(c: Choices) -> Settings:
     codecs: tuple[CodecChoice, ...] = ("auto", "ipc", "ipc_lz4", "ipc_zstd", "parquet_snappy", "parquet_zstd")
     return Settings(
         start_small=False,
-        max_rows_per_split=c.pick((7, 4, 3, 2, 1)),
+        max_rows_per_split=c.pick((7, 4, 3, 2, 2, 1)),
         shuffle_partitions=c.integer(1, 5),
         broadcast_limit_bytes=c.pick((0, 1 << 30)),
         inline_limit_bytes=c.pick((256 * 1024, 0)),
@@ -278,8 +284,20 @@ def value(c: Choices, schema: pl.Schema, *, ordered: bool) -> pl.Expr:
     if c.integer(0, 7) == 7:
         keys = _names(schema, lambda found: not found.is_nested())
         if keys:
-            choices = [column.count().over(c.pick(keys))]
+            key = c.pick(keys)
+            choices = [
+                column.count().over(key),
+                column.n_unique().over(key) if not dtype.is_nested() else pl.len().over(key),
+            ]
+            if _is_number(dtype):
+                choices += [
+                    column.max().over(key),
+                    column.sum().over(key, pl.col(keys[0]).is_null()),
+                    column - column.min().over(key),
+                ]
+                choices += [column.rank("dense").over(key), column.mean().over(pl.col(key).is_null())]
             if ordered:
+                choices += [column.first().over(key), column.shift(1).over(key), pl.int_range(pl.len()).over(key)]
                 choices += [column.shift(1), column.is_null().cum_sum(), pl.int_range(pl.len())]
     return c.pick(choices)
 
@@ -328,6 +346,15 @@ def aggregate(c: Choices, schema: pl.Schema, *, ordered: bool) -> pl.Expr:
 # --- operators ------------------------------------------------------------------------------------------------------------
 
 
+def _keys_of(c: Choices, state: State, most: int) -> list[str]:
+    """Return columns to work by: often those by which the rows lie together already."""
+    schema = state.schema
+    before = [name for name in state.keys if name in schema]
+    if before and c.flag():
+        return before[:most]
+    return c.some(_names(schema, _is_key), 1, most)
+
+
 def _filter(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
     condition = predicate(c, state.schema)
     return state.then(state.lf.filter(condition), f"filter({condition})")
@@ -366,8 +393,7 @@ def _with_columns(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFr
 
 def _group_by(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
     schema = state.schema
-    names = _names(schema, _is_key)
-    keys: list[str | pl.Expr] = [*c.some(names, 1, 2)]
+    keys: list[str | pl.Expr] = [*_keys_of(c, state, 2)]
     numbers = _names(schema, lambda dtype: dtype.is_integer())
     if numbers and c.integer(0, 4) == 4:
         keys[0] = (pl.col(c.pick(numbers)) % 3).alias("m")
@@ -382,12 +408,11 @@ def _group_by(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame)
     if c.integer(0, 7) == 7:
         grouped = grouped.having(pl.len() > 1)
     text = f"group_by({[str(key) for key in keys]}, maintain_order={keep}).agg({[str(agg) for agg in aggs]})"
-    return state.then(grouped.agg(aggs), text, ordered=keep)
+    return state.then(grouped.agg(aggs), text, ordered=keep, keys=[key for key in keys if isinstance(key, str)])
 
 
 def _unique(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
-    names = _names(state.schema, _is_key)
-    subset = None if c.flag() else c.some(names, 1, 2)
+    subset = None if c.flag() else _keys_of(c, state, 2)
     keeps: tuple[Literal["first", "last", "none"], ...] = ("first", "last", "none") if state.ordered else ("none",)
     keep = c.pick(keeps)
     order = state.ordered and c.flag()
@@ -396,8 +421,7 @@ def _unique(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -
 
 
 def _sort(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
-    names = _names(state.schema, _is_key)
-    keys = c.some(names, 1, 3)
+    keys = _keys_of(c, state, 3)
     descending = [c.flag() for _ in keys]
     nulls_last = [c.flag() for _ in keys]
     stable = c.flag()
@@ -434,7 +458,7 @@ def _join_side(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame
         case "own":
             return state.lf, state.ordered, "self"
         case "own aggregate":
-            key = c.pick(_names(state.schema, _is_key))
+            key = _keys_of(c, state, 1)[0]
             return state.lf.group_by(key).agg(cnt=pl.len()), False, f"self.group_by({key!r}).agg(cnt=pl.len())"
         case "other aggregate":
             key = c.pick(_names(other.collect_schema(), _is_key))
@@ -481,7 +505,8 @@ def _join(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> 
         kept = state.ordered and side_ordered and order in ("left_right", "right_left")
     lf = state.lf.join(side, left_on=left_on, right_on=right_on, **options)
     text = f"join({name}, left_on={[str(k) for k in left_on]}, right_on={[str(k) for k in right_on]}, {options})"
-    return state.then(lf, text, ordered=kept, joins=1)
+    after = [name for name in lf.collect_schema() if name.startswith(tuple(str(key) for pair in chosen for key in pair))]
+    return state.then(lf, text, ordered=kept, joins=1, keys=after)
 
 
 def _cross_join(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
@@ -537,9 +562,26 @@ def _fill_null(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame
     return state.then(state.lf.fill_null(fill), f"fill_null({fill!r})")
 
 
+def _concat(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
+    if state.joins >= 2:
+        return _filter(c, state, base, other)
+    match c.integer(0, 2):
+        case 0:
+            return state.then(
+                pl.concat([state.lf, state.lf.head(3) if state.ordered else state.lf]), "concat(self)", joins=1
+            )
+        case 1:
+            condition = predicate(c, state.schema)
+            lf = pl.concat([state.lf.filter(~condition), state.lf.filter(condition)])
+            return state.then(lf, f"concat(filter(~), filter({condition}))", joins=1)
+        case _:
+            lf = pl.concat([other, state.lf], how="diagonal_relaxed")
+            return state.then(lf, "concat(other, self, how='diagonal_relaxed')", joins=1)
+
+
 _OPERATORS: Final = (
     _filter, _group_by, _join, _sort, _select, _with_columns, _slice, _unique, _aggregate_all, _explode, _rename, _cast,
-    _fill_null, _drop_nulls, _cross_join, _group_by, _join,
+    _fill_null, _drop_nulls, _cross_join, _group_by, _join, _concat,
 )  # fmt: skip
 
 
@@ -555,8 +597,8 @@ def random_example(c: Choices, folder: Path) -> Example:
     second = other.frame.lazy() if c.flag() else pl.scan_parquet(other.write(place / "other"))
     state = State(lf=base)
     for step in [c.pick(_OPERATORS) for _ in range(c.integer(1, 6))]:
-        state = step(c, state, base, second)
         try:
+            state = step(c, state, base, second)
             if not state.schema:
                 break
         except pl.exceptions.PolarsError:
