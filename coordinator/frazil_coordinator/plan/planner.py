@@ -17,6 +17,7 @@ from frazil_coordinator.plan.distribute import Distributor
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.nodes import DataFrameScan, Scan
 from frazil_coordinator.plan.pushdown import observe
+from frazil_coordinator.plan.sql import expand_sql
 from frazil_coordinator.plan.stages import build_stages
 from frazil_coordinator.plan.tables import Table, Unsplittable, cut, open_table
 from frazil_coordinator.settings import Settings
@@ -77,6 +78,7 @@ def _broken_scan(arena: Arena) -> dict[str, str]:
 
 def _plan(arena: Arena, settings: Settings) -> StageGraph:
     schema = arena.lazy().collect_schema()
+    expand_sql(arena)
     scans = {number: arena.lazy(number).collect_schema() for number in arena.reachable() if arena.kind(number) == "Scan"}
     tables = {number: _open(arena, number, found) for number, found in scans.items()}
     columns = _columns(arena, scans)

@@ -1,0 +1,225 @@
+"""Build a LazyFrame clause by clause, as polars lowers SQL (``polars-sql/src/context.rs``).
+
+Next: :mod:`~frazil_coordinator.plan.sql.groups` for ``GROUP BY``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import polars as pl
+from sqlglot import exp
+
+from frazil_coordinator.plan.exprs import from_expr, kind_of, walk
+from frazil_coordinator.plan.sql.dialect import Unclear, has_aggregate
+from frazil_coordinator.plan.sql.groups import Projection, group_by
+from frazil_coordinator.plan.sql.order import Order, sort_rows
+from frazil_coordinator.plan.sql.scope import Scope
+
+__all__ = ["QueryBuilder"]
+
+_Tables: TypeAlias = Mapping[str, pl.LazyFrame]
+_OF_A_SELECT: Final = frozenset(
+    {"expressions", "from_", "joins", "where", "group", "having", "order", "limit", "offset", "distinct", "with_"}
+)
+_OF_A_UNION: Final = frozenset({"this", "expression", "distinct", "order", "limit", "offset", "with_"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Range:
+    offset: int
+    length: int | None
+
+    def of(self, lf: pl.LazyFrame) -> pl.LazyFrame:
+        return lf.slice(self.offset, self.length)
+
+
+class QueryBuilder:
+    """Builds the LazyFrame of a parsed query.
+
+    Parameters
+    ----------
+    relations
+        Table name → LazyFrame.
+    mirror
+        Whether to build exactly what polars builds. Otherwise what is equal and better to distribute: ``LIMIT`` follows
+        ``ORDER BY`` at once, and ``UNION`` keeps its order.
+    """
+
+    def __init__(self, relations: _Tables, *, mirror: bool) -> None:
+        self._relations = relations
+        self._mirror = mirror
+
+    def build(self, node: exp.Expr) -> pl.LazyFrame:
+        """Return the LazyFrame of a query.
+
+        Raises
+        ------
+        Unclear
+            When it holds what is not surely understood.
+        polars.exceptions.PolarsError
+            When polars refuses a part of it.
+        """
+        return self._query(node, self._relations)
+
+    def _query(self, node: exp.Expr, tables: _Tables) -> pl.LazyFrame:
+        tables = self._with(node, tables)
+        if isinstance(node, exp.Select):
+            _only(node, _OF_A_SELECT)
+            return self._select(node, tables)
+        if isinstance(node, exp.Union):
+            _only(node, _OF_A_UNION)
+            return self._union(node, tables)
+        if isinstance(node, exp.Subquery) and not node.alias:
+            _only(node, frozenset({"this"}))
+            return self._query(node.this, tables)
+        raise Unclear(f"a statement of the kind {node.key}")
+
+    def _with(self, node: exp.Expr, tables: _Tables) -> _Tables:
+        clause = node.args.get("with_")
+        if clause is None:
+            return tables
+        _only(clause, frozenset({"expressions"}))
+        found = dict(tables)
+        for one in clause.expressions:
+            _only(one, frozenset({"this", "alias"}))
+            if one.args["alias"].columns or one.alias in found:
+                raise Unclear("a WITH that renames or hides")
+            found[one.alias] = self._query(one.this, found)
+        return found
+
+    def _union(self, node: exp.Union, tables: _Tables) -> pl.LazyFrame:
+        parts = [self._query(part, tables) for part in (node.this, node.expression)]
+        first, second = (part.collect_schema() for part in parts)
+        if list(first.items()) != list(second.items()):
+            raise Unclear("a UNION of different columns")
+        lf = pl.union(parts, how="vertical") if self._mirror else pl.concat(parts)
+        if node.args.get("distinct"):
+            lf = lf.unique()
+        if order := Order.of(node):
+            lf = sort_rows(lf, order, lambda part: Scope.of("", lf).expr(part), lf.collect_schema().names())
+        limit = _range(node)
+        return lf if limit is None else limit.of(lf)
+
+    def _table(self, node: exp.Expr, tables: _Tables) -> tuple[str, pl.LazyFrame]:
+        alias = node.args.get("alias")
+        if alias is not None and alias.columns:
+            raise Unclear("columns renamed by a table's alias")
+        if isinstance(node, exp.Table):
+            _only(node, frozenset({"this", "alias", "joins"}))
+            if not isinstance(node.this, exp.Identifier) or node.name not in tables:
+                raise Unclear(f"the table {node.name}")
+            return node.alias or node.name, tables[node.name]
+        if isinstance(node, exp.Subquery):
+            _only(node, frozenset({"this", "alias", "joins"}))
+            return node.alias, self._query(node.this, tables)
+        raise Unclear(f"a table of the kind {node.key}")
+
+    def _from(self, node: exp.Select, tables: _Tables) -> Scope:
+        clause = node.args.get("from_")
+        if clause is None:
+            raise Unclear("a SELECT without FROM")
+        scope = Scope.of(*self._table(clause.this, tables))
+        for join in [*(clause.this.args.get("joins") or []), *(node.args.get("joins") or [])]:
+            if not join.kind and not join.side and not join.args.get("on") and not join.args.get("using"):
+                raise Unclear("tables listed with commas")
+            scope.join(join, *self._table(join.this, tables))
+        return scope
+
+    def _select(self, node: exp.Select, tables: _Tables) -> pl.LazyFrame:
+        scope = self._from(node, tables)
+        if where := node.args.get("where"):
+            if not any(True for _ in where.find_all(exp.Column)):
+                raise Unclear("a WHERE without columns")
+            scope.lf = scope.lf.filter(scope.expr(where.this))
+        projections = [one for item in node.expressions for one in _projections(item, scope)]
+        limit, distinct = _range(node), node.args.get("distinct")
+        if distinct is not None and distinct.args.get("on"):
+            raise Unclear("DISTINCT ON")
+        early = limit if limit is not None and distinct is None and not self._mirror else None
+        order = Order.of(node)
+        if node.args.get("group"):
+            lf = group_by(node, scope, projections, order, early.of if early else _as_it_is)
+        elif node.args.get("having"):
+            raise Unclear("HAVING without GROUP BY")
+        else:
+            lf = _plain(scope, projections, order, early)
+        if distinct is not None:
+            lf = lf.unique(keep="any", maintain_order=True)
+        return lf if limit is None or early is not None else limit.of(lf)
+
+
+def _as_it_is(lf: pl.LazyFrame) -> pl.LazyFrame:
+    return lf
+
+
+def _only(node: exp.Expr, known: frozenset[str]) -> None:
+    unknown = {name for name, value in node.args.items() if value and name not in known}
+    if unknown:
+        raise Unclear(f"{', '.join(sorted(unknown))} in a {node.key}")
+
+
+def _range(node: exp.Expr) -> _Range | None:
+    numbers: dict[str, int | None] = {"limit": None, "offset": None}
+    for name in numbers:
+        clause = node.args.get(name)
+        if clause is None:
+            continue
+        value = clause.args.get("expression")
+        if not isinstance(clause, (exp.Limit, exp.Offset)) or not isinstance(value, exp.Literal) or not value.name.isdigit():
+            raise Unclear("a LIMIT that is not a number")
+        if clause.args.get("expressions") or clause.args.get("limit_options"):
+            raise Unclear("a LIMIT of another kind")
+        numbers[name] = int(value.name)
+    limit, offset = numbers["limit"], numbers["offset"]
+    return None if limit is None and offset is None else _Range(offset=offset or 0, length=limit)
+
+
+def _projections(item: exp.Expr, scope: Scope) -> list[Projection]:
+    if isinstance(item, exp.Star):
+        unknown = {name for name, value in item.args.items() if value and name != "except_"}
+        if unknown:
+            raise Unclear("a * that renames or replaces")
+        left_out = {one.name for one in item.args.get("except_") or []}
+        names = scope.lf.collect_schema().names()
+        return [Projection(expr=pl.col(name), name=name) for name in names if name not in left_out]
+    if isinstance(item, exp.Column) and isinstance(item.this, exp.Star):
+        return [_projection(expr) for expr in scope.columns_of(item.table)]
+    if isinstance(item, exp.Alias):
+        return [_projection(scope.expr(item.this).alias(item.alias))]
+    return [_projection(scope.expr(item))]
+
+
+def _projection(expr: pl.Expr) -> Projection:
+    if expr.meta.has_multiple_outputs():
+        raise Unclear("an expression of several columns")
+    return Projection(expr=expr, name=expr.meta.output_name())
+
+
+def _plain(scope: Scope, projections: Sequence[Projection], order: Order | None, early: _Range | None) -> pl.LazyFrame:
+    """SELECT without GROUP BY."""
+    raws = [from_expr(one.expr) for one in projections]
+    names = [one.name for one in projections]
+    if len(set(names)) < len(names):
+        raise Unclear("two columns of one name")
+    aggregated = [has_aggregate(raw) for raw in raws]
+    literal = not any(aggregated) and not any(kind_of(part) in ("Column", "Over") for raw in raws for part in walk(raw))
+    exprs = [one.expr for one in projections]
+    if order is None:
+        if literal:
+            lf = scope.lf.with_columns(exprs).select(names)
+            return lf if early is None else early.of(lf)
+        if early is None or any(aggregated):
+            lf = scope.lf.select(exprs)
+            return lf if early is None else early.of(lf)
+        return early.of(scope.lf.select(exprs))
+    if any(aggregated) and all(
+        one or not any(kind_of(part) == "Column" for part in walk(raw)) for one, raw in zip(aggregated, raws, strict=True)
+    ):
+        raise Unclear("an aggregate that is sorted")
+    lf = scope.lf.with_columns(exprs)
+    found = lf.collect_schema()
+    lf = sort_rows(lf, order, scope.expr, names, found)
+    return (lf if early is None else early.of(lf)).select(names)

@@ -1,0 +1,141 @@
+"""The tables of one SELECT, joined, and which column of the joined frame a name of the query means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias, cast
+
+import polars as pl
+from sqlglot import exp
+
+from frazil_coordinator.plan.sql.dialect import Unclear, to_polars
+
+__all__ = ["Scope"]
+
+_How: TypeAlias = Literal["inner", "left", "right", "full", "semi", "anti", "cross"]
+_HOWS: Final = ("inner", "left", "right", "full", "semi", "anti", "cross")
+
+
+@dataclass(slots=True, kw_only=True)
+class Scope:
+    """Tables joined so far. Polars gives a right column whose name is taken the suffix ``:table``."""
+
+    lf: pl.LazyFrame
+    name: str
+    """The first table's."""
+
+    tables: dict[str, pl.Schema] = field(default_factory=dict)
+    """Table name → its own columns."""
+
+    renamed: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Table name → its column → the name in the joined frame, where they differ."""
+
+    @classmethod
+    def of(cls, name: str, lf: pl.LazyFrame) -> Scope:
+        """Return the scope of one table."""
+        return cls(lf=lf, name=name, tables={name: lf.collect_schema()})
+
+    def column(self, node: exp.Column) -> str:
+        """Return the name of a column in the joined frame.
+
+        Raises
+        ------
+        Unclear
+            When the table is unknown, or the name has more than two parts.
+        """
+        if node.args.get("db") or node.args.get("catalog"):
+            raise Unclear("a name of three parts")
+        if not node.table:
+            return node.name
+        if node.table not in self.tables or node.name not in self.tables[node.table]:
+            raise Unclear(f"the name {node.table}.{node.name}")
+        return self.renamed.get(node.table, {}).get(node.name, node.name)
+
+    def expr(self, node: exp.Expr) -> pl.Expr:
+        """Return an expression over the joined frame; a renamed column keeps the name that the query has for it."""
+        found = to_polars(node, self.column, self.lf.collect_schema())
+        for column in node.find_all(exp.Column):
+            name = self.column(column) if isinstance(column.this, exp.Identifier) else column.name
+            if name != column.name and found.meta.output_name(raise_if_undetermined=False) == name:
+                return found.alias(column.name)
+        return found
+
+    def columns_of(self, table: str) -> list[pl.Expr]:
+        """Return the columns that ``table.*`` stands for."""
+        if table not in self.tables:
+            raise Unclear(f"the table {table}")
+        return [self.expr(exp.column(name, table, quoted=True)) for name in self.tables[table].names()]
+
+    def join(self, node: exp.Join, name: str, right: pl.LazyFrame) -> None:
+        """Join one more table.
+
+        Raises
+        ------
+        Unclear
+            When the join has no plain equalities.
+        """
+        if name in self.tables:
+            raise Unclear("two tables of one name")
+        how = _how(node)
+        theirs, ours = right.collect_schema(), self.lf.collect_schema()
+        suffix = f":{name}"
+        if how == "cross":
+            self.lf = self.lf.join(right, how="cross", suffix=suffix)
+        else:
+            left_on, right_on = self._keys(node, name, theirs)
+            self.lf = self.lf.join(right, left_on=left_on, right_on=right_on, how=how, suffix=suffix, coalesce=False)
+        joined = self.lf.collect_schema()
+        self.renamed[name] = {n: n + suffix for n in theirs.names() if n in ours and n + suffix in joined}
+        self.tables[name] = theirs
+
+    def _keys(self, node: exp.Join, name: str, theirs: pl.Schema) -> tuple[list[pl.Expr], list[pl.Expr]]:
+        if using := node.args.get("using"):
+            names = [pl.col(cast("exp.Expr", one).name) for one in using]
+            return names, names
+        condition = node.args.get("on")
+        if condition is None:
+            raise Unclear("a join without a condition")
+        left_on: list[pl.Expr] = []
+        right_on: list[pl.Expr] = []
+        for equality in condition.unnest().flatten() if isinstance(condition.unnest(), exp.And) else [condition.unnest()]:
+            equality = equality.unnest()
+            if not isinstance(equality, exp.EQ):
+                raise Unclear("a join on something else than equalities")
+            sides = [equality.left, equality.right]
+            right_side = [self._is_of(side, name, theirs) for side in sides]
+            if right_side[0] == right_side[1]:
+                raise Unclear("a join whose sides are not told apart")
+            mine, other = sides if right_side[1] else reversed(sides)
+            left_on.append(to_polars(mine, self.column, self.lf.collect_schema()))
+            right_on.append(to_polars(other, lambda column: column.name, theirs))
+        return left_on, right_on
+
+    def _is_of(self, side: exp.Expr, name: str, theirs: pl.Schema) -> bool:
+        """Return whether one side of an equality is about the new table, or else about the old ones."""
+        ours = self.lf.collect_schema()
+        found: set[bool] = set()
+        for column in side.find_all(exp.Column):
+            if column.table:
+                found.add(column.table == name)
+            elif (column.name in theirs) == (column.name in ours):
+                raise Unclear(f"the column {column.name} of a join")
+            else:
+                found.add(column.name in theirs)
+        if len(found) != 1:
+            raise Unclear("a join whose sides are not told apart")
+        return found.pop()
+
+
+def _how(node: exp.Join) -> _How:
+    if node.args.get("method") or node.args.get("hint") or node.args.get("global_"):
+        raise Unclear("a join of another kind")
+    side, kind = node.side.lower(), node.kind.lower()
+    if kind in ("semi", "anti") and side in ("", "left"):
+        how = kind
+    elif kind in ("", "outer", "inner", "cross") and not (side and kind in ("inner", "cross")):
+        how = side or kind or ("inner" if node.args.get("on") or node.args.get("using") else "cross")
+    else:
+        how = ""
+    if how not in _HOWS:
+        raise Unclear("a join of another kind")
+    return cast("_How", how)
