@@ -54,7 +54,7 @@ def test_semi_and_anti_joins_take_no_order_from_the_right_side(how: str, order: 
     other = pl.LazyFrame({"k": [3, 1, 3]})
     same(
         pl.DataFrame({"k": [1, 2, 3, 1, 2, 3]}),
-        lambda t: t.join(other, on="k", how=how, maintain_order=order),  # type: ignore[arg-type]  # literals
+        lambda t: t.join(other, on="k", how=how, maintain_order=order),
         ordered=order != "right",
     )
 
@@ -64,7 +64,7 @@ def test_unmatched_rows_of_an_ordered_join_come_where_polars_puts_them(how: str,
     other = pl.DataFrame({"k": [9, 3, 8, 1, 7, 3], "v": range(6)}).lazy()
     same(
         pl.DataFrame({"k": [6, 1, 5, 3, 4, 1, 3], "x": range(7)}),
-        lambda t: t.join(other, on="k", how=how, maintain_order=order),  # type: ignore[arg-type]  # literals
+        lambda t: t.join(other, on="k", how=how, maintain_order=order),
     )
 
 
@@ -76,7 +76,7 @@ def test_group_by_after_a_right_join_knows_which_columns_were_renamed(coalesce: 
     for name in ("x", "x_right", "k"):
         same(
             left,
-            lambda t, name=name: (  # type: ignore[misc]  # bound early
+            lambda t, name=name: (
                 t.join(right, left_on="k", right_on="x", how="right", coalesce=coalesce).group_by(name).agg(pl.len())
             ),
             ordered=False,
