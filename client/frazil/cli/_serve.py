@@ -152,7 +152,9 @@ def _store_options(texts: list[str] | None) -> dict[str, str]:
         raise typer.BadParameter(f"FRAZIL_STORE_OPTIONS is not JSON: {error.msg} at character {error.pos}") from error
     if not isinstance(given, dict):
         raise typer.BadParameter("FRAZIL_STORE_OPTIONS must be a JSON object")
-    return {str(name): str(value) for name, value in given.items()} | _common.pairs(texts, "--store-option")
+    # As functions read it: true is "true".
+    found = {str(name): value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    return found | _common.pairs(texts, "--store-option")
 
 
 def _is_loopback(host: str) -> bool:
@@ -165,7 +167,8 @@ def _is_loopback(host: str) -> bool:
 @asynccontextmanager
 async def _knative(options: LocalOptions, settings: Settings, function_url: str | None) -> AsyncIterator[Coordinator]:
     """Give a coordinator whose functions are the pods of a Knative Service."""
-    keys = tuple(key for key in os.environ.get("FRAZIL_TASK_KEYS", "").split(",") if key)
+    # Stripped, as functions do: a secret made from a file often ends in a newline.
+    keys = tuple(key.strip() for key in os.environ.get("FRAZIL_TASK_KEYS", "").split(",") if key.strip())
     if not function_url or not keys or options.store is None:
         raise typer.BadParameter("--platform knative needs --function-url, --store and FRAZIL_TASK_KEYS")
     with coordinator_extra():
