@@ -10,8 +10,8 @@ import pytest
 
 from frazil_coordinator.settings import Settings
 from frazil_functions.storage import FolderStore
+from support.in_stages import answer_in_stages
 from support.parity import assert_same
-from support.plans import answer_in_stages
 
 Check = Callable[..., None]
 

@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
 from frazil_functions.storage import FolderStore
+from support.in_stages import Outcome, answer_in_stages, outcome
 from support.parity import assert_same
-from support.plans import Choices, Example, Outcome, answer_in_stages, outcome, random_example
+from support.plans import Example, random_example
+from support.random_tables import Choices
 
 PHASES = (Phase.generate, Phase.shrink)
 SLOW_EXAMPLES = int(os.environ.get("FRAZIL_PROPERTY_EXAMPLES", "5000"))

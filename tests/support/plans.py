@@ -1,4 +1,4 @@
-"""Random tables and random plans over them, and a way to run a plan's stages inside this process.
+"""Random plans over random tables.
 
 A plan remembers how far Polars promises the order of its rows, so that nothing that Polars leaves open is ever asked for:
 no slice of rows in an open order, no first of them, no unstable sort that is cut.
@@ -6,116 +6,33 @@ no slice of rows in an open order, no first of them, no unstable sort that is cu
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal
 
 import polars as pl
 import polars.selectors as cs
 
-from frazil_coordinator.plan.planner import plan_query
-from frazil_coordinator.schedule.bind import bind_stage, output_for, result_blocks
 from frazil_coordinator.settings import Settings
-from frazil_functions import PROTOCOL_VERSION
-from frazil_functions.errors import QueryError
-from frazil_functions.exchange.reader import read_exchange
-from frazil_functions.ids import QueryId, StageId, TaskIndex
-from frazil_functions.run import run_task
-from frazil_functions.storage import Store
-from frazil_functions.task import (
-    CodecChoice,
-    Descriptor,
-    ExchangeInput,
-    TaskRequest,
-    decode_request,
-    encode_request,
+from support.random_tables import (
+    FAMILIES,
+    JOINABLE,
+    Choices,
+    Table,
+    aggregate,
+    is_key,
+    is_list,
+    is_number,
+    names_of,
+    predicate,
+    random_settings,
+    random_table,
+    value,
 )
 
-__all__ = ["Choices", "Example", "Outcome", "State", "Table", "answer_in_stages", "outcome", "random_example"]
-
-_T = TypeVar("_T")
-
-Outcome: TypeAlias = pl.DataFrame | str
-"""An answer, or the name of the class that was raised."""
-
-_DAY: Final = dt.date(2024, 2, 28)
-_MOMENT: Final = dt.datetime(2024, 3, 30, 23, 30)  # noqa: DTZ001  # the zone is that of the column
-
-_POOLS: Final[dict[str, tuple[pl.DataType, list[object]]]] = {
-    "i64": (pl.Int64(), [0, 1, 2, 3, -1, 2**40]),
-    "i8": (pl.Int8(), [0, 1, 2, -3, 127, -128]),
-    "i32": (pl.Int32(), [0, 1, 2, 3, 7]),
-    "u8": (pl.UInt8(), [0, 1, 2, 255]),
-    "u64": (pl.UInt64(), [0, 1, 2, 3, 2**63]),
-    "f64": (pl.Float64(), [0.0, -0.0, 0.5, -1.25, 3.0, 1000.0, float("nan"), float("inf"), float("-inf")]),
-    "g64": (pl.Float64(), [0.0, 0.5, 1.5, -2.0, 3.0]),
-    "f32": (pl.Float32(), [0.0, -0.0, 0.5, 2.0, float("nan"), -7.25]),
-    "s": (pl.String(), ["", "a", "b", "ab", "Äö", "\x00z"]),
-    "b": (pl.Boolean(), [True, False]),
-    "d": (pl.Date(), [_DAY + dt.timedelta(days=n) for n in range(4)]),
-    "t": (pl.Datetime("us", "Europe/Zurich"), [_MOMENT + dt.timedelta(minutes=20 * n) for n in range(5)]),
-    "dur": (pl.Duration("ms"), [dt.timedelta(hours=n) for n in (-1, 0, 1, 30)]),
-    "c": (pl.Categorical(), ["y", "x", "a", "zz"]),
-    "e": (pl.Enum(["hi", "lo", "mid"]), ["lo", "mid", "hi"]),
-    "dec": (pl.Decimal(12, 2), [Decimal("0.00"), Decimal("1.10"), Decimal("-3.25"), Decimal("99.99")]),
-    "l": (pl.List(pl.Int64()), [[], [1], [1, 2], [None], [3, None, 1]]),
-    "ls": (pl.List(pl.String()), [[], ["a"], ["b", None]]),
-    "st": (pl.Struct({"p": pl.Int64(), "q": pl.String()}), [{"p": 1, "q": "a"}, {"p": None, "q": "b"}, {"p": 2, "q": None}]),
-    "bin": (pl.Binary(), [b"", b"\x00", b"ab"]),
-}
-
-_JOINABLE: Final = (
-    "i64", "i8", "i32", "u8", "g64", "f64", "s", "b", "d", "t", "c", "e", "dec", "l",
-    "st", "bin", "dur", "u64",
-)  # fmt: skip
-
-
-class Choices:
-    """Makes the choices of an example; all of them are integers.
-
-    Parameters
-    ----------
-    integer
-        Returns an integer between two, both included; the lower one is the simpler one.
-    """
-
-    def __init__(self, integer: Callable[[int, int], int]) -> None:
-        self.integer = integer
-
-    def pick(self, options: Sequence[_T]) -> _T:
-        """Return one of `options`."""
-        return options[self.integer(0, len(options) - 1)]
-
-    def flag(self) -> bool:
-        """Return False or True."""
-        return bool(self.integer(0, 1))
-
-    def some(self, options: Sequence[_T], least: int, most: int) -> list[_T]:
-        """Return different ones of `options`."""
-        left = list(options)
-        return [left.pop(self.integer(0, len(left) - 1)) for _ in range(self.integer(least, min(most, len(left))))]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A frame, and how it is cut into files."""
-
-    frame: pl.DataFrame
-    files: int
-    row_group_size: int
-
-    def write(self, folder: Path) -> str:
-        """Write the files and return the pattern that scans them all."""
-        folder.mkdir(parents=True)
-        step = max(1, -(-self.frame.height // self.files))
-        for number in range(self.files):
-            part = self.frame.slice(number * step, step)
-            part.write_parquet(folder / f"{number}.parquet", row_group_size=self.row_group_size)
-        return str(folder / "*.parquet")
+__all__ = ["Example", "State", "random_example"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,183 +93,13 @@ class Example:
         return f"{tables}\n{steps}\n{ {knob: getattr(self.settings, knob) for knob in knobs} }"
 
 
-# --- tables ---------------------------------------------------------------------------------------------------------------
-
-
-def _column(c: Choices, name: str, family: str, rows: int) -> pl.Series:
-    dtype, pool = _POOLS[family]
-    choices = [c.integer(-1, len(pool) - 1) for _ in range(rows)]
-    values = [None if choice < 0 else pool[choice] for choice in choices]
-    if isinstance(dtype, pl.Datetime):
-        naive = pl.Series(name, values, dtype=pl.Datetime("us"))
-        return naive.dt.replace_time_zone("UTC").dt.convert_time_zone("Europe/Zurich")
-    return pl.Series(name, values, dtype=dtype)
-
-
-def _table(c: Choices, families: Sequence[str], most_rows: int, *, numbered: str) -> Table:
-    rows = c.integer(0, c.pick((6, most_rows, most_rows)))
-    columns = [pl.Series(numbered, range(rows), dtype=pl.Int64), *(_column(c, name, name, rows) for name in families)]
-    return Table(frame=pl.DataFrame(columns), files=c.integer(1, 3) if rows else 1, row_group_size=c.integer(2, 9))
-
-
-def _settings(c: Choices) -> Settings:
-    codecs: tuple[CodecChoice, ...] = ("auto", "ipc", "ipc_lz4", "ipc_zstd", "parquet_snappy", "parquet_zstd")
-    return Settings(
-        start_small=False,
-        max_rows_per_split=c.pick((7, 4, 3, 2, 2, 1)),
-        shuffle_partitions=c.integer(1, 5),
-        broadcast_limit_bytes=c.pick((0, 1 << 30)),
-        inline_limit_bytes=c.pick((256 * 1024, 0)),
-        codec=c.pick(codecs),
-    )
-
-
-# --- expressions ----------------------------------------------------------------------------------------------------------
-
-
-def _names(schema: pl.Schema, *wanted: Callable[[pl.DataType], bool]) -> list[str]:
-    return [name for name, dtype in schema.items() if not wanted or any(test(dtype) for test in wanted)]
-
-
-def _is_number(dtype: pl.DataType) -> bool:
-    return dtype.is_integer() or dtype.is_float()
-
-
-def _is_text(dtype: pl.DataType) -> bool:
-    return dtype == pl.String
-
-
-def _is_list(dtype: pl.DataType) -> bool:
-    return isinstance(dtype, pl.List)
-
-
-def _is_key(dtype: pl.DataType) -> bool:
-    return not isinstance(dtype, (pl.Object, pl.Null))
-
-
-def predicate(c: Choices, schema: pl.Schema, depth: int = 1) -> pl.Expr:
-    """Return a condition on the columns of `schema`."""
-    if depth and c.integer(0, 3) == 3:
-        one, other = predicate(c, schema, depth - 1), predicate(c, schema, depth - 1)
-        return c.pick((one & other, one | other, ~one))
-    name = c.pick(list(schema))
-    dtype, column = schema[name], pl.col(name)
-    choices = [column.is_not_null(), column.is_null()]
-    if _is_number(dtype):
-        choices = [column > 0, column < 3, column.is_in([1, 2]), column.is_between(-1, 2), column != 1, *choices]
-        choices += [column > column.mean(), column == column.max()]
-    elif dtype == pl.Boolean:
-        choices = [column, ~column, column.ne_missing(other=True), *choices]
-    elif _is_text(dtype):
-        choices = [column == "a", column.str.contains("b"), column < "b", column.str.len_chars() > 1, *choices]
-    elif isinstance(dtype, (pl.Categorical, pl.Enum)):
-        choices = [column.cast(pl.String) > "m", *choices]
-    elif dtype == pl.Date:
-        choices = [column > _DAY, column.dt.day() == 1, *choices]
-    elif _is_list(dtype):
-        choices = [column.list.len() > 1, *choices]
-    elif isinstance(dtype, pl.Struct) and any(part.name == "p" for part in dtype.fields):
-        choices = [column.struct.field("p") > 1, *choices]
-    return c.pick(choices)
-
-
-def value(c: Choices, schema: pl.Schema, *, ordered: bool) -> pl.Expr:
-    """Return an expression of one value a row, mostly row-wise."""
-    name = c.pick(list(schema))
-    dtype, column = schema[name], pl.col(name)
-    choices = [column, column.is_null(), pl.lit(7), pl.when(predicate(c, schema, 0)).then(column)]
-    if _is_number(dtype):
-        choices += [
-            column + 1, column * 2, -column.cast(pl.Int32, strict=False), column.cast(pl.Float64), column.fill_null(0),
-            column.cast(pl.Int16, strict=False), column - column.mean(), column.sum(), column / 2, column.abs(),
-        ]  # fmt: skip
-    elif _is_text(dtype):
-        choices += [column.str.to_uppercase(), column.str.len_bytes(), column + "!", column.cast(pl.Categorical)]
-        choices += [column.fill_null("none"), pl.concat_str(column, pl.lit("-"), ignore_nulls=True)]
-    elif dtype == pl.Boolean:
-        choices += [~column, column.cast(pl.Int8), column.any()]
-    elif dtype == pl.Date:
-        choices += [column.dt.year(), column.dt.offset_by("1mo"), column.cast(pl.Datetime("ms"))]
-    elif isinstance(dtype, pl.Datetime):
-        choices += [column.dt.truncate("1h"), column.dt.hour(), column.dt.date()]
-    elif isinstance(dtype, (pl.Categorical, pl.Enum)):
-        choices += [column.cast(pl.String)]
-    elif _is_list(dtype):
-        choices += [column.list.len(), column.list.get(0, null_on_oob=True), column.list.unique(maintain_order=True)]
-    elif isinstance(dtype, pl.Struct):
-        choices += [column.struct.field(dtype.fields[0].name)]
-    if c.integer(0, 7) == 7:
-        keys = _names(schema, lambda found: not found.is_nested())
-        if keys:
-            key = c.pick(keys)
-            choices = [
-                column.count().over(key),
-                column.n_unique().over(key) if not dtype.is_nested() else pl.len().over(key),
-            ]
-            if _is_number(dtype):
-                choices += [
-                    column.max().over(key),
-                    column.sum().over(key, pl.col(keys[0]).is_null()),
-                    column - column.min().over(key),
-                ]
-                choices += [column.rank("dense").over(key), column.mean().over(pl.col(key).is_null())]
-            if ordered:
-                choices += [column.first().over(key), column.shift(1).over(key), pl.int_range(pl.len()).over(key)]
-                choices += [column.shift(1), column.is_null().cum_sum(), pl.int_range(pl.len())]
-    return c.pick(choices)
-
-
-def aggregate(c: Choices, schema: pl.Schema, *, ordered: bool) -> pl.Expr:
-    """Return an aggregate over the columns of `schema`."""
-    name = c.pick(list(schema))
-    dtype, column = schema[name], pl.col(name)
-    choices = [pl.len(), column.count(), column.null_count()]
-    if _is_number(dtype):
-        filtered = column.filter(predicate(c, schema, 0))
-        choices += [
-            column.sum(), column.mean(), column.min(), column.max(), column.std(), column.var(ddof=0), column.median(),
-            filtered.sum(), filtered.max(), column.sum() / pl.len(), (column + 1).max(), column.n_unique(), filtered.count(),
-            column.quantile(0.4, "lower"), column.is_null().any(), (column > 1).all(), column.max() - column.min(),
-            pl.when(column.count() > 1).then(column.max()).otherwise(column.min()), filtered.mean(), column.is_in([1]).sum(),
-            column.sort(descending=True, nulls_last=True).implode(), column.fill_null(1).sum(), column.nan_max() if
-            dtype.is_float() else column.min(),
-        ]  # fmt: skip
-    elif dtype == pl.Boolean:
-        choices += [
-            column.any(), column.all(), column.sum(), column.mean(), column.any(ignore_nulls=False),
-            column.all(ignore_nulls=False), column.min(), column.n_unique(), column.var(),
-        ]  # fmt: skip
-    elif dtype.is_temporal() or dtype.is_decimal():
-        choices += [column.min(), column.max(), column.mean(), column.n_unique(), column.median()]
-        if dtype.is_decimal() or isinstance(dtype, pl.Duration):
-            choices += [column.sum(), column.std()]
-    elif _is_text(dtype) or isinstance(dtype, (pl.Categorical, pl.Enum)):
-        choices += [column.min(), column.max(), column.n_unique(), column.cast(pl.String).str.join("-").is_null()]
-    elif dtype == pl.Binary:
-        choices += [column.min(), column.max()]
-    elif dtype == pl.List(pl.Int64):
-        choices += [column.list.sum().sum(), column.list.len().max(), column.list.max().mean()]
-    if ordered:
-        choices += [
-            column.first(),
-            column.last(),
-            column.head(2).implode(),
-            column.first(ignore_nulls=True),
-            column.implode(),
-        ]
-    return c.pick(choices)
-
-
-# --- operators ------------------------------------------------------------------------------------------------------------
-
-
 def _keys_of(c: Choices, state: State, most: int) -> list[str]:
     """Return columns to work by: often those by which the rows lie together already."""
     schema = state.schema
     before = [name for name in state.keys if name in schema]
     if before and c.flag():
         return before[:most]
-    return c.some(_names(schema, _is_key), 1, most)
+    return c.some(names_of(schema, is_key), 1, most)
 
 
 def _filter(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
@@ -394,7 +141,7 @@ def _with_columns(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFr
 def _group_by(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
     schema = state.schema
     keys: list[str | pl.Expr] = [*_keys_of(c, state, 2)]
-    numbers = _names(schema, lambda dtype: dtype.is_integer())
+    numbers = names_of(schema, lambda dtype: dtype.is_integer())
     if numbers and c.integer(0, 4) == 4:
         keys[0] = (pl.col(c.pick(numbers)) % 3).alias("m")
         keys = [key for key in keys if not isinstance(key, str) or key != "m"]
@@ -426,7 +173,7 @@ def _sort(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> 
     nulls_last = [c.flag() for _ in keys]
     stable = c.flag()
     by = [pl.col(key) for key in keys]
-    if _is_number(state.schema[keys[0]]) and c.integer(0, 3) == 3:
+    if is_number(state.schema[keys[0]]) and c.integer(0, 3) == 3:
         by[0] = pl.col(keys[0]).cast(pl.Float64) * 2
     lf = state.lf.sort(by, descending=descending, nulls_last=nulls_last, maintain_order=stable)
     text = f"sort({[str(key) for key in by]}, {descending=}, {nulls_last=}, maintain_order={stable})"
@@ -461,7 +208,7 @@ def _join_side(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame
             key = _keys_of(c, state, 1)[0]
             return state.lf.group_by(key).agg(cnt=pl.len()), False, f"self.group_by({key!r}).agg(cnt=pl.len())"
         case "other aggregate":
-            key = c.pick(_names(other.collect_schema(), _is_key))
+            key = c.pick(names_of(other.collect_schema(), is_key))
             return other.group_by(key).agg(cnt=pl.len()), False, f"other.group_by({key!r}).agg(cnt=pl.len())"
         case _:
             return other, True, "other"
@@ -472,9 +219,9 @@ def _join(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> 
         return _filter(c, state, base, other)
     side, side_ordered, name = _join_side(c, state, base, other)
     left, right = state.schema, side.collect_schema()
-    pairs = [(one, two) for one in left for two in right if left[one] == right[two] and _is_key(left[one])]
+    pairs = [(one, two) for one in left for two in right if left[one] == right[two] and is_key(left[one])]
     pairs.sort(key=lambda pair: pair[0] != pair[1])
-    numbers = [(a, b) for a in _names(left, _is_number) for b in _names(right, _is_number) if left[a] != right[b]]
+    numbers = [(a, b) for a in names_of(left, is_number) for b in names_of(right, is_number) if left[a] != right[b]]
     if numbers and c.integer(0, 5) == 5:
         pairs = numbers
     if not pairs:
@@ -517,7 +264,7 @@ def _cross_join(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFram
 
 
 def _explode(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
-    lists = _names(state.schema, _is_list)
+    lists = names_of(state.schema, is_list)
     if not lists:
         return _with_columns(c, state, base, other)
     name = c.pick(lists)
@@ -587,11 +334,11 @@ _OPERATORS: Final = (
 
 def random_example(c: Choices, folder: Path) -> Example:
     """Draw a table, a small one to join with, and a plan over both; the tables are written into `folder`."""
-    families = c.some(list(_POOLS), 1, 6)
-    shared = [name for name in families if name in _JOINABLE and c.flag()]
+    families = c.some(list(FAMILIES), 1, 6)
+    shared = [name for name in families if name in JOINABLE and c.flag()]
     extra = c.some(("i64", "s", "i32", "l"), 0, 2)
-    table = _table(c, families, 40, numbered="id")
-    other = _table(c, list(dict.fromkeys((*shared, *extra))), 8, numbered=c.pick(("id", "v")))
+    table = random_table(c, families, 40, numbered="id")
+    other = random_table(c, list(dict.fromkeys((*shared, *extra))), 8, numbered=c.pick(("id", "v")))
     place = folder / uuid.uuid4().hex
     base = pl.scan_parquet(table.write(place / "table"))
     second = other.frame.lazy() if c.flag() else pl.scan_parquet(other.write(place / "other"))
@@ -603,50 +350,4 @@ def random_example(c: Choices, folder: Path) -> Example:
                 break
         except pl.exceptions.PolarsError:
             break  # a plan that can't be resolved must be refused alike
-    return Example(table=table, other=other, plan=state, settings=_settings(c), folder=place)
-
-
-# --- running --------------------------------------------------------------------------------------------------------------
-
-
-def answer_in_stages(query: pl.LazyFrame, settings: Settings, store: Store) -> pl.DataFrame:
-    """Plan a query, run every task of every stage one after the other in this process, and read the result.
-
-    Raises
-    ------
-    FrazilError
-        What planning or a task raises.
-    """
-    graph = plan_query(query.serialize(), settings)
-    name = QueryId(uuid.uuid4().hex[:16])
-    written: dict[StageId, list[Descriptor]] = {}
-    for stage in graph.stages:
-        bound = bind_stage(stage, written, graph)
-        written[stage.id] = []
-        for task, inputs in enumerate(bound):
-            request = TaskRequest(
-                query=name,
-                stage=stage.id,
-                task=TaskIndex(task),
-                attempt=0,
-                fragment=stage.fragment,
-                inputs=inputs,
-                output=output_for(stage, task, query=name, settings=settings, exchange_prefix="exchange"),
-                polars_version=pl.__version__,
-                protocol_version=PROTOCOL_VERSION,
-            )
-            written[stage.id].append(run_task(decode_request(encode_request(request)), store=store))
-    blocks = result_blocks(written[graph.root.id])
-    frames = read_exchange(store, ExchangeInput(blocks=blocks), with_columns=None, predicate=None, n_rows=None)
-    parts = [frame for frame in frames if frame.width]
-    return pl.concat(parts) if parts else pl.DataFrame(schema=graph.schema)
-
-
-def outcome(run: Callable[[], pl.DataFrame]) -> Outcome:
-    """Return the answer, or the name of the Polars class that was raised."""
-    try:
-        return run()
-    except QueryError as error:
-        return error.exception
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        return type(error).__name__
+    return Example(table=table, other=other, plan=state, settings=random_settings(c), folder=place)

@@ -1,0 +1,68 @@
+"""Runs the stages of a plan one task after the other inside this process, through the real planner and real fragments."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import TypeAlias
+
+import polars as pl
+
+from frazil_coordinator.plan.planner import plan_query
+from frazil_coordinator.schedule.bind import bind_stage, output_for, result_blocks
+from frazil_coordinator.settings import Settings
+from frazil_functions import PROTOCOL_VERSION
+from frazil_functions.errors import QueryError
+from frazil_functions.exchange.reader import read_exchange
+from frazil_functions.ids import QueryId, StageId, TaskIndex
+from frazil_functions.run import run_task
+from frazil_functions.storage import Store
+from frazil_functions.task import Descriptor, ExchangeInput, TaskRequest, decode_request, encode_request
+
+__all__ = ["Outcome", "answer_in_stages", "outcome"]
+
+Outcome: TypeAlias = pl.DataFrame | str
+"""An answer, or the name of the class that was raised."""
+
+
+def answer_in_stages(query: pl.LazyFrame, settings: Settings, store: Store) -> pl.DataFrame:
+    """Plan a query, run every task of every stage one after the other in this process, and read the result.
+
+    Raises
+    ------
+    FrazilError
+        What planning or a task raises.
+    """
+    graph = plan_query(query.serialize(), settings)
+    name = QueryId(uuid.uuid4().hex[:16])
+    written: dict[StageId, list[Descriptor]] = {}
+    for stage in graph.stages:
+        bound = bind_stage(stage, written, graph)
+        written[stage.id] = []
+        for task, inputs in enumerate(bound):
+            request = TaskRequest(
+                query=name,
+                stage=stage.id,
+                task=TaskIndex(task),
+                attempt=0,
+                fragment=stage.fragment,
+                inputs=inputs,
+                output=output_for(stage, task, query=name, settings=settings, exchange_prefix="exchange"),
+                polars_version=pl.__version__,
+                protocol_version=PROTOCOL_VERSION,
+            )
+            written[stage.id].append(run_task(decode_request(encode_request(request)), store=store))
+    blocks = result_blocks(written[graph.root.id])
+    frames = read_exchange(store, ExchangeInput(blocks=blocks), with_columns=None, predicate=None, n_rows=None)
+    parts = [frame for frame in frames if frame.width]
+    return pl.concat(parts) if parts else pl.DataFrame(schema=graph.schema)
+
+
+def outcome(run: Callable[[], pl.DataFrame]) -> Outcome:
+    """Return the answer, or the name of the Polars class that was raised."""
+    try:
+        return run()
+    except QueryError as error:
+        return error.exception
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        return type(error).__name__
