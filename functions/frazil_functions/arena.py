@@ -20,7 +20,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from frazil_functions.arena_nodes import (
-    FRAME_MEMBER,
+    FRAME_MEMBERS,
     INLINE_MEMBER,
     INPUT_MEMBERS,
     Raw,
@@ -76,14 +76,14 @@ class Arena:
     Attributes
     ----------
     nodes
-        Every node, inputs as numbers of other nodes in :meth:`inputs`; inline inputs are given a number of their own.
+        Every node, inputs as numbers of other nodes in :meth:`inputs`; inline inputs are given a number of their own. An
+        in-memory frame is a member of its node (its bytes, not a reference), so that a node is whole without its arena.
     root
         Number of the node whose rows are the plan's result.
     """
 
     def __init__(self) -> None:
         self.nodes: list[Raw] = []
-        self._frames: list[msgspec.Raw] = []
         self._strays: set[int] = set()
         self.root = 0
 
@@ -130,11 +130,12 @@ class Arena:
             raise PythonPlanError(f"the plan can't be serialised: {error}") from error
 
     def _fill(self, document: _Document) -> None:
-        self._frames = [slot.value for slot in document.dataframes]
         numbers = {index: number for number, index in enumerate(self._live(document))}
         self.nodes = [cast("Raw", document.dsl_plans[index].value) for index in numbers]
         for number in range(len(self.nodes)):
             self._number_inputs(number, numbers)
+        for node in self.nodes:
+            _embed_frames(node, document.dataframes)
         for number, node in enumerate(self.nodes):
             if has_strays(node):
                 self._strays.add(number)
@@ -225,13 +226,10 @@ class Arena:
 
     def append(self, other: Arena) -> int:
         """Copy the nodes of `other` into this arena, and return the number of its root here."""
-        base, frame_base = len(self.nodes), len(self._frames)
-        self._frames.extend(other._frames)
+        base = len(self.nodes)
         for number, node in enumerate(other.nodes):
             (kind,) = node
             moved = map_references(node[kind], lambda target: target + base, strays=number in other._strays)
-            if isinstance(moved, dict) and isinstance(frame := moved.get(FRAME_MEMBER), dict):
-                moved[FRAME_MEMBER] = {"idx": cast("int", frame["idx"]) + frame_base, "version": 1}
             self.nodes.append({kind: moved})
         self._strays |= {base + number for number in other._strays}
         return base + other.root
@@ -267,20 +265,20 @@ class Arena:
         """Return the plan of `root` (by default the arena's) as polars reads it; only what it reaches is written."""
         order = self.reachable(root)
         numbers = {number: index for index, number in enumerate(order, start=1)}
-        frames: dict[int, int] = {}
+        frames: list[msgspec.Raw] = []
         plans: list[object] = [{"value": None, "version": 0}]
         plans.extend({"value": self._external(number, numbers, frames), "version": 1} for number in order)
         document = {
             "root": {"idx": numbers[order[-1]], "version": 1},
             "dataframes": [
                 {"value": _NIL, "version": 0},
-                *({"value": self._frames[frame], "version": 1} for frame in frames),
+                *({"value": frame, "version": 1} for frame in frames),
             ],
             "dsl_plans": plans,
         }
         return plan_header() + _ENCODER.encode(document)
 
-    def _external(self, number: int, numbers: dict[int, int], frames: dict[int, int]) -> Raw:
+    def _external(self, number: int, numbers: dict[int, int], frames: list[msgspec.Raw]) -> Raw:
         """Return node `number` as polars reads it."""
         (kind,) = self.nodes[number]
         payload = self.nodes[number][kind]
@@ -296,9 +294,11 @@ class Arena:
                 written[member] = {"idx": value, "version": 1}
             elif isinstance(value, list):
                 written[member] = [{"idx": item, "version": 1} for item in value]
-        if isinstance(frame := written.get(FRAME_MEMBER), dict):
-            index = frames.setdefault(cast("int", frame["idx"]), len(frames) + 1)
-            written[FRAME_MEMBER] = {"idx": index, "version": 1}
+        for member, frame in _frames_of(written):
+            index = next((index for index, known in enumerate(frames) if known is frame), len(frames))
+            if index == len(frames):
+                frames.append(frame)
+            written[member] = {"idx": index + 1, "version": 1}
         return {kind: written}
 
     def lazy(self, root: int | None = None) -> pl.LazyFrame:
@@ -359,14 +359,13 @@ class Arena:
                 continue
             payload = map_references(self.nodes[number][kind], lambda _: 0, usual=False, strays=number in self._strays)
             own = (
-                {name: value for name, value in payload.items() if name not in INPUT_MEMBERS and name != "df"}
+                {name: value for name, value in payload.items() if name not in (*INPUT_MEMBERS, *FRAME_MEMBERS)}
                 if isinstance(payload, dict)
                 else payload
             )
             body = hashlib.sha256(_ENCODER.encode([kind, own, children]))
-            frame = payload.get("df") if isinstance(payload, dict) else None
-            if isinstance(frame, dict):
-                body.update(bytes(self._frames[cast("int", frame["idx"])]))
+            for _, frame in _frames_of(payload) if isinstance(payload, dict) else ():
+                body.update(bytes(frame))
             digests[number] = body.hexdigest()
         return digests
 
@@ -395,3 +394,21 @@ def _known(numbers: dict[int, int], index: int) -> int:
     if index not in numbers:
         raise PlanError("the plan is corrupt: an input is missing")
     return numbers[index]
+
+
+def _embed_frames(node: Raw, slots: list[_FrameSlot]) -> None:
+    """Put the frames that `node` refers to in the place of the references."""
+    (payload,) = node.values()
+    for member in FRAME_MEMBERS if isinstance(payload, dict) else ():
+        reference = cast("Raw", payload).get(member)
+        if isinstance(reference, dict):
+            index = reference.get("idx")
+            if not isinstance(index, int) or not 0 < index < len(slots):
+                raise PlanError("the plan is corrupt: an in-memory frame is missing")
+            cast("Raw", payload)[member] = slots[index].value
+
+
+def _frames_of(payload: Raw) -> list[tuple[str, msgspec.Raw]]:
+    """Return the members of a node that are in-memory frames."""
+    members = ((member, payload.get(member)) for member in FRAME_MEMBERS)
+    return [(member, value) for member, value in members if isinstance(value, msgspec.Raw)]

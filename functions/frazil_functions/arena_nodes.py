@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias, cast
 
 __all__ = [
-    "FRAME_MEMBER",
+    "FRAME_MEMBERS",
     "INLINE_MEMBER",
     "INPUT_MEMBERS",
     "Raw",
@@ -26,7 +26,9 @@ INPUT_MEMBERS: Final = ("input", "input_left", "input_right", "inputs", "context
 INLINE_MEMBER: Final = "inputs"
 """Polars writes the inputs of Union and HConcat as nodes, not as references to nodes, and reads nothing else."""
 
-FRAME_MEMBER: Final = "df"
+FRAME_MEMBERS: Final = ("df", "on_columns")
+"""Members that refer to an in-memory frame: of a DataFrameScan its rows, of a Pivot its columns."""
+
 _PYTHON_KINDS: Final = frozenset(
     {
         "PythonScan",
@@ -65,7 +67,7 @@ def has_strays(node: Raw) -> bool:
     (payload,) = node.values()
     if not isinstance(payload, dict):
         return False
-    known = (*INPUT_MEMBERS, FRAME_MEMBER)
+    known = (*INPUT_MEMBERS, *FRAME_MEMBERS)
     stack: list[object] = [value for member, value in payload.items() if member not in known]
     while stack:
         value = stack.pop()
@@ -101,7 +103,7 @@ def map_references(payload: object, change: Callable[[int], int], *, usual: bool
         return [deep(inner) for inner in value] if isinstance(value, list) else value
 
     if strays:
-        known = (*INPUT_MEMBERS, FRAME_MEMBER)
+        known = (*INPUT_MEMBERS, *FRAME_MEMBERS)
         changed |= {member: deep(value) for member, value in changed.items() if member not in known}
     return changed
 

@@ -31,6 +31,9 @@ QUERIES: dict[str, Callable[[pl.LazyFrame], pl.LazyFrame]] = {
     "filter with a 128-bit literal": lambda t: t.filter(pl.col("a") < 10**20),
     "join of a scan and a frame": lambda t: t.join(pl.LazyFrame({"a": [1, 9]}), on="a", how="left"),
     "vertical concat with inline inputs": lambda t: pl.concat([t, t.slice(1, 1), pl.LazyFrame({"a": [7], "s": ["z"]})]),
+    "pivot, whose columns are a frame": lambda t: t.join(pl.LazyFrame({"a": [1, 2]}), on="a").pivot(
+        "s", on_columns=["x", "y"], index="a", values="a", aggregate_function="sum", maintain_order=True
+    ),
     "horizontal concat": lambda t: pl.concat([t, t.select(b="a")], how="horizontal"),
     "sql, which refers to its tables by name": _sql,
     "sql inside a larger plan": lambda t: _sql(t).join(_sql(t), on="s").filter(pl.col("n") > 0),
@@ -126,3 +129,22 @@ def test_python_objects_are_found_without_unpickling_them(
 def test_binary_and_list_literals_are_not_taken_for_python_objects(table: pl.LazyFrame) -> None:
     query = table.select(pl.lit(b"\x80\x02abc"), pl.col("a").is_in([0, 11, 7, 128, 5]))
     Arena.of(query).refuse_python()
+
+
+def test_a_node_is_whole_without_the_arena_it_came_from() -> None:
+    source = pl.LazyFrame({"k": [1, 1, 2], "s": ["x", "y", "x"], "v": [1, 2, 3]})
+    pivot = source.pivot("s", on_columns=["x", "y"], index="k", values="v", aggregate_function="sum", maintain_order=True)
+    theirs = Arena.of(pivot)
+    elsewhere = Arena()
+    other = elsewhere.append(Arena.of(source.with_columns(pl.col("v") * 10)))
+    elsewhere.root = elsewhere.add(elsewhere.with_inputs(theirs.nodes[theirs.root], [other]))
+    assert elsewhere.lazy().collect().rows() == [(1, 10, 20), (2, 30, 0)]
+    assert theirs.digest() != elsewhere.digest()
+
+
+def test_a_frame_that_is_missing_is_a_corrupt_plan() -> None:
+    plan = pl.LazyFrame({"a": [1]}).serialize()
+    document = msgspec.msgpack.decode(plan[79:])
+    document["dataframes"] = document["dataframes"][:1]
+    with pytest.raises(PlanError, match="frame is missing"):
+        Arena.decode(plan[:79] + msgspec.msgpack.encode(document))
