@@ -188,6 +188,8 @@ def _separable(function_and_arity: bytes) -> bool:
     function, arity = cast("tuple[object, int]", _DECODER.decode(function_and_arity))
     if kind_of(function) in _NOT_SEPARABLE:
         return False
+    if kind_of(function) == "Sql":  # polars can't tell before it knows the types
+        return kind_of(members(function)) in _SQL_ROW_WISE
     raw = {"Function": {"input": [{"Column": f"{_STAND_IN}{n}"} for n in range(arity)], "function": function}}
     try:
         return bool(to_expr(raw).meta.is_row_separable())
@@ -197,3 +199,6 @@ def _separable(function_and_arity: bytes) -> bool:
 
 _NOT_SEPARABLE: Final = frozenset({"Random", "FfiPlugin", "Range"})
 """Random values depend on where a row lies; plugins and ranges tell too little about themselves."""
+
+_SQL_ROW_WISE: Final = frozenset({"Binary", "IsIn", "Round"})
+"""Arithmetic, ``IN`` and ``ROUND`` of SQL, whose form polars chooses by the types of their inputs."""

@@ -49,7 +49,7 @@ def parse(query: str) -> exp.Expr:
     return trees[0]
 
 
-def to_polars(node: exp.Expr, resolve: Callable[[exp.Column], str], schema: pl.Schema) -> pl.Expr:
+def to_polars(node: exp.Expr, resolve: Callable[[exp.Column], str]) -> pl.Expr:
     """Return a scalar expression as polars has it.
 
     Parameters
@@ -58,8 +58,6 @@ def to_polars(node: exp.Expr, resolve: Callable[[exp.Column], str], schema: pl.S
         The expression.
     resolve
         Gives the name of a column in the frame that the expression is for.
-    schema
-        That frame's: polars reads a text that is compared with a date as a date.
 
     Raises
     ------
@@ -77,7 +75,6 @@ def to_polars(node: exp.Expr, resolve: Callable[[exp.Column], str], schema: pl.S
             copy = name
         else:
             column.replace(name)
-    del schema
     return pl.sql_expr(_DIALECT.generate(copy, normalize_functions=False, copy=False))
 
 

@@ -26,6 +26,8 @@ class Projection:
 
     expr: pl.Expr
     name: str
+    named: bool = False
+    """Whether the query gives the name (``AS``)."""
 
     @property
     def bare(self) -> RawExpr:
@@ -96,6 +98,10 @@ class _Grouping:
     def key_of(self, raw: RawExpr) -> _Key | None:
         """Return the key that an expression without alias is."""
         return next((key for key in self.keys if serialised(key.bare) == serialised(raw)), None)
+
+    def aggregate_name(self, raw: RawExpr) -> str | None:
+        """Return the name of the column of the result that an expression without alias is."""
+        return next((one.name for one in self.projections if serialised(one.bare) == serialised(raw)), None)
 
     def _place(self, one: Projection) -> None:
         bare = one.bare
@@ -187,7 +193,9 @@ def _order_keys(order: Order | None, grouping: _Grouping, scope: Scope) -> tuple
             continue
         expr = scope.expr(key)
         raw = _strip(from_expr(expr))
-        if has_aggregate(raw, window=True):
+        if has_aggregate(raw) and (named := grouping.aggregate_name(raw)) is not None:
+            by.append(pl.col(named))
+        elif has_aggregate(raw, window=True):
             name = f"__POLARS_ORDERAGG_{len(aggregates)}"
             aggregates.append(to_expr(raw).alias(name))
             by.append(pl.col(name))

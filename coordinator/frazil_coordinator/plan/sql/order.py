@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from frazil_coordinator.plan.sql.dialect import Unclear
 
-__all__ = ["Order", "sort_rows"]
+__all__ = ["Order", "ordinal", "sort_rows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +47,7 @@ class Order:
         return lf.sort(list(by), descending=list(self.descending), nulls_last=list(self.nulls_last))
 
 
-def sort_rows(
-    lf: pl.LazyFrame,
-    order: Order,
-    expr: Callable[[exp.Expr], pl.Expr],
-    selected: Sequence[str],
-    schema: pl.Schema | None = None,
-) -> pl.LazyFrame:
+def sort_rows(lf: pl.LazyFrame, order: Order, expr: Callable[[exp.Expr], pl.Expr], selected: Sequence[str]) -> pl.LazyFrame:
     """Sort by names, expressions and ordinals.
 
     Parameters
@@ -66,11 +60,12 @@ def sort_rows(
         Translates an expression.
     selected
         The columns that ordinals count.
-    schema
-        Of `lf`.
     """
-    del schema
-    return order.sort(lf, [ordinal(key, selected) or expr(key) for key in order.keys])
+    by: list[pl.Expr] = []
+    for key in order.keys:
+        counted = ordinal(key, selected)
+        by.append(expr(key) if counted is None else counted)
+    return order.sort(lf, by)
 
 
 def ordinal(key: exp.Expr, selected: Sequence[str]) -> pl.Expr | None:

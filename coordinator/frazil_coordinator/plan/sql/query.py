@@ -6,7 +6,8 @@ Next: :mod:`~frazil_coordinator.plan.sql.groups` for ``GROUP BY``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Final, TypeAlias
 
 import polars as pl
@@ -16,7 +17,7 @@ from frazil_coordinator.plan.exprs import from_expr, kind_of, walk
 from frazil_coordinator.plan.sql.dialect import Unclear, has_aggregate
 from frazil_coordinator.plan.sql.groups import Projection, group_by
 from frazil_coordinator.plan.sql.order import Order, sort_rows
-from frazil_coordinator.plan.sql.scope import Scope
+from frazil_coordinator.plan.sql.scope import Scope, conditions
 
 __all__ = ["QueryBuilder"]
 
@@ -99,7 +100,7 @@ class QueryBuilder:
         if node.args.get("distinct"):
             lf = lf.unique()
         if order := Order.of(node):
-            lf = sort_rows(lf, order, lambda part: Scope.of("", lf).expr(part), lf.collect_schema().names())
+            lf = sort_rows(lf, order, Scope.of("", lf).expr, lf.collect_schema().names())
         limit = _range(node)
         return lf if limit is None else limit.of(lf)
 
@@ -117,24 +118,30 @@ class QueryBuilder:
             return node.alias, self._query(node.this, tables)
         raise Unclear(f"a table of the kind {node.key}")
 
-    def _from(self, node: exp.Select, tables: _Tables) -> Scope:
+    def _from(self, node: exp.Select, tables: _Tables) -> tuple[Scope, list[exp.Expr]]:
+        """Return the joined tables, and the conditions that rows must still meet."""
         clause = node.args.get("from_")
         if clause is None:
             raise Unclear("a SELECT without FROM")
         scope = Scope.of(*self._table(clause.this, tables))
+        where = node.args.get("where")
+        left = conditions(where.this) if where is not None else []
         for join in [*(clause.this.args.get("joins") or []), *(node.args.get("joins") or [])]:
             if not join.kind and not join.side and not join.args.get("on") and not join.args.get("using"):
-                raise Unclear("tables listed with commas")
-            scope.join(join, *self._table(join.this, tables))
-        return scope
+                left = scope.join_listed(left, *self._table(join.this, tables))
+            else:
+                scope.join(join, *self._table(join.this, tables))
+        # Polars filters by the whole WHERE when the joins use all of it.
+        return scope, left or (conditions(where.this) if where is not None else [])
 
     def _select(self, node: exp.Select, tables: _Tables) -> pl.LazyFrame:
-        scope = self._from(node, tables)
-        if where := node.args.get("where"):
-            if not any(True for _ in where.find_all(exp.Column)):
+        scope, left = self._from(node, tables)
+        if left:
+            where = reduce(lambda one, other: exp.And(this=one, expression=other), left)
+            if where.find(exp.Column) is None:
                 raise Unclear("a WHERE without columns")
-            scope.lf = scope.lf.filter(scope.expr(where.this))
-        projections = [one for item in node.expressions for one in _projections(item, scope)]
+            scope.lf = scope.lf.filter(scope.expr(where))
+        projections = _distinct_names([one for item in node.expressions for one in _projections(item, scope)])
         limit, distinct = _range(node), node.args.get("distinct")
         if distinct is not None and distinct.args.get("on"):
             raise Unclear("DISTINCT ON")
@@ -188,7 +195,7 @@ def _projections(item: exp.Expr, scope: Scope) -> list[Projection]:
     if isinstance(item, exp.Column) and isinstance(item.this, exp.Star):
         return [_projection(expr) for expr in scope.columns_of(item.table)]
     if isinstance(item, exp.Alias):
-        return [_projection(scope.expr(item.this).alias(item.alias))]
+        return [replace(_projection(scope.expr(item.this).alias(item.alias)), named=True)]
     return [_projection(scope.expr(item))]
 
 
@@ -196,6 +203,21 @@ def _projection(expr: pl.Expr) -> Projection:
     if expr.meta.has_multiple_outputs():
         raise Unclear("an expression of several columns")
     return Projection(expr=expr, name=expr.meta.output_name())
+
+
+def _distinct_names(projections: Sequence[Projection]) -> list[Projection]:
+    """Add a number to names that are taken, except those that the query gives."""
+    given = {one.name for one in projections if one.named}
+    used: set[str] = set()
+    found: list[Projection] = []
+    for one in projections:
+        name, number = one.name, 0
+        while not one.named and (name in used or name in given):
+            number += 1
+            name = f"{one.name}:{number}"
+        used.add(name)
+        found.append(one if name == one.name else replace(one, expr=one.expr.alias(name), name=name))
+    return found
 
 
 def _plain(scope: Scope, projections: Sequence[Projection], order: Order | None, early: _Range | None) -> pl.LazyFrame:
@@ -208,18 +230,12 @@ def _plain(scope: Scope, projections: Sequence[Projection], order: Order | None,
     literal = not any(aggregated) and not any(kind_of(part) in ("Column", "Over") for raw in raws for part in walk(raw))
     exprs = [one.expr for one in projections]
     if order is None:
-        if literal:
-            lf = scope.lf.with_columns(exprs).select(names)
-            return lf if early is None else early.of(lf)
-        if early is None or any(aggregated):
-            lf = scope.lf.select(exprs)
-            return lf if early is None else early.of(lf)
-        return early.of(scope.lf.select(exprs))
+        lf = scope.lf.with_columns(exprs).select(names) if literal else scope.lf.select(exprs)
+        return lf if early is None else early.of(lf)
     if any(aggregated) and all(
         one or not any(kind_of(part) == "Column" for part in walk(raw)) for one, raw in zip(aggregated, raws, strict=True)
     ):
         raise Unclear("an aggregate that is sorted")
     lf = scope.lf.with_columns(exprs)
-    found = lf.collect_schema()
-    lf = sort_rows(lf, order, scope.expr, names, found)
+    lf = sort_rows(lf, order, scope.expr, names)
     return (lf if early is None else early.of(lf)).select(names)

@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from frazil_coordinator.plan.sql.dialect import Unclear, to_polars
 
-__all__ = ["Scope"]
+__all__ = ["Scope", "conditions"]
 
 _How: TypeAlias = Literal["inner", "left", "right", "full", "semi", "anti", "cross"]
 _HOWS: Final = ("inner", "left", "right", "full", "semi", "anti", "cross")
@@ -53,12 +53,24 @@ class Scope:
 
     def expr(self, node: exp.Expr) -> pl.Expr:
         """Return an expression over the joined frame; a renamed column keeps the name that the query has for it."""
-        found = to_polars(node, self.column, self.lf.collect_schema())
+        found = to_polars(self._with_dates(node), self.column)
         for column in node.find_all(exp.Column):
             name = self.column(column) if isinstance(column.this, exp.Identifier) else column.name
             if name != column.name and found.meta.output_name(raise_if_undetermined=False) == name:
                 return found.alias(column.name)
         return found
+
+    def _with_dates(self, node: exp.Expr) -> exp.Expr:
+        """Return the expression with each text that is compared with a column of dates as a date, as polars reads it."""
+        schema, copy = self.lf.collect_schema(), node.copy()
+        for part in list(copy.find_all(exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Between)):
+            sides = [side for side in part.iter_expressions() if isinstance(side, exp.Expr)]
+            columns = [side for side in sides if isinstance(side, exp.Column)]
+            if columns and all(schema.get(self.column(one)) == pl.Date for one in columns):
+                for side in sides:
+                    if isinstance(side, exp.Literal) and side.is_string:
+                        side.replace(exp.cast(side.copy(), "date"))
+        return copy
 
     def columns_of(self, table: str) -> list[pl.Expr]:
         """Return the columns that ``table.*`` stands for."""
@@ -77,16 +89,47 @@ class Scope:
         if name in self.tables:
             raise Unclear("two tables of one name")
         how = _how(node)
-        theirs, ours = right.collect_schema(), self.lf.collect_schema()
-        suffix = f":{name}"
         if how == "cross":
-            self.lf = self.lf.join(right, how="cross", suffix=suffix)
+            self._add(name, right, self.lf.join(right, how="cross", suffix=f":{name}"))
         else:
-            left_on, right_on = self._keys(node, name, theirs)
-            self.lf = self.lf.join(right, left_on=left_on, right_on=right_on, how=how, suffix=suffix, coalesce=False)
-        joined = self.lf.collect_schema()
-        self.renamed[name] = {n: n + suffix for n in theirs.names() if n in ours and n + suffix in joined}
+            left_on, right_on = self._keys(node, name, right.collect_schema())
+            self._add_equal(name, right, left_on, right_on, how)
+
+    def join_listed(self, where: list[exp.Expr], name: str, right: pl.LazyFrame) -> list[exp.Expr]:
+        """Join a table of ``FROM a, b`` by those conditions of WHERE that are about both; return the others."""
+        if name in self.tables:
+            raise Unclear("two tables of one name")
+        left_on: list[pl.Expr] = []
+        right_on: list[pl.Expr] = []
+        rest: list[exp.Expr] = []
+        for condition in where:
+            if isinstance(condition, exp.EQ) and self._is_across(condition, name):
+                mine, other = self._sides(condition, name, right.collect_schema())
+                left_on.append(mine)
+                right_on.append(other)
+            else:
+                rest.append(condition)
+        if left_on:
+            self._add_equal(name, right, left_on, right_on, "inner")
+        else:
+            self._add(name, right, self.lf.join(right, how="cross", suffix=f":{name}"))
+        return rest
+
+    def _is_across(self, condition: exp.EQ, name: str) -> bool:
+        """Return whether an equality is of columns of a new table and an old one, both with the table's name."""
+        tables = [side.table if isinstance(side, exp.Column) else "" for side in (condition.left, condition.right)]
+        return name in tables and any(table in self.tables for table in tables)
+
+    def _add_equal(self, name: str, right: pl.LazyFrame, left_on: list[pl.Expr], right_on: list[pl.Expr], how: _How) -> None:
+        suffix = f":{name}"
+        joined = self.lf.join(right, left_on=left_on, right_on=right_on, how=how, suffix=suffix, coalesce=False)
+        self._add(name, right, joined)
+
+    def _add(self, name: str, right: pl.LazyFrame, lf: pl.LazyFrame) -> None:
+        theirs, ours, joined = right.collect_schema(), self.lf.collect_schema(), lf.collect_schema()
+        self.renamed[name] = {n: f"{n}:{name}" for n in theirs.names() if n in ours and f"{n}:{name}" in joined}
         self.tables[name] = theirs
+        self.lf = lf
 
     def _keys(self, node: exp.Join, name: str, theirs: pl.Schema) -> tuple[list[pl.Expr], list[pl.Expr]]:
         if using := node.args.get("using"):
@@ -97,18 +140,22 @@ class Scope:
             raise Unclear("a join without a condition")
         left_on: list[pl.Expr] = []
         right_on: list[pl.Expr] = []
-        for equality in condition.unnest().flatten() if isinstance(condition.unnest(), exp.And) else [condition.unnest()]:
-            equality = equality.unnest()
+        for equality in conditions(condition):
             if not isinstance(equality, exp.EQ):
                 raise Unclear("a join on something else than equalities")
-            sides = [equality.left, equality.right]
-            right_side = [self._is_of(side, name, theirs) for side in sides]
-            if right_side[0] == right_side[1]:
-                raise Unclear("a join whose sides are not told apart")
-            mine, other = sides if right_side[1] else reversed(sides)
-            left_on.append(to_polars(mine, self.column, self.lf.collect_schema()))
-            right_on.append(to_polars(other, lambda column: column.name, theirs))
+            mine, other = self._sides(equality, name, theirs)
+            left_on.append(mine)
+            right_on.append(other)
         return left_on, right_on
+
+    def _sides(self, equality: exp.EQ, name: str, theirs: pl.Schema) -> tuple[pl.Expr, pl.Expr]:
+        """Return the side of an equality that is about the old tables, and the other."""
+        sides = [equality.left, equality.right]
+        right_side = [self._is_of(side, name, theirs) for side in sides]
+        if right_side[0] == right_side[1]:
+            raise Unclear("a join whose sides are not told apart")
+        mine, other = sides if right_side[1] else reversed(sides)
+        return to_polars(mine, self.column), to_polars(other, lambda column: column.name)
 
     def _is_of(self, side: exp.Expr, name: str, theirs: pl.Schema) -> bool:
         """Return whether one side of an equality is about the new table, or else about the old ones."""
@@ -139,3 +186,11 @@ def _how(node: exp.Join) -> _How:
     if how not in _HOWS:
         raise Unclear("a join of another kind")
     return cast("_How", how)
+
+
+def conditions(node: exp.Expr) -> list[exp.Expr]:
+    """Return the conditions that AND joins."""
+    node = node.unnest()
+    if isinstance(node, exp.And):
+        return [*conditions(node.left), *conditions(node.right)]
+    return [node]
