@@ -140,7 +140,7 @@ def test_query_that_fits_one_function_is_one_task(t: pl.LazyFrame, u: pl.LazyFra
         (lambda t: t.filter(pl.col("x") > pl.col("x").median()), "median"),
         (lambda t: pl.concat([t, t.select(y="x")], how="horizontal"), "HConcat"),
         (lambda t: t.unpivot(index="k"), "Unpivot"),
-        (lambda t: pl.SQLContext(t=t, eager=False).execute("SELECT k FROM t"), "SQL"),
+        (lambda t: t.reverse(), "reverse"),
     ],
 )
 def test_fallback_names_what_has_no_distributed_form(
@@ -210,3 +210,14 @@ def test_order_is_restored_where_a_later_step_sees_it(t: pl.LazyFrame, name: str
 @pytest.mark.parametrize("name", ORDER_KEPT)
 def test_order_that_nobody_looks_at_is_not_restored(t: pl.LazyFrame, name: str) -> None:
     assert _range_exchanges(_plan(ORDER_KEPT[name](t).group_by("k").agg(pl.len()))) == 0
+
+
+def test_side_that_many_tasks_would_read_again_and_again_is_shuffled(tmp_path: Path) -> None:
+    texts = [sha256(str(n).encode()).hexdigest() for n in range(40_000)]
+    pl.DataFrame({"k": range(20_000), "name": texts[:20_000]}).write_parquet(tmp_path / "small.parquet")
+    pl.DataFrame({"k": [n % 20_000 for n in range(40_000)], "x": texts}).write_parquet(tmp_path / "large.parquet")
+    query = pl.scan_parquet(tmp_path / "large.parquet").join(pl.scan_parquet(tmp_path / "small.parquet"), on="k")
+    few = _plan(query, Settings(start_small=False, max_rows_per_split=20_000))
+    many = _plan(query, Settings(start_small=False, max_rows_per_split=500))
+    assert [stage.output.kind for stage in few.stages] == ["broadcast", "single"]
+    assert [stage.output.kind for stage in many.stages] == ["hash", "hash", "single"]

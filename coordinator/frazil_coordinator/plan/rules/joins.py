@@ -12,14 +12,19 @@ from polars.exceptions import PolarsError
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.exprs import is_row_wise, plain_column, to_expr
 from frazil_coordinator.plan.nodes import Join
-from frazil_coordinator.plan.relation import ANY, SINGLE, Distribution, Relation, apply
+from frazil_coordinator.plan.relation import ANY, SINGLE, Distribution, Relation, apply, tasks_of
 from frazil_coordinator.plan.rules.base import combine, distribute, run_single
+from frazil_coordinator.settings import MIB
 
 _PAIRED: Final = frozenset({"Cross", "Where"})
 """Joins that may pair any two rows: one side goes whole to every task, whatever its size."""
 
 _BROADCAST_RIGHT: Final = frozenset({"Inner", "Left", "Semi", "Anti"}) | _PAIRED
 _BROADCAST_LEFT: Final = frozenset({"Inner", "Right"}) | _PAIRED
+_CHEAP_BYTES: Final = 8 * MIB
+"""Bytes that all tasks together may read of a broadcast side, however little a shuffle would move. Above, they must be at
+most half of what the shuffle would move: every task reads the side, and builds a hash table of it, anew."""
+
 _HASHED: Final = frozenset({"Inner", "Left", "Right", "Full", "Semi", "Anti"})
 _UNMATCHED_WITHOUT_ORDER: Final = frozenset({("Left", "right"), ("Right", "left"), ("Full", "left"), ("Full", "right")})
 _ORDER_OF_LEFT: Final = frozenset({"None", "Left", "LeftRight"})
@@ -62,16 +67,19 @@ def _side_to_broadcast(node: Join, context: Context, left: Relation, right: Rela
     """Return the side that every task should get whole; None for a shuffle."""
     limit = context.settings.broadcast_limit_bytes
     validated = node.validation != "ManyToMany"
-    sides: list[tuple[int, str]] = []
+    sides: list[tuple[int, str, int]] = []
     # Rows of a broadcast side must not be counted once a task: only the other side's rows may appear unmatched.
     if node.how in _BROADCAST_RIGHT and node.maintain_order in _ORDER_OF_LEFT and not validated and not left.is_single:
-        sides.append((right.bytes, "right"))
+        sides.append((right.bytes, "right", tasks_of(left)))
     if node.how in _BROADCAST_LEFT and node.maintain_order in _ORDER_OF_RIGHT and not validated and not right.is_single:
-        sides.append((left.bytes, "left"))
+        sides.append((left.bytes, "left", tasks_of(right)))
     if not sides:
         return None
-    size, side = min(sides)
-    return side if node.how in _PAIRED or 0 < limit >= size else None
+    size, side, readers = min(sides)
+    if node.how in _PAIRED:
+        return side
+    worth = size * readers <= max(_CHEAP_BYTES, (left.bytes + right.bytes) // 2)
+    return side if 0 < limit >= size and worth else None
 
 
 def _with_right_names(joined: Relation, right: Relation) -> Relation:
