@@ -261,6 +261,9 @@ CASES: dict[str, Case] = {
     "one list of everything": Case(
         lambda t, r: t.select(pl.col("id").implode(), pl.col("x").filter(pl.col("id") > 7).sum())
     ),
+    "pivot": Case(
+        lambda t, r: t.pivot("k", on_columns=[1, 2], index="s", values="id", aggregate_function="sum"), fallback=True
+    ),
     "median of everything": Case(lambda t, r: t.select(pl.col("x").median()), fallback=True),
     "vertical concat": Case(lambda t, r: pl.concat([t, t]), ordered=True),
     "horizontal concat": Case(
