@@ -46,6 +46,11 @@ class _Key:
     def is_computed(self) -> bool:
         return plain_column(self.bare) is None
 
+    @property
+    def column(self) -> pl.Expr:
+        """What the rows are grouped by."""
+        return pl.col(self.name) if plain_column(self.bare) in (None, self.name) else self.expr.alias(self.name)
+
 
 def _strip(raw: RawExpr) -> RawExpr:
     aliased = alias_of(raw)
@@ -63,7 +68,9 @@ def _keys(node: exp.Select, scope: Scope, projections: Sequence[Projection]) -> 
         bare = _strip(raw)
         if has_aggregate(bare, window=True) or not any(kind_of(part) == "Column" for part in walk(bare)):
             raise Unclear("a key that is no column")
-        name = plain_column(bare) or f"{_TEMPORARY}{len(keys)}"
+        renamed = alias_of(raw)
+        column = plain_column(bare)
+        name = f"{_TEMPORARY}{len(keys)}" if column is None else column if renamed is None else renamed[1]
         if all(serialised(bare) != serialised(known.bare) for known in keys):
             keys.append(_Key(expr=to_expr(bare), bare=bare, name=name))
     return keys
@@ -128,7 +135,7 @@ class _Grouping:
         for key in self.keys:
             if key.name not in self.names:
                 found.append(pl.col(key.name))
-            elif not key.is_computed:
+            elif plain_column(key.bare) == key.name:
                 (one,) = [one for one in self.projections if one.name == key.name]
                 if plain_column(one.bare) != key.name:
                     found.append(pl.col(key.name).alias(f"__POLARS_ORIG_{key.name}"))
@@ -173,7 +180,7 @@ def group_by(
     if computed := [key.expr.alias(key.name) for key in grouping.keys if key.is_computed]:
         lf = lf.with_columns(computed)
     by, sorted_aggregates = _order_keys(order, grouping, scope)
-    groups = lf.group_by([key.name for key in grouping.keys])
+    groups = lf.group_by([key.column for key in grouping.keys])
     if having := node.args.get("having"):
         groups = groups.having(to_expr(grouping.resolve(from_expr(scope.expr(having.this)), schema)))
     lf = groups.agg(*grouping.aggregates, *sorted_aggregates)
