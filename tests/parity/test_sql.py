@@ -195,7 +195,9 @@ def test_a_statement_over_a_query_and_a_query_over_a_statement(
 
 # Without the engine: generated statements.
 
-_NUMBER = st.sampled_from(["a", "t.a", "a + 1", "a / 2", "a % 3", "g", "ABS(a)", "CASE WHEN b = 'x' THEN a ELSE 0 END", "-g"])
+_NUMBER = st.sampled_from(
+    ["a", "t.a", "a + 1", "a / 2", "a % 3", "g", "ABS(a)", "CASE WHEN b = 'x' THEN a ELSE 0 END", "-g"]
+)
 _CONDITION = st.sampled_from(
     ["a > 1", "g > 1", "b IS NULL", "b IN ('x', 'y')", "a BETWEEN 1 AND 4", "NOT a = 1", "b LIKE 'x%'", "a IN (1, NULL)"]
 )
@@ -222,7 +224,9 @@ def _statements(draw: st.DrawFn) -> str:
     if draw(st.booleans()):
         return f"SELECT {draw(_AGGREGATE)}({draw(_NUMBER)}) AS m, COUNT(*) AS n {body}"
     distinct = draw(st.sampled_from(["", "DISTINCT "]))
-    order = draw(st.sampled_from(["", f" ORDER BY y{direction}, x", f" ORDER BY 1{direction}, 2", " ORDER BY x, y DESC LIMIT 3"]))
+    order = draw(
+        st.sampled_from(["", f" ORDER BY y{direction}, x", f" ORDER BY 1{direction}, 2", " ORDER BY x, y DESC LIMIT 3"])
+    )
     return f"SELECT {distinct}{draw(_NUMBER)} AS x, {draw(_NUMBER)} AS y {body}{order}"
 
 

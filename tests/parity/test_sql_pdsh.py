@@ -6,6 +6,7 @@ import datetime as dt
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import polars as pl
 import pytest
@@ -41,8 +42,9 @@ QUERIES = {
           AND l_discount BETWEEN 0.05 AND 0.07 AND l_quantity < 24""",
     12: """
         SELECT l_shipmode,
-               SUM(CASE WHEN o_orderpriority = '1-URGENT' OR o_orderpriority = '2-HIGH' THEN 1 ELSE 0 END) AS high_line_count,
-               SUM(CASE WHEN o_orderpriority <> '1-URGENT' AND o_orderpriority <> '2-HIGH' THEN 1 ELSE 0 END) AS low_line_count
+               SUM(CASE WHEN o_orderpriority IN ('1-URGENT', '2-HIGH') THEN 1 ELSE 0 END) AS high_line_count,
+               SUM(CASE WHEN o_orderpriority <> '1-URGENT' AND o_orderpriority <> '2-HIGH' THEN 1 ELSE 0 END)
+                   AS low_line_count
         FROM orders JOIN lineitem ON o_orderkey = l_orderkey
         WHERE l_shipmode IN ('MAIL', 'SHIP') AND l_commitdate < l_receiptdate AND l_shipdate < l_commitdate
         GROUP BY l_shipmode ORDER BY l_shipmode""",
@@ -77,7 +79,8 @@ def _generated() -> dict[str, pl.DataFrame]:
         for key in range(40)
     ]  # fmt: skip
     customers = [
-        {"c_custkey": key, "c_mktsegment": draw.choice(["BUILDING", "MACHINERY"]), "c_nationkey": key % 4} for key in range(15)
+        {"c_custkey": key, "c_mktsegment": draw.choice(["BUILDING", "MACHINERY"]), "c_nationkey": key % 4}
+        for key in range(15)
     ]
     return {
         "lineitem": pl.DataFrame(lines),
@@ -106,14 +109,12 @@ def engine() -> Iterator[frazil.Engine]:
 
 
 @pytest.mark.parametrize("number", QUERIES)
-def test_a_pdsh_query_as_sql_is_distributed(
-    number: int, tables: dict[str, pl.LazyFrame], engine: frazil.Engine
-) -> None:
+def test_a_pdsh_query_as_sql_is_distributed(number: int, tables: dict[str, pl.LazyFrame], engine: frazil.Engine) -> None:
     query = pl.SQLContext(tables).execute(QUERIES[number])
     expected = query.collect()
     assert expected.height > 0
     assert_same(query.collect(engine=engine), expected, ordered=True)
     assert engine.last_query is not None
-    stages = engine.last_query.profile()["stages"]
+    stages = cast("list[dict[str, Any]]", engine.last_query.profile()["stages"])
     assert max(stage["tasks"] for stage in stages) > 1
     assert not [reason for stage in stages for reason in stage["fallbacks"]]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 import polars as pl
-from sqlglot import Dialect, exp, parser
+from sqlglot import Dialect, TokenType, exp, parser
 
 __all__ = ["Unclear", "has_aggregate", "parse", "to_polars"]
 
@@ -39,14 +39,20 @@ def parse(query: str) -> exp.Expr:
     Raises
     ------
     Unclear
-        When it is more than one, or escapes characters.
+        When it is more than one, or does not go back to the text that it was.
     """
     if "\\" in query:
         raise Unclear("a backslash")
     trees = [tree for tree in _DIALECT.parse(query) if tree is not None]
     if len(trees) != 1:
         raise Unclear("not one statement")
+    if _literals(query) != _literals(_DIALECT.generate(trees[0], normalize_functions=False)):
+        raise Unclear("its literals would not be given back to polars as they were written")
     return trees[0]
+
+
+def _literals(query: str) -> list[str]:
+    return [token.text for token in _DIALECT.tokenize(query) if token.token_type in (TokenType.STRING, TokenType.NUMBER)]
 
 
 def to_polars(node: exp.Expr, resolve: Callable[[exp.Column], str]) -> pl.Expr:

@@ -45,7 +45,17 @@ def expand_sql(arena: Arena) -> Arena:
             continue
         try:
             _replace(arena, number)
-        except (Unclear, PolarsError, SqlglotError, RecursionError) as reason:
+        except (
+            Unclear,
+            PolarsError,
+            SqlglotError,
+            RecursionError,
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as reason:
+            # The last ones: a tree is not as this was written for.
             # A query that polars refuses, too, raises polars' own error when its schema is asked for.
             _LOG.debug("a SQL query stays whole: %s", reason)
     return arena

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Final, TypeAlias
 
 import polars as pl
@@ -137,7 +136,9 @@ class QueryBuilder:
     def _select(self, node: exp.Select, tables: _Tables) -> pl.LazyFrame:
         scope, left = self._from(node, tables)
         if left:
-            where = reduce(lambda one, other: exp.And(this=one, expression=other), left)
+            where = left[0]
+            for other in left[1:]:
+                where = exp.And(this=where, expression=other)
             if where.find(exp.Column) is None:
                 raise Unclear("a WHERE without columns")
             scope.lf = scope.lf.filter(scope.expr(where))

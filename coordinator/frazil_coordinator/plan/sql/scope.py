@@ -103,7 +103,7 @@ class Scope:
         right_on: list[pl.Expr] = []
         rest: list[exp.Expr] = []
         for condition in where:
-            if isinstance(condition, exp.EQ) and self._is_across(condition, name):
+            if isinstance(condition, exp.EQ) and self._is_across(condition, name, right.collect_schema()):
                 mine, other = self._sides(condition, name, right.collect_schema())
                 left_on.append(mine)
                 right_on.append(other)
@@ -115,10 +115,20 @@ class Scope:
             self._add(name, right, self.lf.join(right, how="cross", suffix=f":{name}"))
         return rest
 
-    def _is_across(self, condition: exp.EQ, name: str) -> bool:
-        """Return whether an equality is of columns of a new table and an old one, both with the table's name."""
-        tables = [side.table if isinstance(side, exp.Column) else "" for side in (condition.left, condition.right)]
-        return name in tables and any(table in self.tables for table in tables)
+    def _is_across(self, condition: exp.EQ, name: str, theirs: pl.Schema) -> bool:
+        """Return whether an equality is of a column of a new table and one of the old tables."""
+        sides = (condition.left, condition.right)
+        return {self._side_of(side, name, theirs) for side in sides} == {"old", "new"}
+
+    def _side_of(self, side: exp.Expr, name: str, theirs: pl.Schema) -> str:
+        if not isinstance(side, exp.Column):
+            return "none"
+        if side.table:
+            return "new" if side.table == name else "old" if side.table in self.tables else "none"
+        ours = self.lf.collect_schema()
+        if (side.name in ours) == (side.name in theirs):
+            return "none"
+        return "new" if side.name in theirs else "old"
 
     def _add_equal(self, name: str, right: pl.LazyFrame, left_on: list[pl.Expr], right_on: list[pl.Expr], how: _How) -> None:
         suffix = f":{name}"
