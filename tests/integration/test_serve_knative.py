@@ -1,0 +1,115 @@
+"""``frazil serve --platform knative`` as a process, with the environment of a pod, and a function process behind its URL."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import frazil
+from support.functions import KEY, Function, function_process
+from support.parity import assert_same
+
+FRAZIL = str(Path(sys.executable).parent / "frazil")
+TOKEN = "secret-of-the-test"
+
+
+def environment(**more: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FRAZIL_")}
+    return {**inherited, "RUST_BACKTRACE": "0", "COLUMNS": "200", **more}
+
+
+@contextlib.contextmanager
+def serve(folder: Path, **env: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run a coordinator; give its URL and its process."""
+    process = subprocess.Popen(
+        [FRAZIL, "serve", "--platform", "knative"], cwd=folder, env=environment(**env), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        lines = []
+        while not (found := re.search(r"frazil coordinator at (http://\S+)", "".join(lines))):
+            lines.append(process.stderr.readline())
+            assert lines[-1], "".join(lines)
+        yield found[1], process
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.fixture
+def function(tmp_path: Path) -> Iterator[Function]:
+    with function_process(tmp_path, env={"POLARS_MAX_THREADS": "1"}) as function:
+        yield function
+
+
+def pod(folder: Path, function: Function) -> dict[str, str]:
+    """Return what knative/base gives the coordinator, with a secret made from a file: it ends in a newline."""
+    return {
+        "FRAZIL_HOST": "127.0.0.1",
+        "PORT": "0",
+        "FRAZIL_FUNCTION_URL": f"http://127.0.0.1:{function.port}/",
+        "FRAZIL_STORE_URL": str(folder / "store"),
+        "FRAZIL_TASK_KEYS": f"{KEY}\n",
+        "FRAZIL_TOKEN": TOKEN,
+        "FRAZIL_MAX_IN_FLIGHT": "1",
+        "FRAZIL_LOG_LEVEL": "info",
+    }
+
+
+def table(folder: Path) -> pl.LazyFrame:
+    frame = pl.DataFrame({"k": [value % 3 for value in range(24)], "v": range(24)})
+    frame.write_parquet(folder / "t.parquet")
+    return pl.scan_parquet(folder / "t.parquet")
+
+
+def test_a_query_runs_on_the_function_behind_the_url_with_the_settings_of_the_environment(
+    tmp_path: Path, function: Function
+) -> None:
+    knobs = {"FRAZIL_START_SMALL": "false", "FRAZIL_MAX_ROWS_PER_SPLIT": "4", "FRAZIL_SHUFFLE_PARTITIONS": "3"}
+    lf = table(tmp_path).group_by("k").agg(pl.col("v").sum()).sort("k")
+    with serve(tmp_path, **pod(tmp_path, function), **knobs) as (url, process):
+        with frazil.connect(url, token=TOKEN) as engine:
+            query = engine.submit(lf)
+            assert_same(query.result(), lf.collect(), ordered=True)
+            tasks = [stage.tasks for stage in query.progress()]
+        assert tasks[0] == 6  # 24 rows, 4 a split
+        assert 3 in tasks
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert list(function.store.list("")) == []
+
+
+def test_the_bytes_of_a_split_are_a_setting_of_the_environment(tmp_path: Path, function: Function) -> None:
+    knobs = {"FRAZIL_START_SMALL": "false", "FRAZIL_SPLIT_TARGET_BYTES": "8"}
+    pl.DataFrame({"v": range(24)}).write_parquet(tmp_path / "t.parquet", row_group_size=6)
+    with (
+        serve(tmp_path, **pod(tmp_path, function), **knobs) as (url, _),
+        frazil.connect(url, token=TOKEN) as engine,
+    ):
+        query = engine.submit(pl.scan_parquet(tmp_path / "t.parquet").filter(pl.col("v") > 3))
+        assert query.result()["v"].to_list() == list(range(4, 24))
+        assert query.progress()[0].tasks > 1
+
+
+@pytest.mark.parametrize("name", ["FRAZIL_FUNCTION_URL", "FRAZIL_TASK_KEYS", "FRAZIL_STORE_URL"])
+def test_what_is_missing_is_a_usage_error(tmp_path: Path, function: Function, name: str) -> None:
+    env = {each: value for each, value in pod(tmp_path, function).items() if each != name}
+    process = subprocess.Popen(
+        [FRAZIL, "serve", "--platform", "knative"], cwd=tmp_path, env=environment(**env), stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stderr is not None
+        message = process.stderr.read()
+        assert process.wait(30) == 2
+    assert "needs" in message
+    assert KEY not in message
