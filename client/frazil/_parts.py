@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -123,12 +122,11 @@ async def open_coordinator(options: LocalOptions, settings: Settings) -> AsyncIt
     with coordinator_extra():
         from frazil_coordinator.coordinator import Coordinator
         from frazil_coordinator.platform.local import LocalPlatform
+        from frazil_coordinator.scratch import scratch_folder
         from frazil_functions.storage import open_store
     async with AsyncExitStack() as stack:
-        place = options.store
-        if place is None:
-            folder = tempfile.TemporaryDirectory(prefix="frazil-", ignore_cleanup_errors=True)
-            place = stack.enter_context(folder)
+        scratch = stack.enter_context(scratch_folder())
+        place = str(scratch / "store") if options.store is None else options.store
         platform = LocalPlatform(
             max_functions=options.max_functions,
             store_url=place,
@@ -136,6 +134,7 @@ async def open_coordinator(options: LocalOptions, settings: Settings) -> AsyncIt
             memory_limit_bytes=options.memory_limit_bytes,
             threads_per_function=options.threads_per_function,
             idle_s=options.idle_s,
+            log_dir=scratch / "functions",
         )
         stack.push_async_callback(platform.aclose)
         coordinator = Coordinator(settings=settings, platform=platform, store=open_store(place, options.storage_options))

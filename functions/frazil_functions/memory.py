@@ -117,8 +117,8 @@ class MemoryWatch:
             logger.warning("memory limit exceeded used_bytes=%d limit_bytes=%d", used, self._limit_bytes)
             self._on_exceeded(
                 OutOfMemoryError(
-                    f"the task used {used // _MIB} MiB of memory, and {self._limit_bytes // _MIB} MiB are allowed: use more "
-                    "partitions (smaller split_target_bytes or shuffle_target_bytes), or functions with more memory"
+                    f"the task used {used / _MIB:,.0f} MiB of memory, and {self._limit_bytes / _MIB:,.3g} MiB are allowed: "
+                    "use more partitions (smaller split_target_bytes or shuffle_target_bytes), or functions with more memory"
                 )
             )
         if used > self._limit_bytes * FATAL_FACTOR and time.monotonic() - self._told_s >= self._warning_s:

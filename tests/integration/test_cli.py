@@ -146,6 +146,18 @@ def test_the_exit_code_of_a_script_is_passed_on(folder: Path) -> None:
     assert run("run", script(folder, "exits.py", "sys.exit(7)"), cwd=folder).returncode == 7
 
 
+NOWHERE = [
+    f"--store-option={option}"
+    for option in (
+        "aws_endpoint_url=http://127.0.0.1:1",
+        "aws_allow_http=true",
+        "aws_region=us-east-1",
+        "aws_access_key_id=someone",
+        "aws_secret_access_key=something",
+    )
+]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -156,6 +168,7 @@ def test_the_exit_code_of_a_script_is_passed_on(folder: Path) -> None:
         (["serve", "--host", "0.0.0.0"], "FRAZIL_TOKEN"),
         (["serve", "--memory-limit", "lots"], "amount of memory"),
         (["serve", "--port=0", "--store", "ftp://host/x"], "use a folder, s3://"),
+        (["serve", "--port=0", "--store", "s3://none/x", *NOWHERE], "check the endpoint"),
         (["queries", "--url", "nothing"], "address of a coordinator"),
         (["nothing"], "No such command"),
     ],

@@ -111,8 +111,9 @@ async def _serve(
     async with AsyncExitStack() as stack:
         try:
             coordinator = await stack.enter_async_context(parts)
-        except StorageError as error:
-            raise typer.BadParameter(str(error)) from error
+            await coordinator.probe()
+        except (StorageError, TimeoutError) as error:
+            raise typer.BadParameter(str(error) or "the store does not answer: check --store and its options") from error
         await serve_http(
             coordinator,
             host,
