@@ -33,6 +33,8 @@ DISTRIBUTED = [
     "SELECT 1 AS one, a FROM t",
     "SELECT k FROM d WHERE d < '2024-01-05'",
     "SELECT k FROM d WHERE d >= DATE '2024-01-03' AND d < DATE '2024-01-08'",
+    "SELECT k FROM d WHERE d >= DATE '2024-01-03' + INTERVAL '1 day' AND k > 0.5",
+    "SELECT SUBSTR(b, 2, 1) AS x, REPLACE(b, 'x', 'it''s') AS y, ROUND(g, 1) AS r FROM t WHERE b <> 'o''k'",
     "SELECT EXTRACT(YEAR FROM d) AS y, COUNT(*) AS n FROM d GROUP BY EXTRACT(YEAR FROM d) ORDER BY y",
     "SELECT a, b FROM t ORDER BY a, b",
     "SELECT a, b FROM t ORDER BY a DESC, b DESC, g",

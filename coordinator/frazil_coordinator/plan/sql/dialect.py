@@ -5,6 +5,7 @@ Scalar expressions keep polars' own meaning: their text is given to :func:`polar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -29,6 +30,7 @@ class _PolarsSql(Dialect):
     Parser = _Parser
 
 
+_INTERVAL: Final = re.compile(r"^(\d+) [A-Za-z]+$")
 _DIALECT: Final = _PolarsSql()
 _QUERIES: Final = (exp.Query, exp.Exists, exp.Subquery)
 
@@ -52,7 +54,14 @@ def parse(query: str) -> exp.Expr:
 
 
 def _literals(query: str) -> list[str]:
-    return [token.text for token in _DIALECT.tokenize(query) if token.token_type in (TokenType.STRING, TokenType.NUMBER)]
+    """Return the texts and numbers of a query in order; ``'1 day'`` and ``'1' DAY``, ``.5`` and ``0.5`` are the same."""
+    found: list[str] = []
+    for token in _DIALECT.tokenize(query):
+        if token.token_type == TokenType.NUMBER:
+            found.append(repr(float(token.text)) if "." in token.text else token.text)
+        elif token.token_type == TokenType.STRING:
+            found.append(_INTERVAL.sub(r"\1", token.text))
+    return found
 
 
 def to_polars(node: exp.Expr, resolve: Callable[[exp.Column], str]) -> pl.Expr:
