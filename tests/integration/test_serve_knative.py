@@ -35,7 +35,7 @@ def serve(folder: Path, **env: str) -> Iterator[tuple[str, subprocess.Popen[str]
     )
     assert process.stderr is not None
     try:
-        lines = []
+        lines: list[str] = []
         while not (found := re.search(r"frazil coordinator at (http://\S+)", "".join(lines))):
             lines.append(process.stderr.readline())
             assert lines[-1], "".join(lines)

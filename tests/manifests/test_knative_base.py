@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ SERVICES = manifests("Service")
 FUNCTIONS = {name: service for name, service in SERVICES.items() if name.startswith("frazil-function-")}
 COORDINATOR = SERVICES["frazil-coordinator"]
 SETTINGS: dict[str, str] = manifests("ConfigMap")["frazil-settings"]["data"]
+KNOBS = "frazil-knobs"
 
 every_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
 every_function = pytest.mark.parametrize("service", FUNCTIONS.values(), ids=FUNCTIONS)
@@ -120,8 +122,21 @@ def test_the_overlay_that_the_docs_show_sets_namespace_images_and_store(tmp_path
     assert {each["metadata"]["namespace"] for each in rendered} == {"frazil"}
     images = {container(each)["image"] for each in rendered if each["kind"] == "Service"}
     assert images == {"YOUR/frazil-coordinator:0.1.0", "YOUR/frazil-function:0.1.0"}
-    (settings,) = (each["data"] for each in rendered if each["kind"] == "ConfigMap")
-    assert settings == {**SETTINGS, "namespace": "frazil", "store-url": "s3://my-bucket/frazil"}
+    maps = {each["metadata"]["name"]: each["data"] for each in rendered if each["kind"] == "ConfigMap"}
+    assert maps["frazil-settings"] == {**SETTINGS, "namespace": "frazil", "store-url": "s3://my-bucket/frazil"}
+    # They are settings that the coordinator knows, of values that it takes.
+    read = Settings.from_env(maps[KNOBS])
+    assert {f"FRAZIL_{name.upper()}": str(getattr(read, name)) for name in changed(read)} == maps[KNOBS]
+
+
+def changed(settings: Settings) -> list[str]:
+    default = Settings()
+    return [each.name for each in fields(Settings) if getattr(settings, each.name) != getattr(default, each.name)]
+
+
+def test_any_setting_of_the_coordinator_is_a_line_of_one_config_map_that_the_base_leaves_empty() -> None:
+    assert container(COORDINATOR)["envFrom"] == [{"configMapRef": {"name": KNOBS}}]
+    assert manifests("ConfigMap")[KNOBS]["data"] == {}
 
 
 @every_service
