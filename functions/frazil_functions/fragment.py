@@ -214,6 +214,11 @@ def _scan_of(arena: Arena, node: int, splits: tuple[Split, ...]) -> Raw:
     arguments["glob"] = False
     if not splits[0].whole:
         arguments["pre_slice"] = {"Positive": {"offset": splits[0].offset, "len": splits[0].rows}}
+    if (index := cast("Raw | None", arguments.get("row_index"))) is not None:
+        # Polars counts from the start of the file that it is given, also when it skips rows.
+        arguments["row_index"] = {**index, "offset": cast("int", index["offset"]) + splits[0].rows_before}
+    if splits[0].hive_start:
+        arguments["hive_options"] = {**cast("Raw", arguments["hive_options"]), "hive_start_idx": splits[0].hive_start}
     scan["unified_scan_args"] = arguments
     scan["sources"] = {"Paths": [{"inner": split.path} for split in splits]}
     return {arena.kind(node): scan}

@@ -71,7 +71,7 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     """First row."""
 
     rows: int
-    """Number of rows."""
+    """Number of rows; 0 for a whole file whose rows nobody has counted."""
 
     whole: bool = False
     """Whether the range is the whole file, so that no slice needs to be set."""
@@ -81,6 +81,12 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
 
     etag: str | None = None
     """Etag of the file when it was planned; checked before reading."""
+
+    rows_before: int = 0
+    """Rows of the scan's files before this one: a row index goes on from there."""
+
+    hive_start: int = 0
+    """Where in `path` the names of hive partitions begin, for a scan that yields them."""
 
 
 class ScanInput(msgspec.Struct, frozen=True, kw_only=True, tag="scan"):

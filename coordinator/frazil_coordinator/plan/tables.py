@@ -1,61 +1,33 @@
-"""Tables of Parquet files: what their footers say, and how they are cut into splits.
+"""Tables of files, and how they are cut into splits.
 
-A split is a range of rows of one file (``pre_slice`` of the scan node: polars then skips the row groups outside it), so one
-large file gives many tasks. Footers are read once per etag and kept. A scan that this module can't cut exactly is no
-error: :func:`open_table` gives the reason, and the scan runs whole in one task.
+A split of a Parquet file is a range of its rows (``pre_slice`` of the scan node: polars then skips the row groups outside
+it), so one large file gives many tasks; CSV and NDJSON files are not counted, so each is one split. A scan that can't be
+cut exactly is no error: :func:`open_table` gives the reason, and the scan runs whole in one task. Next:
+:mod:`~frazil_coordinator.plan.explicit`.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, cast
 
-import obstore
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
-from polars.exceptions import PolarsError
 
+from frazil_coordinator.plan.explicit import Unsplittable, check_options, explicit_scan, with_paths
+from frazil_coordinator.plan.footers import Footer, read_footer, uncounted
 from frazil_coordinator.plan.listing import expand
 from frazil_coordinator.plan.nodes import Scan
 from frazil_coordinator.settings import Settings
-from frazil_functions.arena import Arena, Raw
-from frazil_functions.errors import QueryError
-from frazil_functions.scan_files import FileStat, scan_store
+from frazil_functions.arena import Raw
+from frazil_functions.scan_files import FileStat
 from frazil_functions.task import Split, input_path
 
 __all__ = ["Table", "Unsplittable", "cut", "open_table"]
 
-_TAIL_BYTES: Final = 64 * 1024
-_FOOTER_END_BYTES: Final = 8
-_CACHED_FOOTERS: Final = 10_000
 _THREADS: Final = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowGroup:
-    """One row group of a file."""
-
-    rows: int
-    bytes: dict[str, int]
-    """Compressed bytes by top-level column."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Footer:
-    """What a Parquet footer says."""
-
-    row_groups: tuple[RowGroup, ...]
-
-    @property
-    def rows(self) -> int:
-        """Rows of the file."""
-        return sum(group.rows for group in self.row_groups)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +45,15 @@ class Table:
     path: str
     """What the user named, for people."""
 
+    first: int = 0
+    """Number of rows that the scan skips."""
+
+    hive_start: int = 0
+    """Where in the files' paths the names of hive partitions begin."""
+
+    most: int | None = None
+    """Rows that the scan yields at most, of all files together."""
+
     @cached_property
     def rows(self) -> int:
         """Rows of all files."""
@@ -80,15 +61,11 @@ class Table:
 
     def bytes(self, columns: Sequence[str] | None) -> int:
         """Return the compressed bytes of `columns` (None: of all) in all files."""
-        return sum(_bytes(group, columns) for footer in self.footers for group in footer.row_groups)
+        return sum(footer.size(columns) for footer in self.footers)
 
     def placeholder(self, number: int) -> pl.LazyFrame:
         """Return the scan with input `number` in the place of its files, every option kept."""
-        return _with_paths(self.scan, [input_path(number)])
-
-
-class Unsplittable(Exception):  # noqa: N818  # a reason, not an error: the scan runs whole in one task
-    """Why a scan can't be cut into splits."""
+        return with_paths(self.scan, [input_path(number)])
 
 
 def open_table(node: Scan, schema: pl.Schema) -> Table:
@@ -108,17 +85,34 @@ def open_table(node: Scan, schema: pl.Schema) -> Table:
     SourceError
         When the store refuses.
     QueryError
-        When a file is not Parquet.
+        When a file of a Parquet scan is not Parquet.
     """
     arguments = cast("Raw", cast("Raw", node.raw["Scan"])["unified_scan_args"])
-    _check_options(node, arguments)
+    check_options(node, arguments)
     options = arguments.get("cloud_options")
     files = tuple(expand(node.paths, options, use_glob=bool(arguments.get("glob", True))))
-    with ThreadPoolExecutor(min(_THREADS, max(1, len(files)))) as pool:
-        footers = tuple(pool.map(lambda file: _footer(file, options), files))
+    if node.format != "Parquet":
+        files = tuple(file for file in files if file.size)  # polars skips empty ones among others, and refuses one alone
+    scan, hive_start = explicit_scan(node, files, schema)
+    if node.format == "Parquet":
+        with ThreadPoolExecutor(min(_THREADS, max(1, len(files)))) as pool:
+            footers = tuple(pool.map(lambda file: read_footer(file, options), files))
+    else:
+        footers = tuple(uncounted(file) for file in files)
     path = node.paths[0] if len(node.paths) == 1 else f"{node.paths[0]} and {len(node.paths) - 1} more"
-    scan = _without_expansion(node.raw, files, schema)
-    return Table(scan=scan, files=files, footers=footers, schema=schema, path=path)
+    first, most = _slice(arguments)
+    return Table(
+        scan=scan, files=files, footers=footers, schema=schema, path=path, first=first, most=most, hive_start=hive_start
+    )
+
+
+def _slice(arguments: Raw) -> tuple[int, int | None]:
+    """Return the first row and the number of rows that the user asked for (`n_rows`)."""
+    given = arguments.get("pre_slice")
+    if given is None:
+        return 0, None
+    own = cast("dict[str, int]", cast("Raw", given)["Positive"])
+    return own["offset"], own["len"]
 
 
 def cut(table: Table, columns: Sequence[str] | None, settings: Settings) -> tuple[tuple[Split, ...], ...]:
@@ -142,7 +136,7 @@ def cut(table: Table, columns: Sequence[str] | None, settings: Settings) -> tupl
     target = settings.split_target_bytes
     if limit is None:
         target = max(target, -(-table.bytes(columns) // settings.max_tasks_per_stage))
-    packer = _Packer(target_bytes=target, max_rows=limit)
+    packer = _Packer(table, target_bytes=target, max_rows=limit)
     for file, footer in zip(table.files, table.footers, strict=True):
         packer.file(file, footer, columns)
     return packer.done()
@@ -151,24 +145,39 @@ def cut(table: Table, columns: Sequence[str] | None, settings: Settings) -> tupl
 class _Packer:
     """Cuts row ranges off the files, one task after the other."""
 
-    def __init__(self, *, target_bytes: int, max_rows: int | None) -> None:
+    def __init__(self, table: Table, *, target_bytes: int, max_rows: int | None) -> None:
         self._target = target_bytes
         self._max_rows = max_rows
+        self._first = table.first
+        self._hive_start = table.hive_start
+        self._end = None if table.most is None else table.first + table.most
+        self._seen = 0
+        """Rows of the files before the present one."""
+
         self._groups: list[tuple[Split, ...]] = []
         self._open: list[Split] = []
         self._open_bytes = 0
         self._open_rows = 0
 
     def file(self, file: FileStat, footer: Footer, columns: Sequence[str] | None) -> None:
-        """Add the row groups of one file."""
+        """Add the row groups of one file, or the whole file when its rows are not counted."""
+        if footer.file_bytes is not None:
+            if self._open and (self._max_rows is not None or self._open_bytes + file.size > self._target):
+                self._close()
+            self._open.append(Split(path=file.path, offset=0, rows=0, whole=True, size=file.size, etag=file.etag))
+            self._open_bytes += file.size
+            return
         offset = 0
         for group in footer.row_groups:
-            size = _bytes(group, columns)
-            step = group.rows if self._max_rows is None else min(self._max_rows, max(1, group.rows))
-            for start in range(0, group.rows, step or 1):
-                rows = min(step, group.rows - start)
-                self._add(file, footer.rows, offset + start, rows, size * rows // max(1, group.rows))
+            # What the user's slice leaves of this row group.
+            low = max(0, self._first - self._seen - offset)
+            high = group.rows if self._end is None else min(group.rows, self._end - self._seen - offset)
+            step = max(1, group.rows if self._max_rows is None else min(self._max_rows, group.rows))
+            for start in range(low, high, step):
+                rows = min(step, high - start)
+                self._add(file, footer.rows, offset + start, rows, group.size(columns) * rows // max(1, group.rows))
             offset += group.rows
+        self._seen += footer.rows
 
     def _add(self, file: FileStat, file_rows: int, offset: int, rows: int, size: int) -> None:
         over_bytes = self._open_bytes + size > self._target
@@ -181,7 +190,16 @@ class _Packer:
             offset, rows = last.offset, last.rows + rows
             self._open_rows -= last.rows
         whole = offset == 0 and rows == file_rows
-        split = Split(path=file.path, offset=offset, rows=rows, whole=whole, size=file.size, etag=file.etag)
+        split = Split(
+            path=file.path,
+            offset=offset,
+            rows=rows,
+            whole=whole,
+            size=file.size,
+            etag=file.etag,
+            rows_before=self._seen,
+            hive_start=self._hive_start,
+        )
         self._open.append(split)
         self._open_bytes += size
         self._open_rows += rows
@@ -196,127 +214,3 @@ class _Packer:
         if self._open:
             self._close()
         return tuple(self._groups) or ((),)
-
-
-def _bytes(group: RowGroup, columns: Sequence[str] | None) -> int:
-    if columns is None:
-        return sum(group.bytes.values())
-    return sum(group.bytes.get(column, 0) for column in columns)
-
-
-def _check_options(node: Scan, arguments: Raw) -> None:
-    if node.format != "Parquet":
-        raise Unsplittable(f"a scan of {node.format} files is not split")
-    if not node.paths:
-        raise Unsplittable("a scan of in-memory buffers is not split")
-    for name, why in _WHOLE.items():
-        if arguments.get(name) is not None:
-            raise Unsplittable(f"a scan with {why} is not split")
-
-
-_WHOLE: Final = {
-    "row_index": "a row index",
-    "pre_slice": "n_rows",
-    "deletion_files": "deletion files",
-    "column_mapping": "a column mapping",
-    "default_values": "default values",
-    "resolve_heavy_sources": "sources resolved late",
-}
-
-
-def _without_expansion(raw: Raw, files: Sequence[FileStat], schema: pl.Schema) -> Raw:
-    """Return the scan over explicit files with its schema set, so that no footer is read to learn it.
-
-    Raises
-    ------
-    Unsplittable
-        When the explicit files give another schema than the scan: columns from the folders' names.
-    """
-    first = _with_paths(raw, [files[0].path]) if files else None
-    if first is None:
-        raise Unsplittable("a scan of no files is not split")
-    try:
-        explicit = first.collect_schema()
-    except PolarsError as error:
-        raise Unsplittable(f"its files can't be scanned one by one ({error})") from error
-    if explicit != schema:
-        raise Unsplittable("a scan with columns from the names of its folders (hive) is not split")
-    own = cast("Raw", raw["Scan"])
-    arguments = cast("Raw", own["unified_scan_args"])
-    scan_type = cast("Raw", own["scan_type"])
-    parquet = cast("Raw", scan_type["Parquet"])
-    read = {name: dtype for name, dtype in schema.items() if name != arguments.get("include_file_paths")}
-    stand_in = Arena.of(pl.scan_parquet("schema", schema=read, glob=False))
-    given = cast("Raw", cast("Raw", cast("Raw", stand_in.payload(stand_in.root)["scan_type"])["Parquet"])["options"])
-    options = {**cast("Raw", parquet["options"]), "schema": given["schema"]}
-    return {"Scan": {**own, "scan_type": {"Parquet": {**parquet, "options": options}}}}
-
-
-def _with_paths(raw: Raw, paths: Sequence[str]) -> pl.LazyFrame:
-    own = cast("Raw", raw["Scan"])
-    arguments = {**cast("Raw", own["unified_scan_args"]), "glob": False}
-    arena = Arena()
-    arena.root = arena.add(
-        {"Scan": {**own, "sources": {"Paths": [{"inner": path} for path in paths]}, "unified_scan_args": arguments}}
-    )
-    return arena.lazy()
-
-
-class _FooterCache:
-    """Footers by path and etag, the most recently used ones."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._footers: OrderedDict[tuple[str, str], Footer] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[str, str]) -> Footer | None:
-        """Return a footer that was kept."""
-        with self._lock:
-            if (footer := self._footers.get(key)) is not None:
-                self._footers.move_to_end(key)
-            return footer
-
-    def put(self, key: tuple[str, str], footer: Footer) -> None:
-        """Keep a footer, perhaps in place of the one used longest ago."""
-        with self._lock:
-            self._footers[key] = footer
-            while len(self._footers) > self._capacity:
-                self._footers.popitem(last=False)
-
-
-_CACHE: Final = _FooterCache(_CACHED_FOOTERS)
-
-
-def _footer(file: FileStat, options: object) -> Footer:
-    """Read a footer: one GET of the file's last 64 KiB, and one more for a larger footer."""
-    key = None if file.etag is None else (file.path, file.etag)
-    if key is not None and (cached := _CACHE.get(key)) is not None:
-        return cached
-    store, _, name = scan_store(file.path, options)
-    tail = _range(store, name, max(0, file.size - _TAIL_BYTES), file.size)
-    try:
-        length = int.from_bytes(tail[-_FOOTER_END_BYTES : -_FOOTER_END_BYTES + 4], "little")
-        if length + _FOOTER_END_BYTES > len(tail):
-            tail = _range(store, name, max(0, file.size - length - _FOOTER_END_BYTES), file.size)
-        metadata = pq.read_metadata(pa.BufferReader(tail))
-    except (pa.ArrowException, OSError) as error:
-        message = f"not a Parquet file, or a broken one: {file.path}: {error}"
-        raise QueryError(message, exception="ComputeError", where={"file": file.path}) from error
-    footer = Footer(row_groups=tuple(_row_group(metadata.row_group(n)) for n in range(metadata.num_row_groups)))
-    if key is not None:
-        _CACHE.put(key, footer)
-    return footer
-
-
-def _range(store: obstore.store.ObjectStore, name: str, start: int, end: int) -> bytes:
-    return bytes(obstore.get_range(store, name, start=start, end=end))
-
-
-def _row_group(metadata: pq.RowGroupMetaData) -> RowGroup:
-    sizes: dict[str, int] = {}
-    for number in range(metadata.num_columns):
-        column = metadata.column(number)
-        top = column.path_in_schema.partition(".")[0]
-        sizes[top] = sizes.get(top, 0) + column.total_compressed_size
-    return RowGroup(rows=metadata.num_rows, bytes=sizes)

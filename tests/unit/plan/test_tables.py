@@ -78,18 +78,48 @@ def test_empty_table_is_one_task_without_splits(folder: Path) -> None:
     assert cut(table, None, Settings(max_rows_per_split=4)) == ((),)
 
 
-@pytest.mark.parametrize("options", [{"row_index_name": "i"}, {"n_rows": 3}])
-def test_scan_with_options_over_all_files_is_not_split(folder: Path, options: dict[str, object]) -> None:
-    with pytest.raises(Unsplittable):
-        _open(pl.scan_parquet(folder / "0.parquet", **options))  # type: ignore[arg-type]  # either option
+@pytest.mark.parametrize(("rows", "kept"), [(0, 0), (3, 3), (12, 12), (100, 35)])
+def test_user_s_number_of_rows_trims_the_splits(folder: Path, rows: int, kept: int) -> None:
+    table = _open(pl.scan_parquet(f"{folder}/**/*.parquet", n_rows=rows))
+    groups = cut(table, None, Settings(max_rows_per_split=4))
+    assert sum(split.rows for group in groups for split in group) == kept
 
 
-def test_hive_partitions_are_not_split(tmp_path: Path) -> None:
+def test_splits_know_the_rows_before_their_file(folder: Path) -> None:
+    table = _open(pl.scan_parquet(f"{folder}/**/*.parquet", row_index_name="i"))
+    splits = [split for group in cut(table, None, Settings(max_rows_per_split=4)) for split in group]
+    starts = {Path(split.path).name: split.rows_before for split in splits}
+    assert starts == {"0.parquet": 0, "2.parquet": 10}
+
+
+def test_placeholder_of_hive_partitions_yields_the_schema_of_the_scan(tmp_path: Path) -> None:
     for year in (2023, 2024):
         (tmp_path / f"year={year}").mkdir()
         pl.DataFrame({"a": [year]}).write_parquet(tmp_path / f"year={year}" / "0.parquet")
-    with pytest.raises(Unsplittable, match="hive"):
+    table = _open(pl.scan_parquet(tmp_path))
+    assert len(cut(table, None, Settings(max_rows_per_split=1))) == 2
+    assert table.placeholder(0).collect_schema() == {"a": pl.Int64(), "year": pl.Int64()}
+
+
+def test_folders_that_repeat_a_column_of_the_files_are_not_split(tmp_path: Path) -> None:
+    (tmp_path / "year=2023").mkdir()
+    pl.DataFrame({"year": [1], "a": [2]}, schema={"year": pl.Int32, "a": pl.Int64}).write_parquet(
+        tmp_path / "year=2023" / "0.parquet"
+    )
+    with pytest.raises(Unsplittable, match="folders"):
         _open(pl.scan_parquet(tmp_path))
+
+
+def test_text_files_are_one_split_each(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.csv").write_text("a\n1\n2\n")
+    table = _open(pl.scan_csv(tmp_path / "*.csv"))
+    assert [len(group) for group in cut(table, None, Settings(max_rows_per_split=4))] == [1, 1, 1]
+    assert len(cut(table, None, Settings())) == 1
+    with pytest.raises(Unsplittable, match="one CSV file"):
+        _open(pl.scan_csv(tmp_path / "0.csv"))
+    with pytest.raises(Unsplittable, match="row index"):
+        _open(pl.scan_csv(tmp_path / "*.csv", row_index_name="i"))
 
 
 def test_file_that_is_not_parquet_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""Scans over explicit files: the user's scan node, with everything fixed that polars would learn from the set of its files.
+
+A split of a scan must give the columns, order and dtypes of the whole scan: the schema is set, and so are the columns
+that come from the names of folders (hive).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, cast
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from frazil_coordinator.plan.nodes import Scan
+from frazil_functions.arena import Arena, Raw
+from frazil_functions.scan_files import FileStat, is_remote
+
+__all__ = ["Unsplittable", "check_options", "explicit_scan", "with_paths"]
+
+_WHOLE: Final = {
+    "deletion_files": "deletion files",
+    "column_mapping": "a column mapping",
+    "default_values": "default values",
+    "resolve_heavy_sources": "sources resolved late",
+}
+_TEXT_WHOLE: Final = {"row_index": "a row index", "pre_slice": "n_rows"}
+_FORMATS: Final = {"Parquet": "Parquet", "Csv": "CSV", "NDJson": "NDJSON"}
+
+
+class Unsplittable(Exception):  # noqa: N818  # a reason, not an error: the scan runs whole in one task
+    """Why a scan can't be cut into splits."""
+
+
+def check_options(node: Scan, arguments: Raw) -> None:
+    """Raise :class:`Unsplittable` for options that only the whole scan can honour."""
+    if node.format not in _FORMATS:
+        raise Unsplittable(f"a scan of {node.format} files is not split")
+    if not node.paths:
+        raise Unsplittable("a scan of in-memory buffers is not split")
+    text = node.format != "Parquet"
+    for name, why in (_WHOLE | (_TEXT_WHOLE if text else {})).items():
+        if arguments.get(name) is not None:
+            raise Unsplittable(f"a scan{' of text files' if text else ''} with {why} is not split")
+    if "Negative" in cast("Raw", arguments.get("pre_slice") or {}):
+        raise Unsplittable("a scan of its last rows is not split")
+
+
+def explicit_scan(node: Scan, files: Sequence[FileStat], schema: pl.Schema) -> tuple[Raw, int]:
+    """Return the scan over explicit files with its schema set, so that no file is read to learn it.
+
+    Parameters
+    ----------
+    node
+        The scan.
+    files
+        Its files.
+    schema
+        What the scan yields.
+
+    Returns
+    -------
+    tuple of Raw and int
+        The scan node, and where in the files' paths the names of hive partitions begin.
+
+    Raises
+    ------
+    Unsplittable
+        When the explicit files would give another table than the scan.
+    """
+    if not files:
+        raise Unsplittable("a scan of no files is not split")
+    if node.format == "Parquet":
+        return _parquet(node, files, schema)
+    if len(files) == 1:
+        raise Unsplittable(f"a scan of one {_FORMATS[node.format]} file is not split")
+    return _text(node, schema), 0
+
+
+def with_paths(raw: Raw, paths: Sequence[str]) -> pl.LazyFrame:
+    """Return the scan with other paths, which are not expanded."""
+    own = cast("Raw", raw["Scan"])
+    arena = Arena()
+    arena.root = arena.add(
+        _changed({"Scan": {**own, "sources": {"Paths": [{"inner": path} for path in paths]}}}, {"glob": False}, {})
+    )
+    return arena.lazy()
+
+
+def _parquet(node: Scan, files: Sequence[FileStat], schema: pl.Schema) -> tuple[Raw, int]:
+    arguments = cast("Raw", cast("Raw", node.raw["Scan"])["unified_scan_args"])
+    hive = cast("Raw", arguments["hive_options"])
+    off: Raw = {"hive_options": {**hive, "enabled": False, "schema": None}, "pre_slice": None}
+    plain = _changed(node.raw, off, {})
+    try:
+        explicit = with_paths(plain, [files[0].path]).collect_schema()
+    except PolarsError as error:
+        raise Unsplittable(f"its files can't be scanned one by one ({error})") from error
+    set_schema = {"schema": _plain(_read(arguments, schema))}
+    folders = any(_is_folder(path) for path in node.paths)
+    if hive["enabled"] is False or (hive["enabled"] is None and not folders):
+        if explicit != schema:
+            raise Unsplittable("a scan whose files give other columns one by one is not split")
+        return _changed(plain, {}, set_schema), 0
+    start = _hive_start(node.paths)
+    names = {_partition_columns(file.path, start) for file in files}
+    if len(names) > 1:
+        raise Unsplittable("a scan whose folders (hive) name different columns is not split")
+    keys = names.pop()
+    if not keys and explicit == schema:
+        return _changed(plain, {}, set_schema), 0
+    # Columns that are both in the files and in the names of folders keep the order of the files: left to polars.
+    partitioned = not set(keys) & set(explicit) and set(explicit) | set(keys) == set(schema)
+    if not partitioned or any(schema[name] != dtype for name, dtype in explicit.items()):
+        raise Unsplittable("a scan with columns from the names of its folders that are in its files too is not split")
+    given = {**hive, "enabled": True, "hive_start_idx": start, "schema": _plain({key: schema[key] for key in keys})}
+    changed = _changed(plain, {"hive_options": given, "expand_paths": False}, set_schema)
+    if with_paths(changed, [files[0].path]).collect_schema() != schema:
+        raise Unsplittable("a scan with columns from the names of its folders (hive) in an unusual order is not split")
+    # The start is set with the files: polars takes none beyond the end of the placeholder's path.
+    return _changed(changed, {"hive_options": {**given, "hive_start_idx": 0}}, {}), start
+
+
+def _text(node: Scan, schema: pl.Schema) -> Raw:
+    own = cast("Raw", node.raw["Scan"])
+    arguments = cast("Raw", own["unified_scan_args"])
+    options = cast("Raw", cast("Raw", cast("Raw", own["scan_type"])[node.format])["options"])
+    if options.get("column_names_overwrite") is not None:
+        raise Unsplittable("a scan of CSV files with new_columns is not split")
+    return _changed(node.raw, {}, {"schema": _plain(_read(arguments, schema)), "schema_overwrite": None})
+
+
+def _read(arguments: Raw, schema: pl.Schema) -> dict[str, pl.DataType]:
+    """Return the columns of `schema` that are read and not added by the scan's options."""
+    index = cast("Raw", arguments.get("row_index") or {}).get("name")
+    added = {index, arguments.get("include_file_paths")}
+    return {name: dtype for name, dtype in schema.items() if name not in added}
+
+
+def _plain(schema: Mapping[str, pl.DataType]) -> object:
+    """Return a schema as plans write it."""
+    stand_in = Arena.of(pl.scan_parquet("schema", schema=dict(schema), glob=False))
+    scan_type = cast("Raw", stand_in.payload(stand_in.root)["scan_type"])
+    return cast("Raw", cast("Raw", scan_type["Parquet"])["options"])["schema"]
+
+
+def _changed(raw: Raw, arguments: Raw, options: Raw) -> Raw:
+    """Return a scan node with some of its arguments and of its format's options changed."""
+    own = cast("Raw", raw["Scan"])
+    ((kind, scan_type),) = cast("dict[str, Raw]", own["scan_type"]).items()
+    changed = {kind: {**scan_type, "options": {**cast("Raw", scan_type["options"]), **options}}}
+    return {
+        "Scan": {
+            **own,
+            "unified_scan_args": {**cast("Raw", own["unified_scan_args"]), **arguments},
+            "scan_type": changed if options else own["scan_type"],
+        }
+    }
+
+
+def _hive_start(paths: Sequence[str]) -> int:
+    """Return where in the files' paths the names of partitions begin, as polars has it: below a folder."""
+    if all("=" not in path for path in paths) or not any(_is_folder(path) for path in paths):
+        return 0
+    if len(paths) != 1 or paths[0].startswith("file://"):
+        raise Unsplittable("a scan of several paths with columns from the names of folders (hive) is not split")
+    return len(paths[0].rstrip("/"))
+
+
+def _is_folder(path: str) -> bool:
+    return path.endswith("/") or (not is_remote(path) and Path(path.removeprefix("file://")).is_dir())
+
+
+def _partition_columns(path: str, start: int) -> tuple[str, ...]:
+    """Return the columns that the names of the folders of `path` give."""
+    folders = path[start:].split("/")[:-1]
+    return tuple(folder.partition("=")[0] for folder in folders if folder.count("=") == 1)

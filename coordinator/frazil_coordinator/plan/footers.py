@@ -1,0 +1,131 @@
+"""What is known of a file before it is read: the row groups of a Parquet file, or just its size.
+
+Footers are read once per etag and kept. :mod:`~frazil_coordinator.plan.tables` cuts the files by them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import obstore
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from frazil_functions.errors import QueryError
+from frazil_functions.scan_files import FileStat, scan_store
+
+__all__ = ["Footer", "RowGroup", "read_footer", "uncounted"]
+
+_TAIL_BYTES: Final = 64 * 1024
+_FOOTER_END_BYTES: Final = 8
+_CACHED_FOOTERS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowGroup:
+    """One row group of a file."""
+
+    rows: int
+    bytes: dict[str, int]
+    """Compressed bytes by top-level column."""
+
+    def size(self, columns: Sequence[str] | None) -> int:
+        """Return the compressed bytes of `columns`; None: of all."""
+        if columns is None:
+            return sum(self.bytes.values())
+        return sum(self.bytes.get(column, 0) for column in columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footer:
+    """What a Parquet footer says."""
+
+    row_groups: tuple[RowGroup, ...]
+    file_bytes: int | None = None
+    """Size of a file whose rows nobody has counted, in place of row groups; such a file is read whole."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the file."""
+        return sum(group.rows for group in self.row_groups)
+
+    def size(self, columns: Sequence[str] | None) -> int:
+        """Return the bytes to read for `columns` (None: for all)."""
+        if self.file_bytes is not None:
+            return self.file_bytes
+        return sum(group.size(columns) for group in self.row_groups)
+
+
+class _FooterCache:
+    """Footers by path and etag, the most recently used ones."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._footers: OrderedDict[tuple[str, str], Footer] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[str, str]) -> Footer | None:
+        """Return a footer that was kept."""
+        with self._lock:
+            if (footer := self._footers.get(key)) is not None:
+                self._footers.move_to_end(key)
+            return footer
+
+    def put(self, key: tuple[str, str], footer: Footer) -> None:
+        """Keep a footer, perhaps in place of the one used longest ago."""
+        with self._lock:
+            self._footers[key] = footer
+            while len(self._footers) > self._capacity:
+                self._footers.popitem(last=False)
+
+
+_CACHE: Final = _FooterCache(_CACHED_FOOTERS)
+
+
+def uncounted(file: FileStat) -> Footer:
+    """Return what is known of a text file: its size."""
+    return Footer(row_groups=(), file_bytes=file.size)
+
+
+def read_footer(file: FileStat, options: object) -> Footer:
+    """Read a Parquet footer: one GET of the file's last 64 KiB, and one more for a larger footer.
+
+    Raises
+    ------
+    QueryError
+        When the file is not Parquet.
+    """
+    key = None if file.etag is None else (file.path, file.etag)
+    if key is not None and (cached := _CACHE.get(key)) is not None:
+        return cached
+    store, _, name = scan_store(file.path, options)
+    tail = _range(store, name, max(0, file.size - _TAIL_BYTES), file.size)
+    try:
+        length = int.from_bytes(tail[-_FOOTER_END_BYTES : -_FOOTER_END_BYTES + 4], "little")
+        if length + _FOOTER_END_BYTES > len(tail):
+            tail = _range(store, name, max(0, file.size - length - _FOOTER_END_BYTES), file.size)
+        metadata = pq.read_metadata(pa.BufferReader(tail))
+    except (pa.ArrowException, OSError) as error:
+        message = f"not a Parquet file, or a broken one: {file.path}: {error}"
+        raise QueryError(message, exception="ComputeError", where={"file": file.path}) from error
+    footer = Footer(row_groups=tuple(_row_group(metadata.row_group(n)) for n in range(metadata.num_row_groups)))
+    if key is not None:
+        _CACHE.put(key, footer)
+    return footer
+
+
+def _range(store: obstore.store.ObjectStore, name: str, start: int, end: int) -> bytes:
+    return bytes(obstore.get_range(store, name, start=start, end=end))
+
+
+def _row_group(metadata: pq.RowGroupMetaData) -> RowGroup:
+    sizes: dict[str, int] = {}
+    for number in range(metadata.num_columns):
+        column = metadata.column(number)
+        top = column.path_in_schema.partition(".")[0]
+        sizes[top] = sizes.get(top, 0) + column.total_compressed_size
+    return RowGroup(rows=metadata.num_rows, bytes=sizes)
