@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -47,9 +48,9 @@ pytestmark = [
 ]
 
 
-def podman(*arguments: str, check: bool = True) -> str:
-    done = subprocess.run(["podman", *arguments], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 or not check, done.stderr
+def podman(*arguments: str, folder: str | None = None) -> str:
+    done = subprocess.run(["podman", *arguments], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
@@ -79,22 +80,24 @@ def container(image: str, env: Mapping[str, str], *, memory: str = "2g", path: s
     """Run `image` with a pod's restrictions while the context lasts; it answers `path`."""
     (port,) = free_ports(1)
     variables = [f"--env={name}={value}" for name, value in {**env, "PORT": str(port)}.items()]
-    running = Container(
-        podman(
-            "run", "--detach", "--network=host", "--read-only", "--read-only-tmpfs=false", "--tmpfs=/tmp:rw,mode=1777",
-            "--cap-drop=all", "--security-opt=no-new-privileges", f"--memory={memory}", f"--memory-swap={memory}",
-            *variables, image,
-        ),
-        port,
-    )  # fmt: skip
-    try:
-        eventually(lambda: running.function.status(path) == 200, f"{image} answers {path}")
-        yield running
-    except BaseException as error:
-        error.add_note(running.logs())
-        raise
-    finally:
-        podman("rm", "--force", "--time=5", running.id)
+    # The folder: what watches a container leaves a file where it was started when the memory ends.
+    with tempfile.TemporaryDirectory() as folder:
+        running = Container(
+            podman(
+                "run", "--detach", "--network=host", "--read-only", "--read-only-tmpfs=false", "--tmpfs=/tmp:rw,mode=1777",
+                "--cap-drop=all", "--security-opt=no-new-privileges", f"--memory={memory}", f"--memory-swap={memory}",
+                *variables, image, folder=folder,
+            ),
+            port,
+        )  # fmt: skip
+        try:
+            eventually(lambda: running.function.status(path) == 200, f"{image} answers {path}")
+            yield running
+        except BaseException as error:
+            error.add_note(running.logs())
+            raise
+        finally:
+            podman("rm", "--force", "--time=5", running.id)
 
 
 def built(folder: str) -> str:
