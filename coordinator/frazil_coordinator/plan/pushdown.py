@@ -11,12 +11,14 @@ import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import polars as pl
 from polars.exceptions import PolarsError
 
-from frazil_functions.arena import Arena
+from frazil_coordinator.plan.exprs import kind_of, walk
+from frazil_coordinator.plan.nodes import RawExpr
+from frazil_functions.arena import Arena, Raw
 
 __all__ = ["Demand", "observe"]
 
@@ -72,8 +74,13 @@ def observe(plan: Arena, inputs: Mapping[int, tuple[Sequence[int], pl.Schema]]) 
     Returns
     -------
     dict or None
-        Name → one demand a use; None when the plan can't be run on empty data: then everything is needed.
+        Name → one demand a use; None when the plan can't be run on empty data, or makes rows of its own: then everything is
+        needed.
     """
+    if not inputs:
+        return {}
+    if any(_makes_rows(plan.nodes[number]) for number in plan.reachable()):
+        return None
     copy = Arena()
     copy.root = copy.append(plan)
     base = copy.root - plan.root
@@ -93,6 +100,22 @@ def observe(plan: Arena, inputs: Mapping[int, tuple[Sequence[int], pl.Schema]]) 
     finally:
         for key in keys.values():
             del _RECORDS[key]
+
+
+def _makes_rows(node: Raw) -> bool:
+    """Return whether a node makes rows out of nothing (``int_range(0, 10**9)``): then the plan does not run on no data."""
+    for part in walk(node):
+        if kind_of(part) != "Function" or not isinstance(part, dict):
+            continue
+        inner = part["Function"]
+        if isinstance(inner, dict) and kind_of(inner.get("function")) in _MAKERS:
+            kinds = {kind_of(inside) for value in cast("list[RawExpr]", inner["input"]) for inside in walk(value)}
+            if not kinds & {"Column", "Selector", "Len"}:
+                return True
+    return False
+
+
+_MAKERS: Final = frozenset({"Range", "Repeat", "RepeatBy"})
 
 
 def _source(key: str, schema: pl.Schema) -> Arena:
