@@ -21,7 +21,15 @@ import polars as pl
 
 from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.cloudevent import EVENT_LINES_TYPE, MARKER_HEADER, check_fresh, decode_task, encode_line, verify
-from frazil_functions.errors import CancelledQueryError, FrazilError, InternalError, OutOfMemoryError, ProtocolError, to_wire
+from frazil_functions.errors import (
+    CancelledQueryError,
+    DeadlineError,
+    FrazilError,
+    InternalError,
+    OutOfMemoryError,
+    ProtocolError,
+    to_wire,
+)
 from frazil_functions.run import CancelToken, TaskRun
 from frazil_functions.settings import FunctionSettings
 from frazil_functions.storage import Store
@@ -156,6 +164,8 @@ class FunctionApp:
         try:
             verify(self._settings.task_keys, headers, body)
             check_fresh(headers, now_unix_s=time.time(), max_age_s=self._settings.max_age_s)
+        except DeadlineError as error:
+            raise _Refused(408, error.message) from error
         except ProtocolError as error:
             raise _Refused(401, error.message) from error
         try:

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from frazil_functions.errors import ProtocolError
+from frazil_functions.errors import DeadlineError, ProtocolError
 from frazil_functions.task import (
     Failed,
     Heartbeat,
@@ -160,8 +160,10 @@ def check_fresh(headers: Mapping[str, str], *, now_unix_s: float, max_age_s: flo
 
     Raises
     ------
+    DeadlineError
+        When its deadline has passed.
     ProtocolError
-        When it is expired, or its times can't be read.
+        When it is too old, or its times can't be read.
     """
     age_s = now_unix_s - _parse_time("ce-time", headers.get("ce-time", ""))
     if age_s > max_age_s:
@@ -170,7 +172,7 @@ def check_fresh(headers: Mapping[str, str], *, now_unix_s: float, max_age_s: flo
         raise ProtocolError(f"the event is {-age_s:.0f} s in the future: compare the clocks of coordinator and function")
     deadline = headers.get("ce-frazildeadline")
     if deadline and _parse_time("ce-frazildeadline", deadline) <= now_unix_s:
-        raise ProtocolError("the event expired: its deadline has passed")
+        raise DeadlineError("the event came too late: its deadline has passed")
 
 
 def encode_task(

@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 
 from frazil_functions.cloudevent import MARKER_HEADER, encode_task, parse_line
-from frazil_functions.errors import FunctionBusyError, FunctionLostError, PlatformError, ProtocolError
+from frazil_functions.errors import DeadlineError, FrazilError, FunctionBusyError, FunctionLostError, ProtocolError
 from frazil_functions.task import Failed, Succeeded, TaskEvent, TaskRequest
 
 __all__ = ["FunctionTransport"]
@@ -32,6 +32,7 @@ _READ_BUFFER_BYTES: Final = 1024 * 1024
 _MAX_LINE_BYTES: Final = 1024 * 1024 * 1024
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _BUSY: Final = frozenset({429, 503})
+_TOO_LATE: Final = 408
 _FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, RuntimeError)
 """What a connection can fail with: refused, reset, ended in the middle of a chunk, silent; RuntimeError is what aiohttp
 raises when the session or the connection was closed under a reader."""
@@ -181,7 +182,7 @@ class _Problem(msgspec.Struct):
     message: str
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> PlatformError:
+async def _refusal(response: aiohttp.ClientResponse) -> FrazilError:
     """Return the error that an answer other than a stream stands for."""
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
@@ -193,6 +194,8 @@ async def _refusal(response: aiohttp.ClientResponse) -> PlatformError:
     if response.status in _BUSY:
         retry_after = response.headers.get("Retry-After")
         return FunctionBusyError(words, where=None if retry_after is None else {"retry_after_s": retry_after})
+    if ours and response.status == _TOO_LATE:
+        return DeadlineError(words)
     if ours and 400 <= response.status < 500:
         return ProtocolError(words)
     return FunctionLostError(words)

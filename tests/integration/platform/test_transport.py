@@ -11,7 +11,15 @@ import polars as pl
 import pytest
 
 from frazil_coordinator.platform.transport import FunctionTransport
-from frazil_functions.errors import FunctionBusyError, FunctionLostError, PlatformError, ProtocolError, WireError
+from frazil_functions.errors import (
+    DeadlineError,
+    FrazilError,
+    FunctionBusyError,
+    FunctionLostError,
+    PlatformError,
+    ProtocolError,
+    WireError,
+)
 from frazil_functions.task import Descriptor, Failed, Heartbeat, Started, Succeeded, TaskEvent, decode_request
 from support.fake_function import Conversation, FakeFunction, fake_function, line, succeed
 from support.processes import free_ports
@@ -241,6 +249,8 @@ PROBLEM = json.dumps({"kind": "protocol", "message": "the event has expired"}).e
         (401, OURS, ProtocolError),
         (409, OURS, ProtocolError),
         (413, OURS, ProtocolError),
+        (408, OURS, DeadlineError),
+        (408, {}, FunctionLostError),
         (429, OURS, FunctionBusyError),
         (503, OURS, FunctionBusyError),
         (500, OURS, FunctionLostError),
@@ -255,10 +265,10 @@ PROBLEM = json.dumps({"kind": "protocol", "message": "the event has expired"}).e
     ],
 )
 async def test_each_status_means_one_error_and_keeps_the_words_of_its_body(
-    fake: FakeFunction, transport: FunctionTransport, status: int, headers: dict[str, str], expected: type[PlatformError]
+    fake: FakeFunction, transport: FunctionTransport, status: int, headers: dict[str, str], expected: type[FrazilError]
 ) -> None:
     fake.behave = answering(status, PROBLEM, **headers)
-    with pytest.raises(PlatformError, match=f"answered {status}: the event has expired") as caught:
+    with pytest.raises(FrazilError, match=f"answered {status}: the event has expired") as caught:
         await send(transport, fake.url)
     assert type(caught.value) is expected
 
