@@ -97,7 +97,7 @@ def changed(request: TaskRequest, header: str, value: str, *, resign: bool) -> t
         ("ce-id", "q/2/5/9", False, 401),
         ("ce-time", "2020-01-01T00:00:00Z", True, 401),
         ("ce-time", "soon", True, 401),
-        ("ce-frazildeadline", "2020-01-01T00:00:00Z", True, 401),
+        ("ce-frazildeadline", "2020-01-01T00:00:00Z", True, 408),
         ("ce-type", "dev.frazil.other.v1", True, 400),
         ("ce-id", "q/2/5/9", True, 400),
         ("content-type", "application/json", True, 400),
