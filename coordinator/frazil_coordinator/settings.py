@@ -48,7 +48,8 @@ class Settings:
     """Bytes that one partition should hold when `shuffle_partitions` is None."""
 
     broadcast_limit_bytes: int = 64 * MIB
-    """Upper bound on the estimated bytes of a join's side that is sent whole to every task. 0: never broadcast."""
+    """Upper bound on the estimated bytes of a join's side that is sent whole to every task, as long as all tasks together
+    read at most 8 MiB of it or half of what a shuffle would move. 0: never broadcast."""
 
     start_small: bool = True
     """A query whose tables fit one function (`start_small_bytes`) is one task without an exchange."""

@@ -29,7 +29,6 @@ class ScanSource:
     splits: tuple[tuple[Split, ...], ...]
     """``splits[t]`` is what task `t` scans. When the stage has one task only, it has one group."""
 
-    format: Literal["parquet", "other"] = "parquet"
     path: str = ""
     """What the user named, for people."""
 
