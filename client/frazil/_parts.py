@@ -133,6 +133,7 @@ async def open_coordinator(options: LocalOptions, settings: Settings) -> AsyncIt
             store_options=options.storage_options,
             memory_limit_bytes=options.memory_limit_bytes,
             threads_per_function=options.threads_per_function,
+            allow_udfs=settings.allow_udfs,
             idle_s=options.idle_s,
             log_dir=scratch / "functions",
         )

@@ -12,6 +12,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final
 
 import polars as pl
@@ -58,7 +59,7 @@ class Coordinator:
     ----------
     settings
         Of queries that come without their own; `max_plan_bytes`, `max_queries`, `max_in_flight` and `result_ttl_s` hold for
-        the whole coordinator whatever a query says.
+        the whole coordinator whatever a query says, and no query gets `allow_udfs` where they don't give it.
     platform
         Where functions run. It stays the caller's: :meth:`aclose` does not close it.
     store
@@ -129,7 +130,7 @@ class Coordinator:
             After :meth:`drain` or :meth:`aclose`.
         """
         self._check(plan)
-        record = QueryRecord(QueryId(secrets.token_hex(8)), settings or self._settings, tuple(labels))
+        record = QueryRecord(QueryId(secrets.token_hex(8)), self._bounded(settings), tuple(labels))
         for forgotten in self._registry.add(record):
             self._spawn(self._forget(forgotten), f"forget {forgotten.id}")
         self._spawn(self._run(record, plan), f"query {record.id}")
@@ -195,7 +196,7 @@ class Coordinator:
             As planning does.
         """
         self._check(plan)
-        _, explanation = await self._execution.plan(plan, settings or self._settings)
+        _, explanation = await self._execution.plan(plan, self._bounded(settings))
         return explanation
 
     def explanation(self, query: QueryId) -> Explanation:
@@ -286,6 +287,12 @@ class Coordinator:
             raise PlanTooLargeError(
                 f"the plan has {len(plan):,} bytes, more than the {self._settings.max_plan_bytes:,} allowed"
             )
+
+    def _bounded(self, settings: Settings | None) -> Settings:
+        """Return a query's settings, without the rights that the coordinator's own don't give."""
+        if settings is None:
+            return self._settings
+        return replace(settings, allow_udfs=settings.allow_udfs and self._settings.allow_udfs)
 
     async def _run(self, record: QueryRecord, plan: bytes) -> None:
         await self._execution.run(record, plan)

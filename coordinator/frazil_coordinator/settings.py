@@ -60,6 +60,11 @@ class Settings:
     fallback: Literal["allow", "warn", "raise"] = "allow"
     """What to do with a part of a plan that has no distributed form: run it in one task silently, warn, or raise."""
 
+    allow_udfs: bool = False
+    """Whether plans may hold Python functions and Python sources. They run with the rights of the coordinator and of its
+    functions, so a coordinator that allows them trusts everybody who may send it a query. A query's own value can only
+    lower the coordinator's."""
+
     inline_limit_bytes: int = 256 * 1024
     """Task output of at most so many encoded bytes travels in the answer instead of the store. 0: never."""
 

@@ -189,6 +189,7 @@ class FunctionApp:
             cancelled=token,
             memory_limit_bytes=self._settings.memory_limit_bytes,
             cold_start=cold_start,
+            allow_udfs=self._settings.allow_udfs,
         )
         worker = self._pool.submit(_work, run, request.id)
         worker.add_done_callback(lambda _: self._free_slot())

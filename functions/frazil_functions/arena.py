@@ -374,8 +374,13 @@ class Arena:
         found = {kind for number in self.reachable() for kind in python_kinds([self.nodes[number]])}
         return sorted(found)
 
-    def refuse_python(self) -> None:
+    def refuse_python(self, why: str) -> None:
         """Raise unless the plan is free of Python objects.
+
+        Parameters
+        ----------
+        why
+            The setting by which they are refused.
 
         Raises
         ------
@@ -384,9 +389,9 @@ class Arena:
         """
         if found := self.python_functions():
             raise PythonPlanError(
-                f"the plan holds Python objects ({', '.join(found)}), which are refused: use polars expressions instead of "
-                "map_elements, map_batches, map_groups and Python sources, and storage_options instead of a credential "
-                "provider"
+                f"the plan holds Python objects ({', '.join(found)}), which are refused ({why}): use polars expressions "
+                "instead of map_elements, map_batches, map_groups and Python sources, and storage_options instead of a "
+                "credential provider"
             )
 
 

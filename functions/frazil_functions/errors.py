@@ -31,6 +31,7 @@ error comes back as the same polars class, with ``stage``, ``task`` and ``source
 from __future__ import annotations
 
 import builtins
+import sys
 from typing import ClassVar, Final
 
 import msgspec
@@ -59,6 +60,7 @@ __all__ = [
     "TaskError",
     "UserError",
     "WireError",
+    "exception_name",
     "from_wire",
     "to_wire",
     "user_exception",
@@ -111,7 +113,8 @@ class QueryError(UserError):
     message
         The text of the polars error.
     exception
-        Name of the class that polars raised, e.g. ``ComputeError`` or ``FileNotFoundError``.
+        Name of the class that polars raised, e.g. ``ComputeError`` or ``FileNotFoundError``; of a class of the user's, with
+        its module.
     where
         See :class:`FrazilError`.
     """
@@ -278,6 +281,21 @@ def from_wire(wire: WireError) -> FrazilError:
     return cls(wire.message, where=wire.where)
 
 
+def exception_name(error: BaseException) -> str:
+    """Return the name by which :func:`user_exception` finds the class of `error`."""
+    cls = type(error)
+    known = hasattr(pl_exceptions, cls.__name__) or hasattr(builtins, cls.__name__)
+    return cls.__name__ if known else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _exception_class(name: str) -> object:
+    """Return what `name` stands for: in polars, among the builtins, or in a module that this process has imported."""
+    module, _, own = name.rpartition(".")
+    if module:
+        return getattr(sys.modules.get(module), own, None)
+    return getattr(pl_exceptions, name, None) or getattr(builtins, name, None)
+
+
 def user_exception(error: FrazilError) -> BaseException:
     """Return what a user of Polars expects to catch.
 
@@ -289,10 +307,13 @@ def user_exception(error: FrazilError) -> BaseException:
     """
     if not isinstance(error, QueryError):
         return error
-    found = getattr(pl_exceptions, error.exception, None) or getattr(builtins, error.exception, None)
+    found = _exception_class(error.exception)
     if not (isinstance(found, type) and issubclass(found, BaseException)):
         return error
-    raised: BaseException = found(error.message)
+    try:
+        raised: BaseException = found(error.message)
+    except TypeError:  # a class that is not made from a text (UnicodeDecodeError); the text names it
+        return error
     if error.where:
         raised.add_note("frazil: " + ", ".join(f"{name} {value}" for name, value in error.where.items()))
     raised.__cause__ = error

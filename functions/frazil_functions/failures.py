@@ -20,6 +20,7 @@ from frazil_functions.errors import (
     QueryError,
     StorageError,
     StorageFullError,
+    exception_name,
 )
 
 __all__ = ["task_error"]
@@ -80,7 +81,7 @@ def _classified(error: BaseException, message: str, where: dict[str, str], *, in
     if _is_transient(error, message):
         return StorageError(message, where=where)
     if isinstance(error, _POLARS) or (in_polars and isinstance(error, Exception)):
-        return QueryError(message, exception=type(error).__name__, where=where)
+        return QueryError(message, exception=exception_name(error), where=where)
     return InternalError(f"{type(error).__name__}: {message}", where=where)
 
 

@@ -2,8 +2,8 @@
 
 Splits become scans of the same kind with the same options, so that Polars pushes projections, predicates and slices into
 them; exchange blocks become a Python source that Polars streams and pushes into likewise. Nothing is read here, and a
-fragment that came with Python objects of its own is refused before anything is deserialised. Next on the main path:
-:mod:`frazil_functions.run`.
+fragment that came with Python objects of its own is refused before anything is deserialised, unless the process allows
+them. Next on the main path: :mod:`frazil_functions.run`.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class BoundFragment:
         return next((reader.error for key in self._keys if (reader := _READERS.get(key)) and reader.error), None)
 
 
-def bind(plan: bytes, inputs: Sequence[TaskInput], read: ReadExchange) -> BoundFragment:
+def bind(plan: bytes, inputs: Sequence[TaskInput], read: ReadExchange, *, allow_udfs: bool = False) -> BoundFragment:
     """Put the inputs of a task in the place of its fragment's placeholders.
 
     Parameters
@@ -134,18 +134,21 @@ def bind(plan: bytes, inputs: Sequence[TaskInput], read: ReadExchange) -> BoundF
         ``inputs[n]`` takes the place of every scan of ``frazil-input:///<n>``.
     read
         Reads exchange inputs.
+    allow_udfs
+        Whether the fragment may hold Python objects of the user's, which Polars then unpickles and calls.
 
     Raises
     ------
     PlanError
         When the fragment can't be read, or names an input that the task does not have.
     PythonPlanError
-        When the fragment holds Python objects.
+        When the fragment holds Python objects and may not.
     PlanVersionError
         When another version of polars wrote the fragment.
     """
     arena = Arena.decode(plan)
-    arena.refuse_python()
+    if not allow_udfs:
+        arena.refuse_python("FRAZIL_ALLOW_UDFS of the functions is off")
     keys: list[str] = []
     try:
         scans = _replace(arena, inputs, read, keys)

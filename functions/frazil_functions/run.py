@@ -96,6 +96,8 @@ class TaskRun:
         The process's own limit of resident memory; the request may lower it.
     cold_start
         Whether it is the first task of the process.
+    allow_udfs
+        Whether the fragment may hold Python objects of the user's.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class TaskRun:
         cancelled: CancelToken,
         memory_limit_bytes: int | None = None,
         cold_start: bool = False,
+        allow_udfs: bool = False,
     ) -> None:
         self._request = request
         self._store = CountingStore(store)
@@ -114,6 +117,7 @@ class TaskRun:
         limits = [limit for limit in (memory_limit_bytes, request.limits.memory_bytes) if limit is not None]
         self._memory = MemoryWatch(min(limits, default=None), cancelled.cancel)
         self._cold_start = cold_start
+        self._allow_udfs = allow_udfs
         self._started_s = time.perf_counter()
         self._rows_in = 0
         self._bytes_in = 0
@@ -161,7 +165,7 @@ class TaskRun:
 
     def _run_fragment(self, where: dict[str, str]) -> WrittenOutput:
         self.cancelled.raise_if_set()
-        with bind(self._fragment(), self._request.inputs, self._read) as bound:
+        with bind(self._fragment(), self._request.inputs, self._read, allow_udfs=self._allow_udfs) as bound:
             secrets = {value for _, options in bound.scan_options for value in secret_values(options)}
             fail = partial(task_error, where=where, files=[split.path for split in bound.splits], secrets=secrets)
             try:
@@ -236,9 +240,12 @@ class TaskRun:
         return next((fail(changed) for changed in _changes(bound)), error)
 
 
-def run_task(request: TaskRequest, *, store: Store, cancelled: CancelToken | None = None) -> Descriptor:
+def run_task(
+    request: TaskRequest, *, store: Store, cancelled: CancelToken | None = None, allow_udfs: bool = False
+) -> Descriptor:
     """Run one attempt to its end; see :meth:`TaskRun.run`."""
-    return TaskRun(request, store=store, cancelled=cancelled or CancelToken(request.deadline_unix_s)).run()
+    token = cancelled or CancelToken(request.deadline_unix_s)
+    return TaskRun(request, store=store, cancelled=token, allow_udfs=allow_udfs).run()
 
 
 def _batches(bound: BoundFragment, fail: Callable[[BaseException], FrazilError]) -> Iterator[pl.DataFrame]:

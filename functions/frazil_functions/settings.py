@@ -51,6 +51,9 @@ class FunctionSettings:
     concurrency: int = 1
     """``FRAZIL_FUNCTION_CONCURRENCY``: tasks at once; one more is answered with 503."""
 
+    allow_udfs: bool = False
+    """``FRAZIL_ALLOW_UDFS``: whether fragments may hold Python functions and Python sources."""
+
     parent_pid: int | None = None
     """``FRAZIL_PARENT_PID``: end when this process is no longer the parent."""
 
@@ -107,6 +110,7 @@ class FunctionSettings:
             socket_fd=_integer(environ, "FRAZIL_FUNCTION_FD"),
             memory_limit_bytes=_integer(environ, "FRAZIL_MEMORY_LIMIT_BYTES"),
             concurrency=_integer(environ, "FRAZIL_FUNCTION_CONCURRENCY", default=1) or 0,
+            allow_udfs=_flag(environ, "FRAZIL_ALLOW_UDFS"),
             parent_pid=_integer(environ, "FRAZIL_PARENT_PID"),
             log_level=environ.get("FRAZIL_LOG_LEVEL", "info").lower(),
         )
@@ -120,6 +124,14 @@ def _integer(environ: Mapping[str, str], name: str, *, default: int | None = Non
         return int(text)
     except ValueError as error:
         raise RequestError(f"settings: {name}={text!r} is not a whole number") from error
+
+
+def _flag(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name, "").strip().lower()
+    found = {"true": True, "1": True, "false": False, "0": False, "": False}.get(text)
+    if found is None:
+        raise RequestError(f"settings: {name}={text!r} is neither true nor false")
+    return found
 
 
 def _options(text: str) -> dict[str, str]:

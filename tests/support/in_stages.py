@@ -51,11 +51,15 @@ def answer_in_stages(query: pl.LazyFrame, settings: Settings, store: Store) -> p
                 polars_version=pl.__version__,
                 protocol_version=PROTOCOL_VERSION,
             )
-            written[stage.id].append(run_task(decode_request(encode_request(request)), store=store))
+            written[stage.id].append(_run(request, settings, store))
     blocks = result_blocks(written[graph.root.id])
     frames = read_exchange(store, ExchangeInput(blocks=blocks), with_columns=None, predicate=None, n_rows=None)
     parts = [frame for frame in frames if frame.width]
     return pl.concat(parts) if parts else pl.DataFrame(schema=graph.schema)
+
+
+def _run(request: TaskRequest, settings: Settings, store: Store) -> Descriptor:
+    return run_task(decode_request(encode_request(request)), store=store, allow_udfs=settings.allow_udfs)
 
 
 def outcome(run: Callable[[], pl.DataFrame]) -> Outcome:

@@ -122,13 +122,13 @@ def test_python_objects_are_found_without_unpickling_them(
 ) -> None:
     plan = PYTHON[name](table).serialize()
     monkeypatch.setattr("pickle.loads", lambda *_: pytest.fail("unpickled"))
-    with pytest.raises(PythonPlanError, match="refused"):
-        Arena.decode(plan).refuse_python()
+    with pytest.raises(PythonPlanError, match=r"refused \(a setting\)"):
+        Arena.decode(plan).refuse_python("a setting")
 
 
 def test_binary_and_list_literals_are_not_taken_for_python_objects(table: pl.LazyFrame) -> None:
     query = table.select(pl.lit(b"\x80\x02abc"), pl.col("a").is_in([0, 11, 7, 128, 5]))
-    Arena.of(query).refuse_python()
+    Arena.of(query).refuse_python("a setting")
 
 
 def test_a_node_is_whole_without_the_arena_it_came_from() -> None:

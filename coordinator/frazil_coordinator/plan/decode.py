@@ -85,13 +85,14 @@ def _hstack(common: _Common, payload: Raw) -> Node:
 
 def _group_by(common: _Common, payload: Raw) -> Node:
     options = _map(payload["options"])
-    plain = payload["apply"] is None and all(options[name] is None for name in ("dynamic", "rolling", "slice"))
+    bare = all(options[name] is None for name in ("dynamic", "rolling", "slice"))
     return GroupBy(
         keys=_exprs(payload["keys"]),
         aggs=_exprs(payload["aggs"]),
         predicates=_exprs(payload["predicates"]),
         maintain_order=bool(payload["maintain_order"]),
-        plain=plain,
+        plain=bare and payload["apply"] is None,
+        mapped=bare and payload["apply"] is not None,
         **common,
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final, cast
 
 import msgspec
@@ -163,6 +163,8 @@ def is_row_wise(raw: RawExpr) -> bool:
         return _separable(_ENCODER.encode([inner["function"], len(inputs)])) and all(
             is_row_wise(part) or _is_series_literal(part) for part in inputs
         )
+    if kind == "AnonymousFunction":
+        return _declared_row_wise(inner) and all(map(is_row_wise, cast("list[RawExpr]", inner["input"])))
     if kind == "Eval":
         return str(inner.get("variant")) in ("List", "ListAgg", "Array", "ArrayAgg") and is_row_wise(inner["expr"])
     return False
@@ -175,6 +177,25 @@ _ROW_WISE_MEMBERS: Final = {
     "RenameAlias": ("expr",),
     "StructEval": ("expr",),
 }
+
+
+def _declared_row_wise(function: Raw) -> bool:
+    """Return whether a Python function was declared to look at one row at a time (``is_elementwise``, ``map_elements``)."""
+    return _flags_of(function) & _row_wise_flags() == _row_wise_flags()
+
+
+def _flags_of(function: Raw) -> int:
+    return cast("int", cast("Raw", function["options"])["flags"])
+
+
+@cache
+def _row_wise_flags() -> int:
+    """Return the flags by which polars marks a function as declared; `Expr.meta` would have to resolve its dtype."""
+    plain, declared = (
+        cast("Raw", members(from_expr(pl.col("x").map_batches(len, return_dtype=pl.Int64, is_elementwise=flag))))
+        for flag in (False, True)
+    )
+    return _flags_of(declared) & ~_flags_of(plain)
 
 
 def _is_series_literal(raw: RawExpr) -> bool:

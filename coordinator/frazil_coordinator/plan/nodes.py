@@ -97,6 +97,9 @@ class GroupBy(Node):
     plain: bool
     """Whether it is neither dynamic nor rolling, has no slice and applies no Python function."""
 
+    mapped: bool = False
+    """Whether it gives whole groups to a Python function (``map_groups``) and does nothing else."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Join(Node):

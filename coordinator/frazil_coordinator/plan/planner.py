@@ -22,7 +22,7 @@ from frazil_coordinator.plan.stages import build_stages
 from frazil_coordinator.plan.tables import Table, Unsplittable, cut, open_table
 from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Arena
-from frazil_functions.errors import FallbackError, FrazilError, PlanError, QueryError
+from frazil_functions.errors import FallbackError, FrazilError, PlanError, QueryError, exception_name
 
 __all__ = ["plan_query"]
 
@@ -44,8 +44,9 @@ def plan_query(plan: bytes, settings: Settings) -> StageGraph:
     Raises
     ------
     PlanError
-        When the bytes are not a plan that may run: too large, truncated, of another polars version, with Python functions,
-        or (`FallbackError`) with a part that has no distributed form while ``fallback="raise"``.
+        When the bytes are not a plan that may run: too large, truncated, of another polars version, with Python functions
+        that `allow_udfs` does not permit, or (`FallbackError`) with a part that has no distributed form while
+        ``fallback="raise"``.
     QueryError
         When polars raises: a missing file or column, a wrong dtype.
     SourceError
@@ -54,14 +55,17 @@ def plan_query(plan: bytes, settings: Settings) -> StageGraph:
     if len(plan) > settings.max_plan_bytes:
         raise PlanError(f"the plan has {len(plan)} bytes; at most {settings.max_plan_bytes} are accepted (max_plan_bytes)")
     arena = Arena.decode(plan)
-    arena.refuse_python()
+    if not settings.allow_udfs:
+        arena.refuse_python("Settings.allow_udfs is off, here or at the coordinator")
+    # Polars calls some of the user's functions while it resolves a plan, and they may raise anything.
+    foreseen = (Exception,) if arena.python_functions() else (PolarsError, OSError, TypeError, ValueError)
     try:
         return _plan(arena, settings)
     except FrazilError:
         raise
-    except (PolarsError, OSError, TypeError, ValueError) as error:
+    except foreseen as error:
         # What polars raises while it resolves the plan is what its user would see.
-        raise QueryError(str(error), exception=type(error).__name__, where=_broken_scan(arena)) from error
+        raise QueryError(str(error), exception=exception_name(error), where=_broken_scan(arena)) from error
 
 
 def _broken_scan(arena: Arena) -> dict[str, str]:

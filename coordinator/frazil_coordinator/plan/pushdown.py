@@ -74,12 +74,12 @@ def observe(plan: Arena, inputs: Mapping[int, tuple[Sequence[int], pl.Schema]]) 
     Returns
     -------
     dict or None
-        Name → one demand a use; None when the plan can't be run on empty data, or makes rows of its own: then everything is
-        needed.
+        Name → one demand a use; None when the plan can't be run on empty data, makes rows of its own, or holds functions of
+        the user's, which are not called for this: then everything is needed.
     """
     if not inputs:
         return {}
-    if any(_makes_rows(plan.nodes[number]) for number in plan.reachable()):
+    if plan.python_functions() or any(_makes_rows(plan.nodes[number]) for number in plan.reachable()):
         return None
     copy = Arena()
     copy.root = copy.append(plan)

@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -75,6 +76,8 @@ class LocalPlatform:
         Resident memory of one process above which its task fails; None for no limit.
     threads_per_function
         Polars threads of one process; None shares the CPUs out.
+    allow_udfs
+        Whether functions run Python functions of the user's; they then find modules where this process finds them.
     idle_s
         Seconds without work after which a process is stopped.
     log_dir
@@ -89,6 +92,7 @@ class LocalPlatform:
         store_options: Mapping[str, str] | None = None,
         memory_limit_bytes: int | None = None,
         threads_per_function: int | None = None,
+        allow_udfs: bool = False,
         idle_s: float = 30.0,
         log_dir: Path | None = None,
     ) -> None:
@@ -107,7 +111,10 @@ class LocalPlatform:
             "FRAZIL_TASK_KEYS": ",".join(keys),
             "POLARS_MAX_THREADS": str(threads_per_function or max(1, (os.cpu_count() or 1) // max_functions)),
             "RUST_BACKTRACE": "0",
+            "FRAZIL_ALLOW_UDFS": str(allow_udfs).lower(),
         }
+        if allow_udfs:  # a function of a module travels by the module's name
+            self._environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         for name in ("FRAZIL_MEMORY_LIMIT_BYTES", "FRAZIL_TOKEN"):  # not inherited: the limit is ours, the token no task's
             self._environment.pop(name, None)
         if memory_limit_bytes is not None:

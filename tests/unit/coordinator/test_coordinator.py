@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -351,6 +352,21 @@ async def test_fallbacks_are_told_to_those_who_want_a_warning_only(store: Counti
         warned = await coordinator.submit(plan, settings=Settings(fallback="warn"))
         assert (await coordinator.wait(silent.id)).fallbacks == ()
         assert (await coordinator.wait(warned.id)).fallbacks == ("a reason",)
+
+
+async def test_a_query_gets_no_right_that_its_coordinator_does_not_give(store: CountingStore) -> None:
+    seen: list[bool] = []
+
+    def planner(plan: bytes, settings: Settings) -> StageGraph:
+        seen.append(settings.allow_udfs)
+        return plan_in_stages(1)(plan, settings)
+
+    for given in (False, True):
+        async with opened(store, settings=replace(OBJECTS, allow_udfs=given), planner=planner) as (coordinator, _):
+            for asked in (None, Settings(allow_udfs=True), Settings(allow_udfs=False)):
+                await coordinator.explain(SMALL.serialize(), asked)
+                await coordinator.wait((await coordinator.submit(SMALL.serialize(), settings=asked)).id)
+    assert seen == [False] * 6 + [True, True, True, True, False, False]
 
 
 async def test_plan_and_profile_can_be_asked_for_after_the_end(store: CountingStore) -> None:

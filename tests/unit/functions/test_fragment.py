@@ -200,6 +200,14 @@ def test_python_objects_are_refused_before_any_is_unpickled() -> None:
     assert Explosive.unpickled
 
 
+def test_functions_of_the_user_are_called_where_the_process_allows_them() -> None:
+    doubled = placeholder(FRAME.schema).select(pl.col("a").map_batches(lambda s: s * 2, return_dtype=pl.Int64))
+    with pytest.raises(PythonPlanError, match="FRAZIL_ALLOW_UDFS"):
+        bind(doubled.serialize(), [EXCHANGE], Reader())
+    with bind(doubled.serialize(), [EXCHANGE], Reader(), allow_udfs=True) as bound:
+        assert_frame_equal(bound.lf.collect(), FRAME.select(pl.col("a") * 2))
+
+
 def test_a_source_of_ours_that_came_over_the_wire_is_refused_too() -> None:
     plan = Arena.of(
         pl.LazyFrame._scan_python_function(schema={"a": pl.Int64}, scan_fn=fragment._ExchangeSource("k"), is_pure=False)

@@ -26,6 +26,7 @@ def test_every_variable_is_read() -> None:
             "FRAZIL_STORE_OPTIONS": '{"aws_region": "eu", "aws_allow_http": true}',
             "FRAZIL_MEMORY_LIMIT_BYTES": "1000",
             "FRAZIL_FUNCTION_CONCURRENCY": "3",
+            "FRAZIL_ALLOW_UDFS": "true",
             "FRAZIL_PARENT_PID": "42",
             "FRAZIL_LOG_LEVEL": "DEBUG",
         }
@@ -39,6 +40,7 @@ def test_every_variable_is_read() -> None:
         socket_fd=7,
         memory_limit_bytes=1000,
         concurrency=3,
+        allow_udfs=True,
         parent_pid=42,
         log_level="debug",
     )
@@ -54,6 +56,7 @@ def test_every_variable_is_read() -> None:
         ("PORT", "http", "PORT='http'"),
         ("FRAZIL_FUNCTION_CONCURRENCY", "0", "CONCURRENCY"),
         ("FRAZIL_MEMORY_LIMIT_BYTES", "-1", "MEMORY_LIMIT"),
+        ("FRAZIL_ALLOW_UDFS", "maybe", "ALLOW_UDFS"),
         ("FRAZIL_LOG_LEVEL", "loud", "LOG_LEVEL"),
     ],
 )

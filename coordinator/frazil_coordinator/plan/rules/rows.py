@@ -15,6 +15,7 @@ from frazil_coordinator.plan.rules.base import distribute, run_single
 from frazil_coordinator.plan.rules.groups import aggregate_all
 from frazil_coordinator.plan.rules.running import number_rows, over_running
 from frazil_coordinator.plan.rules.scalars import lift, reads_a_column, with_scalars
+from frazil_coordinator.plan.rules.udfs import map_batches
 from frazil_coordinator.plan.rules.windows import over_windows
 from frazil_functions.arena import Raw
 
@@ -102,6 +103,8 @@ def _(node: MapFunction, context: Context, inputs: Sequence[Relation]) -> Relati
     if node.function == "RowIndex" and not inputs[0].is_single:
         body = cast("Raw", cast("Raw", cast("Raw", node.raw["MapFunction"])["function"])["RowIndex"])
         return number_rows(context, inputs[0], name=str(body["name"]), offset=cast("int", body["offset"] or 0))
+    if node.function == "OpaquePython":
+        return map_batches(node, context, inputs[0])
     if node.function not in _ROW_WISE_FUNCTIONS and not all(relation.is_single for relation in inputs):
         reason = f"{node.function} has no distributed form"
         return run_single(node, context, inputs, reason, _upper(node.function))
