@@ -8,7 +8,7 @@ a wrong answer. Next: :mod:`~frazil_coordinator.plan.decompose` splits aggregate
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from typing import Final, cast
 
@@ -21,18 +21,26 @@ from frazil_coordinator.plan.nodes import RawExpr
 from frazil_functions.arena import Raw
 
 __all__ = [
+    "SCALAR_PREFIX",
     "alias_of",
     "expand",
     "from_expr",
+    "function_traits",
     "has_selector",
     "is_literal",
     "is_row_wise",
+    "is_separable",
+    "is_shared_scalar",
     "kind_of",
+    "members",
+    "operands",
     "plain_column",
     "serialised",
+    "shared_scalar",
     "substitute",
     "to_expr",
     "walk",
+    "with_operands",
 ]
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -141,10 +149,81 @@ def expand(raw: RawExpr, schema: pl.Schema) -> list[RawExpr]:
     return [named(name) for name in names]
 
 
-def is_row_wise(raw: RawExpr) -> bool:
-    """Return whether each row of the result depends on the same row of the input only.
+def operands(raw: RawExpr) -> list[RawExpr]:
+    """Return the expressions that an expression is made of and that are evaluated on the same rows as itself.
 
-    A literal by itself counts as row-wise: polars broadcasts it. At least one column must stand beside it.
+    The function of a window is not among them (it is evaluated inside its groups), nor is what is done inside a list.
+    """
+    kind, inner = kind_of(raw), members(raw)
+    if kind == "Alias":
+        return [cast("list[RawExpr]", inner)[0]]
+    if kind == "KeepName":
+        return [inner]
+    if kind == "Agg" and isinstance(inner, dict):
+        (value,) = inner.values()
+        if isinstance(value, list):  # [column, ddof]
+            return [value[0]]
+        return [value["input"] if isinstance(value, dict) and "input" in value else value]
+    if not isinstance(inner, dict):
+        return []
+    if kind in ("Function", "AnonymousFunction"):
+        return list(cast("list[RawExpr]", inner["input"]))
+    if kind == "Over":
+        order = cast("list[RawExpr] | None", inner["order_by"])
+        return [*cast("list[RawExpr]", inner["partition_by"]), *([] if order is None else order[:1])]
+    if kind == "SortBy":
+        return [inner["expr"], *cast("list[RawExpr]", inner["by"])]
+    return [inner[name] for name in _OPERANDS.get(kind, ())]
+
+
+_OPERANDS: Final = {
+    "BinaryExpr": ("left", "right"),
+    "Cast": ("expr",),
+    "Ternary": ("predicate", "truthy", "falsy"),
+    "RenameAlias": ("expr",),
+    "StructEval": ("expr",),
+    "Eval": ("expr",),
+    "Filter": ("input", "by"),
+    "Sort": ("expr",),
+    "Gather": ("expr", "idx"),
+    "Slice": ("input", "offset", "length"),
+    "Explode": ("input",),
+    "Rolling": ("index_column",),
+}
+
+
+def with_operands(raw: RawExpr, parts: Sequence[RawExpr]) -> RawExpr:
+    """Return the expression with other operands, as many as :func:`operands` gives."""
+    kind, inner = kind_of(raw), members(raw)
+    if kind == "Alias":
+        return {kind: [parts[0], *cast("list[object]", inner)[1:]]}
+    if kind == "KeepName":
+        return {kind: parts[0]}
+    if not parts or not isinstance(inner, dict):
+        return raw
+    if kind == "Agg":
+        ((name, value),) = inner.items()
+        if isinstance(value, list):
+            return {kind: {name: [parts[0], *value[1:]]}}
+        has_options = isinstance(value, dict) and "input" in value
+        return {kind: {name: {**cast("Raw", value), "input": parts[0]} if has_options else parts[0]}}
+    if kind in ("Function", "AnonymousFunction"):
+        return {kind: {**inner, "input": list(parts)}}
+    if kind == "Over":
+        count = len(cast("list[RawExpr]", inner["partition_by"]))
+        order = cast("list[RawExpr] | None", inner["order_by"])
+        ordered = None if order is None else [parts[count], *order[1:]]
+        return {kind: {**inner, "partition_by": list(parts[:count]), "order_by": ordered}}
+    if kind == "SortBy":
+        return {kind: {**inner, "expr": parts[0], "by": list(parts[1:])}}
+    return {kind: {**inner, **dict(zip(_OPERANDS[kind], parts, strict=True))}}
+
+
+def is_row_wise(raw: RawExpr) -> bool:
+    """Return whether each row of the result depends on the same row of the input only, and has exactly one value.
+
+    A literal by itself counts as row-wise: polars broadcasts it. At least one column must stand beside it. The first value
+    of a column of :data:`SCALAR_PREFIX` is a literal too: all its values are the same.
     """
     kind, inner = kind_of(raw), members(raw)
     if kind in ("Column", "Selector"):
@@ -152,31 +231,66 @@ def is_row_wise(raw: RawExpr) -> bool:
     if kind == "Literal":
         return is_literal(raw)
     if kind in ("Alias", "KeepName"):
-        return is_row_wise(cast("list[object]", inner)[0] if kind == "Alias" else inner)
+        return is_row_wise(operands(raw)[0])
     if not isinstance(inner, dict):
         return False
-    names = _ROW_WISE_MEMBERS.get(kind)
-    if names is not None:
-        return all(is_row_wise(inner[name]) for name in names)
+    if kind in _ROW_WISE_KINDS:
+        return all(map(is_row_wise, operands(raw)))
     if kind == "Function":
-        inputs = cast("list[RawExpr]", inner["input"])
-        return _separable(_ENCODER.encode([inner["function"], len(inputs)])) and all(
-            is_row_wise(part) or _is_series_literal(part) for part in inputs
-        )
+        parts = operands(raw)
+        separable, keeps_length, _ = function_traits(inner["function"], len(parts))
+        return separable and keeps_length and all(is_row_wise(part) or _is_series_literal(part) for part in parts)
     if kind == "AnonymousFunction":
-        return _declared_row_wise(inner) and all(map(is_row_wise, cast("list[RawExpr]", inner["input"])))
+        return _declared_row_wise(inner) and all(map(is_row_wise, operands(raw)))
     if kind == "Eval":
-        return str(inner.get("variant")) in ("List", "ListAgg", "Array", "ArrayAgg") and is_row_wise(inner["expr"])
+        return kind_of(inner["variant"]) in _INSIDE_LISTS and is_row_wise(inner["expr"])
+    if kind == "StructEval":
+        fields = cast("list[RawExpr]", inner["evaluation"])
+        return is_row_wise(inner["expr"]) and all(is_row_wise(_with_fields_as_columns(field)) for field in fields)
+    return kind == "Agg" and is_shared_scalar(raw)
+
+
+SCALAR_PREFIX: Final = "__frazil_scalar"
+"""Columns of this prefix have the same value in every row of a query."""
+
+_ROW_WISE_KINDS: Final = frozenset({"BinaryExpr", "Cast", "Ternary", "RenameAlias"})
+_INSIDE_LISTS: Final = frozenset({"List", "ListAgg", "Array", "ArrayAgg"})
+
+
+def shared_scalar(name: str) -> RawExpr:
+    """Return the one value of a column of :data:`SCALAR_PREFIX`, which polars broadcasts like a literal."""
+    return {"Agg": {"First": {"Column": name}}}
+
+
+def is_shared_scalar(raw: RawExpr) -> bool:
+    """Return whether the expression is one that :func:`shared_scalar` made."""
+    inner = members(raw)
+    name = plain_column(inner["First"]) if isinstance(inner, dict) and kind_of(inner) == "First" else None
+    return name is not None and name.startswith(SCALAR_PREFIX)
+
+
+def is_separable(raw: RawExpr) -> bool:
+    """Return whether the values over all rows are those over each part of the rows, one part after the other.
+
+    Unlike a row-wise expression it may have any number of values (``filter``, ``drop_nulls``, ``explode``), so it must not
+    stand beside another one.
+    """
+    if is_row_wise(raw):
+        return not is_literal(raw) and not is_shared_scalar(raw)
+    kind, inner, parts = kind_of(raw), members(raw), operands(raw)
+    if kind in ("Alias", "KeepName", "RenameAlias", "Cast"):
+        return is_separable(parts[0])
+    if kind in ("Filter", "Explode"):
+        return all(map(is_row_wise, parts)) and not is_literal(parts[0])
+    if kind == "Function" and isinstance(inner, dict):
+        separable, _, _ = function_traits(inner["function"], len(parts))
+        return separable and is_separable(parts[0]) and all(map(is_literal, parts[1:]))
     return False
 
 
-_ROW_WISE_MEMBERS: Final = {
-    "BinaryExpr": ("left", "right"),
-    "Cast": ("expr",),
-    "Ternary": ("predicate", "truthy", "falsy"),
-    "RenameAlias": ("expr",),
-    "StructEval": ("expr",),
-}
+def _with_fields_as_columns(raw: RawExpr) -> RawExpr:
+    """Return what is evaluated on a struct as if its fields were columns."""
+    return substitute(raw, lambda part: {"Column": _STAND_IN} if kind_of(part) == "Field" else None)
 
 
 def _declared_row_wise(function: Raw) -> bool:
@@ -203,23 +317,57 @@ def _is_series_literal(raw: RawExpr) -> bool:
     return kind_of(raw) == "Literal" and not is_literal(raw)
 
 
+def function_traits(function: object, arity: int) -> tuple[bool, bool, bool]:
+    """Return what polars says of a function of `arity` columns.
+
+    Returns
+    -------
+    tuple[bool, bool, bool]
+        Whether it may be applied to each part of the rows, whether it keeps their number, whether it has one value.
+        Nothing holds of a function that polars can't tell about.
+    """
+    return _traits(_ENCODER.encode([function, arity]))
+
+
 @lru_cache(maxsize=4096)
-def _separable(function_and_arity: bytes) -> bool:
-    """Ask polars about one function, applied to bare columns."""
+def _traits(function_and_arity: bytes) -> tuple[bool, bool, bool]:
     function, arity = cast("tuple[object, int]", _DECODER.decode(function_and_arity))
-    if kind_of(function) in _NOT_SEPARABLE:
-        return False
-    if kind_of(function) == "Sql":  # polars can't tell before it knows the types
-        return kind_of(members(function)) in _SQL_ROW_WISE
-    raw = {"Function": {"input": [{"Column": f"{_STAND_IN}{n}"} for n in range(arity)], "function": function}}
-    try:
-        return bool(to_expr(raw).meta.is_row_separable())
-    except PolarsError:
-        return False
+    # Polars can't tell of some functions before it knows the types.
+    known = _KNOWN.get(kind_of(function)) or _KNOWN.get(f"{kind_of(function)}.{kind_of(members(function))}")
+    if known is not None:
+        return known
+    if kind_of(function) == "Bin":  # by given breaks, or by those that the whole column has
+        by_breaks = kind_of(cast("Raw", members(function))["method"]) == "Intervals"
+        return by_breaks, True, False
+    columns: list[RawExpr] = [{"Column": f"{_STAND_IN}{n}"} for n in range(arity)]
+    # Some take nothing but a single value as their second argument, and polars says so.
+    for parts in (columns, [*columns[:1], *[_ANY_LITERAL] * (arity - 1)]):
+        try:
+            meta = to_expr({"Function": {"input": parts, "function": function}}).meta
+            separable = kind_of(function) not in _NOT_SEPARABLE and bool(meta.is_row_separable())
+            return separable, bool(meta.is_length_preserving()), bool(meta.is_scalar())
+        except (PolarsError, OSError):
+            continue
+    return _NOTHING_KNOWN
 
 
-_NOT_SEPARABLE: Final = frozenset({"Random", "FfiPlugin", "Range"})
-"""Random values depend on where a row lies; plugins and ranges tell too little about themselves."""
+_ANY_LITERAL: Final[RawExpr] = from_expr(pl.lit(1))
+_NOTHING_KNOWN: Final = (False, False, False)
 
-_SQL_ROW_WISE: Final = frozenset({"Binary", "IsIn", "Round"})
-"""Arithmetic, ``IN`` and ``ROUND`` of SQL, whose form polars chooses by the types of their inputs."""
+_NOT_SEPARABLE: Final = frozenset({"Random"})
+"""Random values depend on where a row lies."""
+
+_ROW_BY_ROW: Final = (True, True, False)
+_ONE_VALUE: Final = (False, False, True)
+_KNOWN: Final = {
+    "Sql.Binary": _ROW_BY_ROW,
+    "Sql.IsIn": _ROW_BY_ROW,
+    "Sql.Round": _ROW_BY_ROW,
+    "Reinterpret": _ROW_BY_ROW,
+    "ArrayExpr.ToStruct": _ROW_BY_ROW,
+    "StructExpr.SelectFields": _ROW_BY_ROW,
+    "IndexOf": _ONE_VALUE,
+    "LowerBound": _ONE_VALUE,
+    "UpperBound": _ONE_VALUE,
+    "ApproxQuantile": _ONE_VALUE,
+}
