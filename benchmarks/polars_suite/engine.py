@@ -1,0 +1,176 @@
+"""Sends the queries of a test to Frazil, whichever of Polars' own engines they ask for.
+
+:func:`route` is used by :mod:`.plugin`, once in each pytest worker. Operations on DataFrames stay with Polars.
+"""
+
+# ruff: noqa: ANN401  # what polars passes is passed on
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, Final, cast
+
+import polars as pl
+from polars.lazyframe import engine_config
+
+import frazil
+from benchmarks.polars_suite.records import QueryRecord
+from frazil._remote import RemoteSession
+from frazil_functions.arena import Arena
+
+__all__ = ["Journal", "route"]
+
+_NAMES: Final = ("auto", "in-memory", "cpu", "streaming")
+_SINK_METHODS: Final = ("sink_parquet", "sink_ipc", "sink_csv", "sink_ndjson", "sink_batches")
+_SINKS: Final = frozenset({"Sink", "SinkMultiple"})
+_PLAIN: Final = pl.InMemoryEngine(monitoring=False)
+
+
+class Journal:
+    """What the test of this moment asked of Frazil."""
+
+    def __init__(self) -> None:
+        self._queries: list[tuple[frazil.Query, pl.LazyFrame]] = []
+        self.plain_sinks = 0
+
+    def submitted(self, query: frazil.Query, lf: pl.LazyFrame) -> None:
+        """Note a query; how it went is asked at the end of the test."""
+        self._queries.append((query, lf))
+
+    def take(self) -> tuple[tuple[QueryRecord, ...], int]:
+        """Return the queries and the number of plain sinks since the last call."""
+        queries = tuple(_recorded(query, lf) for query, lf in self._queries)
+        taken = (queries, self.plain_sinks)
+        self._queries, self.plain_sinks = [], 0
+        return taken
+
+
+def _recorded(query: frazil.Query, lf: pl.LazyFrame) -> QueryRecord:
+    state = query.status().state
+    if state is not frazil.QueryState.SUCCEEDED:
+        return QueryRecord(state=state.value, rows=0)
+    stages = cast("list[dict[str, Any]]", query.profile()["stages"])
+    reasons = dict.fromkeys(reason for stage in stages for reason in stage["fallbacks"])
+    tasks = max((stage["tasks"] for stage in stages), default=0)
+    return QueryRecord(state=state.value, rows=_largest_source(lf), tasks=tasks, fallbacks=tuple(reasons))
+
+
+def _largest_source(lf: pl.LazyFrame) -> int:
+    """Return the rows of the largest frame or file of a query; 0 when it can't be read any more."""
+    arena = Arena.of(lf)
+    sources = [number for number in arena.reachable() if arena.kind(number) in ("DataFrameScan", "Scan")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return max((_rows(arena.lazy(number)) for number in sources), default=0)
+
+
+def _rows(source: pl.LazyFrame) -> int:
+    try:
+        return int(source.select(pl.len()).collect(engine=_PLAIN).item())
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+        return 0  # a file that the test has deleted, or that is broken on purpose
+
+
+class _JournallingEngine(frazil.Engine):
+    """Frazil's engine; it notes what is submitted."""
+
+    def __init__(self, session: RemoteSession, journal: Journal) -> None:
+        super().__init__(session)
+        self._journal = journal
+
+    def submit(self, lf: pl.LazyFrame, *, labels: Iterable[str] = ()) -> frazil.Query:
+        query = super().submit(lf, labels=labels)
+        self._journal.submitted(query, lf)
+        return query
+
+
+class _Routed(pl.Engine):
+    """Bears the name of one of Polars' engines, so that plans are printed as that one would, and asks Frazil."""
+
+    def __init__(self, plain: pl.Engine, engine: frazil.Engine, journal: Journal) -> None:
+        self._plain = plain
+        self._engine = engine
+        self._journal = journal
+
+    @property
+    def name(self) -> str:
+        return self._plain.name
+
+    @property
+    def plan_engine(self) -> str:
+        return self._plain.plan_engine
+
+    def collect(self, lf: pl.LazyFrame, **options: Any) -> Any:
+        return self._chosen(lf).collect(lf, **options)
+
+    def execute(self, lf: pl.LazyFrame, **options: Any) -> Any:
+        return self._chosen(lf).execute(lf, **options)
+
+    def collect_async(self, lf: pl.LazyFrame, **options: Any) -> Any:
+        return self._chosen(lf).collect_async(lf, **options)
+
+    def collect_batches(self, lf: pl.LazyFrame, **options: Any) -> Any:
+        return self._chosen(lf).collect_batches(lf, **options)
+
+    def collect_all(self, lfs: Iterable[pl.LazyFrame], **options: Any) -> Any:
+        wanted = list(lfs)
+        return self._chosen(*wanted).collect_all(wanted, **options)
+
+    def collect_all_async(self, lfs: Iterable[pl.LazyFrame], **options: Any) -> Any:
+        wanted = list(lfs)
+        return self._chosen(*wanted).collect_all_async(wanted, **options)
+
+    def _chosen(self, *lfs: pl.LazyFrame) -> pl.Engine:
+        """Return Frazil's engine, or Polars' own for a sink as long as Frazil has none."""
+        if _has_sinks(self._engine) or not any(_is_sink(lf) for lf in lfs):
+            return self._engine
+        self._journal.plain_sinks += 1
+        return self._plain
+
+
+def _has_sinks(engine: pl.Engine) -> bool:
+    return type(engine).sink_parquet is not pl.Engine.sink_parquet
+
+
+def _is_sink(lf: pl.LazyFrame) -> bool:
+    try:
+        arena = Arena.decode(lf.serialize())
+    except (pl.exceptions.PolarsError, frazil.PlanError):
+        return lf.explain(optimized=False).startswith("SINK")  # a sink into an object has no serialised form
+    return arena.kind(arena.root) in _SINKS
+
+
+def _sink_method(name: str) -> Callable[..., None]:
+    def sink(self: _Routed, lf: pl.LazyFrame, *arguments: Any, **options: Any) -> None:
+        if _has_sinks(self._engine):
+            getattr(self._engine, name)(lf, *arguments, **options)
+        else:
+            self._journal.plain_sinks += 1
+            getattr(self._plain, name)(lf, *arguments, **options)
+
+    return sink
+
+
+for _name in _SINK_METHODS:
+    setattr(_Routed, _name, _sink_method(_name))
+
+
+def route(url: str, token: str, journal: Journal) -> None:
+    """Make every query of this process that names no engine object one of the coordinator at `url`.
+
+    Parameters
+    ----------
+    url, token
+        The coordinator, and what it asks for. It is another process, whose own use of Polars stays as it is.
+    journal
+        Notes the queries.
+
+    Notes
+    -----
+    Polars (2.1, ``polars/lazyframe/engine_config.py``) looks names of engines up in one table; these are its entries.
+    """
+    engine = _JournallingEngine(RemoteSession(url, token=token), journal)
+    table = engine_config._ENGINE_BY_NAME  # noqa: SLF001  # there is no public door
+    for name in _NAMES:
+        table[name] = _Routed(table[name], engine, journal)
