@@ -1,12 +1,13 @@
 """From a LazyFrame to the bytes that a coordinator takes.
 
-A plan is sent as ``LazyFrame.serialize`` writes it, but for two things that mean something only here:
+A plan is sent as ``LazyFrame.serialize`` writes it, but for three things that mean something only here:
 
 * relative paths of scans become absolute: functions run in another working directory. (Not for a scan with
   ``include_file_paths``, whose paths are part of the answer.)
 * the credential provider that ``scan_*("s3://...")`` adds by itself is taken out: it is a Python object, which
   coordinators refuse. Functions use ``storage_options`` and the credentials of their own environment. A provider that
   somebody chose (an object, or a profile) is refused here with advice, because dropping it would change what is read.
+* functions of ``pipe_with_schema`` are called (:mod:`frazil._pipes`), and what they return is sent.
 
 Next on the main path: :mod:`frazil._session`.
 """
@@ -21,6 +22,7 @@ from typing import Final, cast
 
 import polars as pl
 
+from frazil._pipes import resolve_pipes
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.errors import PlanError, PythonPlanError
 
@@ -75,7 +77,7 @@ def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int) -> bytes:
     arena = Arena.decode(plan)
     if arena.kind(arena.root) in _SINKS:
         raise NotImplementedError("sinks are not distributed yet: collect the query, or sink it with engine='streaming'")
-    changed = [_localise(payload) for payload in _scans(arena)]
+    changed = [resolve_pipes(arena), *(_localise(payload) for payload in _scans(arena))]
     if not any(changed):
         return plan
     plan = arena.encode()

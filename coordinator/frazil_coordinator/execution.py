@@ -29,7 +29,7 @@ from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryState, StageProgress
-from frazil_functions.errors import CancelledQueryError, DeadlineError, FrazilError, InternalError, QueryError
+from frazil_functions.errors import BordersError, CancelledQueryError, DeadlineError, FrazilError, InternalError, QueryError
 from frazil_functions.ids import QueryId, StageId
 from frazil_functions.storage import Store
 from frazil_functions.task import BlockRef
@@ -78,14 +78,23 @@ class Execution:
         error: FrazilError | None = None
         blocks: tuple[BlockRef, ...] = ()
         try:
-            graph = await self._plan_or_stop(record, plan)
-            blocks = await self._drive(record, graph)
+            blocks = await self._plan_and_drive(record, plan)
         except FrazilError as caught:
             error = caught
         except Exception:
             _LOGGER.exception("unforeseen error in the coordinator", extra={"query": record.id})
             error = InternalError("unforeseen error in the coordinator; its log tells more", where={"query": record.id})
         _settle(record, blocks, error)
+
+    async def _plan_and_drive(self, record: QueryRecord, plan: bytes) -> tuple[BlockRef, ...]:
+        graph = await self._plan_or_stop(record, plan, record.settings)
+        try:
+            return await self._drive(record, graph)
+        except BordersError as error:
+            # Nothing wrong was read: whoever met the quotes said so. It costs what was done so far.
+            _LOGGER.warning("planning again with whole text files", extra={"query": record.id, "error": str(error)})
+            settings = replace(record.settings, split_text_files=False)
+            return await self._drive(record, await self._plan_or_stop(record, plan, settings))
 
     def _plan_blocking(self, plan: bytes, settings: Settings) -> tuple[StageGraph, Explanation]:
         try:
@@ -94,9 +103,9 @@ class Execution:
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise QueryError(str(error), exception=type(error).__name__) from error
 
-    async def _plan_or_stop(self, record: QueryRecord, plan: bytes) -> StageGraph:
+    async def _plan_or_stop(self, record: QueryRecord, plan: bytes, settings: Settings) -> StageGraph:
         """Plan; when the query is to stop meanwhile, go on without the thread, whose answer nobody wants any more."""
-        planning = asyncio.ensure_future(self.plan(plan, record.settings))
+        planning = asyncio.ensure_future(self.plan(plan, settings))
         either: set[asyncio.Future[Any]] = {planning, record.stop}
         await asyncio.wait(either, timeout=record.settings.timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if record.stop.done() or not planning.done():

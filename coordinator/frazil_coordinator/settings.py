@@ -35,7 +35,12 @@ class Settings:
     """Compressed bytes of the projected columns that one scan task should read."""
 
     max_rows_per_split: int | None = None
-    """Rows above which a split is cut, whatever its bytes. 4 turns any table into many tiny tasks."""
+    """Rows above which a split is cut, whatever its bytes. 4 turns any table into many tiny tasks; not those of text files,
+    whose rows nobody has counted: for them, lower `split_target_bytes`."""
+
+    split_text_files: bool = True
+    """Whether a large CSV or NDJSON file is cut at ends of lines. A query that meets quotes which hide where lines end is
+    planned again without."""
 
     max_tasks_per_stage: int = 10_000
     """Most tasks of a scan stage; splits grow instead. No effect while `max_rows_per_split` is set."""

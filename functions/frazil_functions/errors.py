@@ -10,6 +10,7 @@
     │   │   ├── PythonPlanError      holds Python functions, which are refused
     │   │   └── FallbackError        ``fallback="raise"`` and a part of the plan has no distributed form
     │   ├── SourceError              an input file is missing, unreadable, or changed since it was planned
+    │   ├── BordersError             a text file was cut where no line ends; the query is planned again with whole files
     │   ├── DeadlineError            the query's time is up
     │   ├── CancelledQueryError      the query was cancelled
     │   └── RequestError             a bad request of another kind (unknown query, bad setting)
@@ -39,6 +40,7 @@ import polars.exceptions as pl_exceptions
 
 __all__ = [
     "BlockError",
+    "BordersError",
     "CancelledQueryError",
     "DeadlineError",
     "FallbackError",
@@ -154,6 +156,12 @@ class SourceError(UserError):
     """An input file is missing, unreadable, or was replaced after planning."""
 
     kind = "source"
+
+
+class BordersError(UserError):
+    """Nobody knows whether a text file was cut between two lines: the query must be planned again with whole files."""
+
+    kind = "borders"
 
 
 class DeadlineError(UserError):

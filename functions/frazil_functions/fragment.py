@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from types import TracebackType
 from typing import Final, Protocol, Self, cast
@@ -19,6 +20,7 @@ import polars as pl
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.errors import PlanError
 from frazil_functions.task import ExchangeInput, ScanInput, Split, TaskInput
+from frazil_functions.text_ranges import Dialect, RangeFile, with_header
 
 __all__ = ["BoundFragment", "ReadExchange", "bind"]
 
@@ -88,6 +90,20 @@ class _ExchangeSource:
         return _READERS[self._key].frames(with_columns, wanted, n_rows), True
 
 
+@dataclass(slots=True)
+class _Held:
+    """What a bound fragment must let go of."""
+
+    keys: list[str] = field(default_factory=list)
+    ranges: list[tuple[RangeFile, object]] = field(default_factory=list)
+
+    def release(self) -> None:
+        for key in self.keys:
+            _READERS.pop(key, None)
+        for file, _ in self.ranges:
+            file.close()
+
+
 class BoundFragment:
     """A fragment that can run; a context manager, because its readers are registered while it lives.
 
@@ -100,18 +116,36 @@ class BoundFragment:
     """
 
     def __init__(
-        self, lf: pl.LazyFrame, scan_options: Sequence[tuple[tuple[Split, ...], object]], keys: Sequence[str]
+        self,
+        lf: pl.LazyFrame,
+        scan_options: Sequence[tuple[tuple[Split, ...], object]],
+        held: _Held,
     ) -> None:
         self.lf = lf
         self.scan_options = tuple(scan_options)
-        self._keys = tuple(keys)
+        self._held = held
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for key in self._keys:
-            _READERS.pop(key, None)
+        self._held.release()
+
+    def fill_ranges(self) -> None:
+        """Read the ranges of lines that the fragment scans.
+
+        Raises
+        ------
+        BordersError
+            When nobody knows that they start and end where lines do.
+        """
+        for file, options in self._held.ranges:
+            file.fill(options)
+
+    @property
+    def range_lines(self) -> int:
+        """Lines of all ranges."""
+        return sum(file.lines for file, _ in self._held.ranges)
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -120,7 +154,7 @@ class BoundFragment:
 
     def reader_error(self) -> BaseException | None:
         """Return the first error that a reader of exchange blocks raised, if any."""
-        return next((reader.error for key in self._keys if (reader := _READERS.get(key)) and reader.error), None)
+        return next((reader.error for key in self._held.keys if (reader := _READERS.get(key)) and reader.error), None)
 
 
 def bind(plan: bytes, inputs: Sequence[TaskInput], read: ReadExchange, *, allow_udfs: bool = False) -> BoundFragment:
@@ -149,20 +183,19 @@ def bind(plan: bytes, inputs: Sequence[TaskInput], read: ReadExchange, *, allow_
     arena = Arena.decode(plan)
     if not allow_udfs:
         arena.refuse_python("FRAZIL_ALLOW_UDFS of the functions is off")
-    keys: list[str] = []
+    held = _Held()
     try:
-        scans = _replace(arena, inputs, read, keys)
-        return BoundFragment(arena.lazy(), scans, keys)
+        scans = _replace(arena, inputs, read, held)
+        return BoundFragment(arena.lazy(), scans, held)
     except BaseException:
-        for key in keys:
-            _READERS.pop(key, None)
+        held.release()
         raise
 
 
 def _replace(
-    arena: Arena, inputs: Sequence[TaskInput], read: ReadExchange, keys: list[str]
+    arena: Arena, inputs: Sequence[TaskInput], read: ReadExchange, held: _Held
 ) -> list[tuple[tuple[Split, ...], object]]:
-    """Replace every placeholder; return the scans of the result, and add to `keys` what was registered."""
+    """Replace every placeholder; return the scans of the result, and add to `held` what was registered."""
     replacements: dict[int, int] = {}
     scans: list[tuple[tuple[Split, ...], object]] = []
     for number, nodes in arena.placeholders().items():
@@ -172,11 +205,11 @@ def _replace(
         # The placeholder's own schema: with everything that its scan options add, and without any I/O.
         schema = arena.lazy(nodes[0]).collect_schema()
         if isinstance(given, ExchangeInput):
-            keys.append(_register(_LiveReader(given, read)))
-            source = _python_scan(keys[-1], schema)
+            held.keys.append(_register(_LiveReader(given, read)))
+            source = _python_scan(held.keys[-1], schema)
             replacements |= {node: arena.append(source) for node in nodes}
         else:
-            replacements |= {node: _bind_scan(arena, node, given, schema) for node in nodes}
+            replacements |= {node: _bind_scan(arena, node, given, schema, held) for node in nodes}
             if given.splits:
                 scans.append((given.splits, _cloud_options(arena, nodes[0])))
     arena.redirect(replacements)
@@ -196,15 +229,20 @@ def _python_scan(key: str, schema: pl.Schema) -> Arena:
     return Arena.of(lf)
 
 
-def _bind_scan(arena: Arena, node: int, given: ScanInput, schema: pl.Schema) -> int:
+def _bind_scan(arena: Arena, node: int, given: ScanInput, schema: pl.Schema, held: _Held) -> int:
     """Add the nodes that read `given` the way the placeholder `node` says, and return their root."""
     if not given.splits:
         return arena.append(Arena.of(pl.LazyFrame(schema=schema)))
     scans: list[int] = []
     for whole, run in groupby(given.splits, key=lambda split: split.whole):
         splits = tuple(run)
-        groups = [splits] if whole else [(split,) for split in splits]
-        scans.extend(arena.add(_scan_of(arena, node, group)) for group in groups)
+        if whole:
+            scans.append(arena.add(_scan_of(arena, node, splits)))
+        else:
+            scans.extend(
+                arena.add(_scan_of(arena, node, (split,))) if split.length is None else _scan_range(arena, node, split, held)
+                for split in splits
+            )
     if len(scans) == 1:
         return scans[0]
     return arena.add({"Union": {"inputs": scans, "args": dict(_UNION)}})
@@ -225,6 +263,23 @@ def _scan_of(arena: Arena, node: int, splits: tuple[Split, ...]) -> Raw:
     scan["unified_scan_args"] = arguments
     scan["sources"] = {"Paths": [{"inner": split.path} for split in splits]}
     return {arena.kind(node): scan}
+
+
+def _scan_range(arena: Arena, node: int, split: Split, held: _Held) -> int:
+    """Add the scan of a range of lines, which will lie in memory, and return its root."""
+    scan = arena.payload(node)
+    arguments = dict(cast("Raw", scan["unified_scan_args"]))
+    file = RangeFile(split, Dialect.of(scan["scan_type"]))
+    held.ranges.append((file, arguments.get("cloud_options")))
+    path_column = cast("str | None", arguments.get("include_file_paths"))
+    arguments |= {"glob": False, "include_file_paths": None, "cloud_options": None}
+    changed: Raw = {"unified_scan_args": arguments, "sources": {"Paths": [{"inner": file.path}]}}
+    if split.header is not None:
+        changed["scan_type"] = with_header(cast("Raw", scan["scan_type"]))
+    number = arena.add({arena.kind(node): {**scan, **changed}})
+    if path_column is None:
+        return number
+    return arena.append(Arena.of(arena.lazy(number).with_columns(pl.lit(split.path).alias(path_column))))
 
 
 def _cloud_options(arena: Arena, node: int) -> object:

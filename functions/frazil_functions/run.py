@@ -169,6 +169,7 @@ class TaskRun:
             secrets = {value for _, options in bound.scan_options for value in secret_values(options)}
             fail = partial(task_error, where=where, files=[split.path for split in bound.splits], secrets=secrets)
             try:
+                bound.fill_ranges()
                 return self._write(bound, fail)
             except BaseException as error:
                 raise self._cause(bound, error, fail) from error
@@ -212,7 +213,7 @@ class TaskRun:
                 self._rows_out += frame.height
                 self._raw_bytes_out += int(frame.estimated_size())
                 writer.write(frame)
-            self._rows_in += sum(split.rows for split in bound.splits)
+            self._rows_in += sum(split.rows for split in bound.splits) + bound.range_lines
             _check_sources(bound)
             self.cancelled.raise_if_set()
             written = writer.finish()

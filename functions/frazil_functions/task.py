@@ -88,6 +88,16 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     hive_start: int = 0
     """Where in `path` the names of hive partitions begin, for a scan that yields them."""
 
+    start: int = 0
+    """First byte of a range of lines of a text file."""
+
+    length: int | None = None
+    """Bytes of a range of lines; None for a split that is not one. Then `offset` and `rows` are not read."""
+
+    header: bytes | None = None
+    """The line of column names to put before a range of lines that does not start its file; it has no other lines to
+    skip. None for a range that starts its file, and for files without columns' names (NDJSON)."""
+
 
 class ScanInput(msgspec.Struct, frozen=True, kw_only=True, tag="scan"):
     """Splits to put in the place of a placeholder scan, in this order."""

@@ -261,20 +261,16 @@ CASES: dict[str, Case] = {
     "one list of everything": Case(
         lambda t, r: t.select(pl.col("id").implode(), pl.col("x").filter(pl.col("id") > 7).sum())
     ),
-    "pivot": Case(
-        lambda t, r: t.pivot("k", on_columns=[1, 2], index="s", values="id", aggregate_function="sum"), fallback=True
-    ),
+    "pivot": Case(lambda t, r: t.pivot("k", on_columns=[1, 2], index="s", values="id", aggregate_function="sum")),
     "median of everything": Case(lambda t, r: t.select(pl.col("x").median()), fallback=True),
     "vertical concat": Case(lambda t, r: pl.concat([t, t]), ordered=True),
-    "horizontal concat": Case(
-        lambda t, r: pl.concat([t.select("id"), t.select(z="s")], how="horizontal"), ordered=True, fallback=True
-    ),
-    "unpivot": Case(lambda t, r: t.unpivot(["id", "x"], index="s"), fallback=True),
+    "horizontal concat": Case(lambda t, r: pl.concat([t.select("id"), t.select(z="s")], how="horizontal"), ordered=True),
+    "unpivot": Case(lambda t, r: t.unpivot(["id", "x"], index="s")),
     "row index": Case(lambda t, r: t.filter(pl.col("k") > 1).with_row_index("n", 7), ordered=True),
     "row index of a sort": Case(
         lambda t, r: t.sort("x", "id").with_row_index().filter(pl.col("index") % 5 == 0), ordered=True
     ),
-    "reverse": Case(lambda t, r: t.reverse(), ordered=True, fallback=True),
+    "reverse": Case(lambda t, r: t.reverse(), ordered=True),
     "asof join": Case(
         lambda t, r: t.sort("id").join_asof(r.sort("id").select("id", "v"), on="id"), ordered=True, fallback=True
     ),

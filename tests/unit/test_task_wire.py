@@ -39,7 +39,16 @@ small = st.integers(0, 2**40)
 text = st.text(max_size=20)
 blobs = st.binary(max_size=40)
 splits = st.builds(
-    Split, path=text, offset=small, rows=small, whole=st.booleans(), size=st.none() | small, etag=st.none() | text
+    Split,
+    path=text,
+    offset=small,
+    rows=small,
+    whole=st.booleans(),
+    size=st.none() | small,
+    etag=st.none() | text,
+    start=small,
+    length=st.none() | small,
+    header=st.none() | blobs,
 )
 sort_keys = st.builds(SortKey, column=text, descending=st.booleans(), nulls_last=st.booleans())
 block_refs = st.builds(

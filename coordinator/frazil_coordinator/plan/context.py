@@ -23,7 +23,7 @@ from frazil_coordinator.plan.relation import (
     Relation,
     placeholder,
 )
-from frazil_coordinator.plan.tables import Table
+from frazil_coordinator.plan.tables import Cuts, Table, cut
 from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Arena
 from frazil_functions.task import ROW_TAG_COLUMNS, SortKey
@@ -67,12 +67,19 @@ class Context:
         self.ordered: frozenset[int] = frozenset()
         """Nodes the order of whose rows can be seen (:mod:`~frazil_coordinator.plan.order`)."""
         self._numbers = 0
+        self._cuts: dict[int, Cuts] = {}
         self._exchanges: dict[tuple[object, ...], Exchange] = {}
 
     def number(self) -> int:
         """Return a placeholder number that is unique in the query."""
         self._numbers += 1
         return self._numbers - 1
+
+    def cuts(self, number: int, table: Table) -> Cuts:
+        """Return the splits of the table of scan node `number`; they are packed once."""
+        if number not in self._cuts:
+            self._cuts[number] = cut(table, self.columns.get(number), self.settings, small=self.small)
+        return self._cuts[number]
 
     def read(self, exchange: Exchange, read: Read, distribution: Distribution, kind: StageKind, operator: str) -> Relation:
         """Return a relation that reads `exchange`."""

@@ -10,12 +10,17 @@ from frazil_coordinator.plan.nodes import (
     DataFrameScan,
     Distinct,
     Filter,
+    Gather,
     GroupBy,
+    HConcat,
     HStack,
     Join,
     MapFunction,
+    MatchToSchema,
+    MergeSorted,
     Node,
     Opaque,
+    Pivot,
     RawExpr,
     Scan,
     Select,
@@ -173,9 +178,31 @@ def _data_frame_scan(common: _Common, payload: Raw) -> Node:
 
 
 def _union(common: _Common, payload: Raw) -> Node:
-    if not _map(payload["args"])["maintain_order"]:
-        return Opaque(kind="Union in any order", **common)
-    return Union(**common)
+    return Union(maintain_order=bool(_map(payload["args"])["maintain_order"]), **common)
+
+
+def _hconcat(common: _Common, payload: Raw) -> Node:
+    options = _map(payload["options"])
+    return HConcat(strict=bool(options["strict"]), broadcasts=bool(options["broadcast_unit_length"]), **common)
+
+
+def _merge_sorted(common: _Common, payload: Raw) -> Node:
+    return MergeSorted(key=tuple(str(name) for name in cast("list[object]", payload["key"])), **common)
+
+
+def _pivot(common: _Common, payload: Raw) -> Node:
+    index: RawExpr = {"Selector": payload["index"]}
+    return Pivot(index=index, agg=payload["agg"], maintain_order=bool(payload["maintain_order"]), **common)
+
+
+def _gather(common: _Common, payload: Raw) -> Node:
+    del payload
+    return Gather(**common)
+
+
+def _match_to_schema(common: _Common, payload: Raw) -> Node:
+    missing = [_map(column)["missing_columns"] for column in cast("list[object]", payload["per_column"])]
+    return MatchToSchema(defaults=tuple(one["InsertWith"] for one in missing if isinstance(one, dict)), **common)
 
 
 def _cache(common: _Common, payload: Raw) -> Node:
@@ -195,6 +222,11 @@ _DECODERS: Final[dict[str, _Decoder]] = {
     "Slice": _slice,
     "Distinct": _distinct,
     "Union": _union,
+    "HConcat": _hconcat,
+    "MergeSorted": _merge_sorted,
+    "Pivot": _pivot,
+    "Gather": _gather,
+    "MatchToSchema": _match_to_schema,
     "MapFunction": _map_function,
     "Cache": _cache,
 }

@@ -6,6 +6,7 @@ that come from the names of folders (hive).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
@@ -25,7 +26,8 @@ _WHOLE: Final = {
     "default_values": "default values",
     "resolve_heavy_sources": "sources resolved late",
 }
-_TEXT_WHOLE: Final = {"row_index": "a row index", "pre_slice": "n_rows"}
+_TEXT_WHOLE: Final = {"pre_slice": "n_rows"}
+_PLAIN_NAME: Final = re.compile(r"[^\"'\r\n]+")
 _FORMATS: Final = {"Parquet": "Parquet", "Csv": "CSV", "NDJson": "NDJSON"}
 
 
@@ -73,8 +75,6 @@ def explicit_scan(node: Scan, files: Sequence[FileStat], schema: pl.Schema) -> t
         raise Unsplittable("a scan of no files is not split")
     if node.format == "Parquet":
         return _parquet(node, files, schema)
-    if len(files) == 1:
-        raise Unsplittable(f"a scan of one {_FORMATS[node.format]} file is not split")
     return _text(node, schema), 0
 
 
@@ -126,9 +126,14 @@ def _text(node: Scan, schema: pl.Schema) -> Raw:
     own = cast("Raw", node.raw["Scan"])
     arguments = cast("Raw", own["unified_scan_args"])
     options = cast("Raw", cast("Raw", cast("Raw", own["scan_type"])[node.format])["options"])
-    if options.get("column_names_overwrite") is not None:
-        raise Unsplittable("a scan of CSV files with new_columns is not split")
-    return _changed(node.raw, {}, {"schema": _plain(_read(arguments, schema)), "schema_overwrite": None})
+    if node.format == "Csv" and not all(map(_PLAIN_NAME.fullmatch, schema)):
+        raise Unsplittable("a scan of CSV files with columns of unusual names is not split")
+    # The rows of a text file are not counted: a row index is added to what the splits give.
+    changed: Raw = {"row_index": None}
+    if node.format == "Csv" and not options["has_header"] and options["schema"] is None:
+        # Without a schema, polars allows the first row of a file to be short, as any other row.
+        changed["missing_columns_policy"] = "Insert"
+    return _changed(node.raw, changed, {"schema": _plain(_read(arguments, schema)), "schema_overwrite": None})
 
 
 def _read(arguments: Raw, schema: pl.Schema) -> dict[str, pl.DataType]:

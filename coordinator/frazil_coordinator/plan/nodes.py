@@ -15,12 +15,17 @@ __all__ = [
     "DataFrameScan",
     "Distinct",
     "Filter",
+    "Gather",
     "GroupBy",
+    "HConcat",
     "HStack",
     "Join",
     "MapFunction",
+    "MatchToSchema",
+    "MergeSorted",
     "Node",
     "Opaque",
+    "Pivot",
     "RawExpr",
     "Scan",
     "Select",
@@ -153,6 +158,53 @@ class Distinct(Node):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Union(Node):
     """Rows of several inputs, one after the other."""
+
+    maintain_order: bool = True
+    """Whether the rows of one input come before those of the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HConcat(Node):
+    """Columns of several inputs, side by side, row by row."""
+
+    strict: bool
+    """Whether the inputs must have the same number of rows; else the shorter ones are filled up with nulls."""
+
+    broadcasts: bool
+    """Whether an input of one row is repeated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeSorted(Node):
+    """Rows of two inputs that are sorted by some columns, merged by them."""
+
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pivot(Node):
+    """Aggregates by key, with a column for each of some given values."""
+
+    index: RawExpr
+    """Selector of the keys."""
+
+    agg: RawExpr
+    """The aggregate of an ``Element``."""
+
+    maintain_order: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gather(Node):
+    """Rows of the first input, at the numbers that the second one holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchToSchema(Node):
+    """Columns brought to a given schema."""
+
+    defaults: tuple[RawExpr, ...]
+    """What missing columns are filled with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final, cast
 
 from frazil_coordinator.plan.decode import decode_node
-from frazil_coordinator.plan.exprs import is_row_wise, kind_of, members
+from frazil_coordinator.plan.exprs import is_row_wise, kind_of, members, substitute
 from frazil_coordinator.plan.nodes import (
     Cache,
     DataFrameScan,
@@ -21,7 +21,9 @@ from frazil_coordinator.plan.nodes import (
     HStack,
     Join,
     MapFunction,
+    MatchToSchema,
     Node,
+    Pivot,
     RawExpr,
     Scan,
     Select,
@@ -37,7 +39,8 @@ _FREE_AGGREGATES: Final = frozenset({"Sum", "Min", "Max", "Mean", "Median", "Cou
 
 _FREE_FUNCTIONS: Final = frozenset({"NullCount", "Quantile", "ApproxNUnique"})
 _FREE_BOOLEANS: Final = frozenset({"Any", "All"})
-_KEEPS_ORDER: Final = frozenset({"Rename", "Explode", "Unnest"})
+_KEEPS_ORDER: Final = frozenset({"Rename", "Explode", "Unnest", "Unpivot", "Hint"})
+_ORDER_FREE_FUNCTIONS: Final = frozenset({"Stats"})
 
 
 def order_demand(arena: Arena, digests: dict[int, str]) -> frozenset[str]:
@@ -63,12 +66,19 @@ def _needs(node: Node, *, seen: bool) -> Sequence[bool]:
     match node:
         case Scan() | DataFrameScan():
             return ()
-        case Cache() | Union():
+        case Union(maintain_order=False):
+            return (False,) * len(node.inputs)
+        case Cache() | Union() | MatchToSchema():
             return (seen,) * len(node.inputs)
         case Filter():
             return (seen or not is_order_free(node.predicate),)
         case Select() | HStack():
             return (seen or not all(map(is_order_free, node.exprs)),)
+        case MapFunction() if node.function in _ORDER_FREE_FUNCTIONS:
+            return (False,)
+        case Pivot():
+            value = substitute(node.agg, lambda part: {"Column": "x"} if part == "Element" else None)
+            return ((node.maintain_order and seen) or not is_order_free(value),)
         case MapFunction():
             return (seen or node.function not in _KEEPS_ORDER,) * len(node.inputs)
         case GroupBy():

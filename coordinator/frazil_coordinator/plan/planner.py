@@ -19,7 +19,7 @@ from frazil_coordinator.plan.nodes import DataFrameScan, Scan
 from frazil_coordinator.plan.pushdown import observe
 from frazil_coordinator.plan.sql import expand_sql
 from frazil_coordinator.plan.stages import build_stages
-from frazil_coordinator.plan.tables import Table, Unsplittable, cut, open_table
+from frazil_coordinator.plan.tables import Table, Unsplittable, open_table
 from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Arena
 from frazil_functions.errors import FallbackError, FrazilError, PlanError, QueryError, exception_name
@@ -87,7 +87,7 @@ def _plan(arena: Arena, settings: Settings) -> StageGraph:
     tables = {number: _open(arena, number, found) for number, found in scans.items()}
     columns = _columns(arena, scans)
     context = Context(arena, settings, tables=tables, columns=columns, small=_is_small(settings, tables, columns))
-    context.partitions = _partitions(arena, settings, tables, columns)
+    context.partitions = _partitions(context)
     graph = build_stages(Distributor(context).plan(), schema)
     if settings.fallback == "raise" and graph.fallbacks:
         reasons = "; ".join(graph.fallbacks)
@@ -129,17 +129,16 @@ def _is_small(settings: Settings, tables: dict[int, Table | str], columns: dict[
     return size <= settings.start_small_bytes
 
 
-def _partitions(
-    arena: Arena, settings: Settings, tables: dict[int, Table | str], columns: dict[int, tuple[str, ...] | None]
-) -> int:
+def _partitions(context: Context) -> int:
     """Return the number of partitions of the query's shuffles."""
+    settings, arena = context.settings, context.arena
     if settings.shuffle_partitions is not None:
         return settings.shuffle_partitions
     size, most = 0, 1
-    for number, table in tables.items():
+    for number, table in context.tables.items():
         if isinstance(table, Table):
-            size += table.bytes(columns[number])
-            most = max(most, len(cut(table, columns[number], settings)))
+            size += table.bytes(context.columns[number])
+            most = max(most, len(context.cuts(number, table).groups))
     frames = any(isinstance(decode_node(arena, number), DataFrameScan) for number in arena.reachable())
     if settings.max_rows_per_split is not None and (frames or most > 1):
         return _TINY_PARTITIONS

@@ -1,9 +1,9 @@
 """Tables of files, and how they are cut into splits.
 
 A split of a Parquet file is a range of its rows (``pre_slice`` of the scan node: polars then skips the row groups outside
-it), so one large file gives many tasks; CSV and NDJSON files are not counted, so each is one split. A scan that can't be
-cut exactly is no error: :func:`open_table` gives the reason, and the scan runs whole in one task. Next:
-:mod:`~frazil_coordinator.plan.explicit`.
+it), so one large file gives many tasks; CSV and NDJSON files are not counted, so they are cut into ranges of lines
+(:mod:`~frazil_coordinator.plan.lines`). A scan that can't be cut exactly is no error: :func:`open_table` gives the reason,
+and the scan runs whole in one task. Next: :mod:`~frazil_coordinator.plan.explicit`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Final, cast
 
 import polars as pl
+from msgspec import structs
 
 from frazil_coordinator.plan.explicit import Unsplittable, check_options, explicit_scan, with_paths
 from frazil_coordinator.plan.footers import Footer, read_footer, uncounted
+from frazil_coordinator.plan.lines import Lines, cut_lines
 from frazil_coordinator.plan.listing import expand
 from frazil_coordinator.plan.nodes import Scan
 from frazil_coordinator.settings import Settings
@@ -25,7 +28,7 @@ from frazil_functions.arena import Raw
 from frazil_functions.scan_files import FileStat
 from frazil_functions.task import Split, input_path
 
-__all__ = ["Table", "Unsplittable", "cut", "open_table"]
+__all__ = ["Cuts", "Table", "Unsplittable", "cut", "open_table"]
 
 _THREADS: Final = 16
 
@@ -53,6 +56,9 @@ class Table:
 
     most: int | None = None
     """Rows that the scan yields at most, of all files together."""
+
+    row_index: tuple[str, int] | None = None
+    """Name and offset of a row index that `scan` doesn't yield, because rows are not counted: to be added to its rows."""
 
     @cached_property
     def rows(self) -> int:
@@ -102,8 +108,21 @@ def open_table(node: Scan, schema: pl.Schema) -> Table:
     path = node.paths[0] if len(node.paths) == 1 else f"{node.paths[0]} and {len(node.paths) - 1} more"
     first, most = _slice(arguments)
     return Table(
-        scan=scan, files=files, footers=footers, schema=schema, path=path, first=first, most=most, hive_start=hive_start
+        scan=scan,
+        files=files,
+        footers=footers,
+        schema=schema,
+        path=path,
+        first=first,
+        most=most,
+        hive_start=hive_start,
+        row_index=_row_index(arguments) if node.format != "Parquet" else None,
     )
+
+
+def _row_index(arguments: Raw) -> tuple[str, int] | None:
+    given = cast("Raw | None", arguments.get("row_index"))
+    return None if given is None else (str(given["name"]), cast("int", given["offset"]))
 
 
 def _slice(arguments: Raw) -> tuple[int, int | None]:
@@ -115,8 +134,19 @@ def _slice(arguments: Raw) -> tuple[int, int | None]:
     return own["offset"], own["len"]
 
 
-def cut(table: Table, columns: Sequence[str] | None, settings: Settings) -> tuple[tuple[Split, ...], ...]:
-    """Pack the row groups of a table into one group of splits a task, in row order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cuts:
+    """A table, cut into splits."""
+
+    groups: tuple[tuple[Split, ...], ...]
+    """The splits of each task, in row order. At least one group; an empty table gives one group without splits."""
+
+    reason: str | None = None
+    """Why a file that is larger than a split is one."""
+
+
+def cut(table: Table, columns: Sequence[str] | None, settings: Settings, *, small: bool = False) -> Cuts:
+    """Pack the row groups, or the ranges of lines, of a table into one group of splits a task.
 
     Parameters
     ----------
@@ -125,21 +155,24 @@ def cut(table: Table, columns: Sequence[str] | None, settings: Settings) -> tupl
     columns
         The columns that the query reads; None for all.
     settings
-        `split_target_bytes`, `max_rows_per_split`, `max_tasks_per_stage`.
-
-    Returns
-    -------
-    tuple of tuple of Split
-        At least one group; an empty table gives one group without splits.
+        `split_target_bytes`, `max_rows_per_split`, `max_tasks_per_stage`, `split_text_files`.
+    small
+        Whether the whole table is for one task.
     """
-    limit = settings.max_rows_per_split
-    target = settings.split_target_bytes
+    limit = None if small else settings.max_rows_per_split
+    target = max(1, table.bytes(columns)) if small else settings.split_target_bytes
     if limit is None:
         target = max(target, -(-table.bytes(columns) // settings.max_tasks_per_stage))
+    lines = [Lines()] * len(table.files)
+    if any(footer.file_bytes is not None for footer in table.footers) and not small:
+        lines = list(cut_lines(table.scan, table.files, target, enabled=settings.split_text_files))
     packer = _Packer(table, target_bytes=target, max_rows=limit)
-    for file, footer in zip(table.files, table.footers, strict=True):
-        packer.file(file, footer, columns)
-    return packer.done()
+    for file, footer, own_lines in zip(table.files, table.footers, lines, strict=True):
+        if footer.file_bytes is None:
+            packer.rows(file, footer, columns)
+        else:
+            packer.lines(file, own_lines)
+    return Cuts(groups=packer.done(), reason=next((line.reason for line in lines if line.reason is not None), None))
 
 
 class _Packer:
@@ -159,14 +192,20 @@ class _Packer:
         self._open_bytes = 0
         self._open_rows = 0
 
-    def file(self, file: FileStat, footer: Footer, columns: Sequence[str] | None) -> None:
-        """Add the row groups of one file, or the whole file when its rows are not counted."""
-        if footer.file_bytes is not None:
-            if self._open and (self._max_rows is not None or self._open_bytes + file.size > self._target):
+    def lines(self, file: FileStat, lines: Lines) -> None:
+        """Add a file whose rows are not counted: its ranges of lines, or the whole file."""
+        for start, end in pairwise((0, *lines.cuts, file.size)):
+            size = end - start
+            if self._open and (self._max_rows is not None or self._open_bytes + size > self._target):
                 self._close()
-            self._open.append(Split(path=file.path, offset=0, rows=0, whole=True, size=file.size, etag=file.etag))
-            self._open_bytes += file.size
-            return
+            split = Split(path=file.path, offset=0, rows=0, size=file.size, etag=file.etag, whole=not lines.cuts)
+            if lines.cuts:
+                split = structs.replace(split, start=start, length=size, header=lines.header if start else None)
+            self._open.append(split)
+            self._open_bytes += size
+
+    def rows(self, file: FileStat, footer: Footer, columns: Sequence[str] | None) -> None:
+        """Add the row groups of one file."""
         offset = 0
         for group in footer.row_groups:
             # What the user's slice leaves of this row group.

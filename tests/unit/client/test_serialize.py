@@ -102,3 +102,20 @@ def test_a_frame_of_python_objects_is_a_clear_error() -> None:
 def test_a_plan_over_the_limit_is_refused() -> None:
     with pytest.raises(PlanError, match="write large ones to Parquet"):
         serialize(pl.LazyFrame({"a": list(range(1_000))}), max_plan_bytes=100)
+
+
+def test_a_plan_that_waits_for_its_schema_is_built_here_and_holds_no_python() -> None:
+    base = pl.LazyFrame({"a": [1, 2], "s": ["x", "y"], "b": [3, 4]})
+    lf = (
+        base.pipe_with_schema(lambda t, schema: t.select(pl.col(n) * 2 for n, dtype in schema.items() if dtype.is_integer()))
+        .pipe_with_schema(lambda t, schema: t.select(sorted(schema, reverse=True)))
+        .filter(pl.col("a") > 2)
+    )
+    arena = Arena.decode(serialize(lf, max_plan_bytes=LIMIT))
+    assert arena.python_functions() == []
+    assert arena.lazy().collect().equals(pl.DataFrame({"b": [8], "a": [4]}))
+
+
+def test_a_pipe_over_files_that_only_functions_can_read_is_left_alone(tmp_path: Path) -> None:
+    lf = pl.scan_parquet(tmp_path / "missing.parquet").pipe_with_schema(lambda t, schema: t)
+    assert "PipeWithSchema" in Arena.decode(serialize(lf, max_plan_bytes=LIMIT)).python_functions()

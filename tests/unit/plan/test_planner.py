@@ -138,9 +138,8 @@ def test_query_that_fits_one_function_is_one_task(t: pl.LazyFrame, u: pl.LazyFra
         (lambda t: t.with_columns(c=pl.col("x").shift()), "shift"),
         (lambda t: t.select(pl.col("x").sum(), pl.col("x").median().alias("n")), "median"),
         (lambda t: t.filter(pl.col("x") > pl.col("x").median()), "median"),
-        (lambda t: pl.concat([t, t.select(y="x")], how="horizontal"), "HConcat"),
-        (lambda t: t.unpivot(index="k"), "Unpivot"),
-        (lambda t: t.reverse(), "reverse"),
+        (lambda t: t.select("k", "x").pivot("k", on_columns=[1], values="x", aggregate_function="sum"), "pivot"),
+        (lambda t: t.select("k", pl.col("x").reverse()), "reverse"),
     ],
 )
 def test_fallback_names_what_has_no_distributed_form(

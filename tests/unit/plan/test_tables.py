@@ -49,7 +49,7 @@ def test_glob_without_a_file_is_a_file_not_found(folder: Path) -> None:
 @pytest.mark.parametrize("rows", [1, 3, 4, 7, 100])
 def test_splits_cover_every_row_once_in_order(folder: Path, rows: int) -> None:
     table = _open(pl.scan_parquet(f"{folder}/**/*.parquet"))
-    groups = cut(table, None, Settings(max_rows_per_split=rows))
+    groups = cut(table, None, Settings(max_rows_per_split=rows)).groups
     assert all(sum(split.rows for split in group) <= rows for group in groups)
     read = [pl.scan_parquet(split.path).slice(split.offset, split.rows).collect() for group in groups for split in group]
     assert pl.concat(read)["a"].to_list() == list(range(35))
@@ -57,10 +57,10 @@ def test_splits_cover_every_row_once_in_order(folder: Path, rows: int) -> None:
 
 def test_small_row_groups_are_packed_up_to_the_target(folder: Path) -> None:
     table = _open(pl.scan_parquet(f"{folder}/**/*.parquet"))
-    one = cut(table, None, Settings())
+    one = cut(table, None, Settings()).groups
     assert len(one) == 1
     assert all(split.whole for split in one[0] if split.rows)
-    assert len(cut(table, None, Settings(split_target_bytes=1))) == 6
+    assert len(cut(table, None, Settings(split_target_bytes=1)).groups) == 6
 
 
 def test_only_projected_columns_count_towards_the_target(folder: Path) -> None:
@@ -70,24 +70,24 @@ def test_only_projected_columns_count_towards_the_target(folder: Path) -> None:
 
 def test_splits_grow_rather_than_exceed_the_bound_of_tasks(folder: Path) -> None:
     table = _open(pl.scan_parquet(f"{folder}/**/*.parquet"))
-    assert len(cut(table, None, Settings(split_target_bytes=1, max_tasks_per_stage=2))) <= 3
+    assert len(cut(table, None, Settings(split_target_bytes=1, max_tasks_per_stage=2)).groups) <= 3
 
 
 def test_empty_table_is_one_task_without_splits(folder: Path) -> None:
     table = _open(pl.scan_parquet(folder / "1.parquet"))
-    assert cut(table, None, Settings(max_rows_per_split=4)) == ((),)
+    assert cut(table, None, Settings(max_rows_per_split=4)).groups == ((),)
 
 
 @pytest.mark.parametrize(("rows", "kept"), [(0, 0), (3, 3), (12, 12), (100, 35)])
 def test_user_s_number_of_rows_trims_the_splits(folder: Path, rows: int, kept: int) -> None:
     table = _open(pl.scan_parquet(f"{folder}/**/*.parquet", n_rows=rows))
-    groups = cut(table, None, Settings(max_rows_per_split=4))
+    groups = cut(table, None, Settings(max_rows_per_split=4)).groups
     assert sum(split.rows for group in groups for split in group) == kept
 
 
 def test_splits_know_the_rows_before_their_file(folder: Path) -> None:
     table = _open(pl.scan_parquet(f"{folder}/**/*.parquet", row_index_name="i"))
-    splits = [split for group in cut(table, None, Settings(max_rows_per_split=4)) for split in group]
+    splits = [split for group in cut(table, None, Settings(max_rows_per_split=4)).groups for split in group]
     starts = {Path(split.path).name: split.rows_before for split in splits}
     assert starts == {"0.parquet": 0, "2.parquet": 10}
 
@@ -97,7 +97,7 @@ def test_placeholder_of_hive_partitions_yields_the_schema_of_the_scan(tmp_path: 
         (tmp_path / f"year={year}").mkdir()
         pl.DataFrame({"a": [year]}).write_parquet(tmp_path / f"year={year}" / "0.parquet")
     table = _open(pl.scan_parquet(tmp_path))
-    assert len(cut(table, None, Settings(max_rows_per_split=1))) == 2
+    assert len(cut(table, None, Settings(max_rows_per_split=1)).groups) == 2
     assert table.placeholder(0).collect_schema() == {"a": pl.Int64(), "year": pl.Int64()}
 
 
@@ -114,12 +114,23 @@ def test_text_files_are_one_split_each(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.csv").write_text("a\n1\n2\n")
     table = _open(pl.scan_csv(tmp_path / "*.csv"))
-    assert [len(group) for group in cut(table, None, Settings(max_rows_per_split=4))] == [1, 1, 1]
-    assert len(cut(table, None, Settings())) == 1
-    with pytest.raises(Unsplittable, match="one CSV file"):
-        _open(pl.scan_csv(tmp_path / "0.csv"))
-    with pytest.raises(Unsplittable, match="row index"):
-        _open(pl.scan_csv(tmp_path / "*.csv", row_index_name="i"))
+    assert [len(group) for group in cut(table, None, Settings(max_rows_per_split=4)).groups] == [1, 1, 1]
+    assert len(cut(table, None, Settings()).groups) == 1
+
+
+def test_large_text_file_is_cut_at_ends_of_lines(tmp_path: Path) -> None:
+    text = "a,b\n" + "".join(f'{number},"x\ny"\n' for number in range(50))
+    (tmp_path / "0.csv").write_text(text)
+    (group, *_) = groups = cut(_open(pl.scan_csv(tmp_path / "0.csv")), None, Settings(split_target_bytes=40)).groups
+    splits = [split for group in groups for split in group]
+    assert len(splits) > 10
+    assert (group[0].start, group[0].header) == (0, None)
+    assert {split.header for split in splits[1:]} == {b"a,b\n"}
+    ends = [split.start + cast("int", split.length) for split in splits]
+    assert ends == [*(split.start for split in splits[1:]), len(text)]
+    assert all(text[split.start - 3 : split.start] == 'y"\n' for split in splits[1:])
+    whole = cut(_open(pl.scan_csv(tmp_path / "0.csv")), None, Settings(split_target_bytes=40, split_text_files=False))
+    assert (whole.reason, [len(group) for group in whole.groups]) == ("split_text_files is off", [1])
 
 
 def test_file_that_is_not_parquet_is_named(tmp_path: Path) -> None:

@@ -13,12 +13,10 @@ from frazil_coordinator.plan.model import ScanSource
 from frazil_coordinator.plan.nodes import Slice, Sort
 from frazil_coordinator.plan.relation import ANY, SINGLE, Relation, apply
 from frazil_coordinator.plan.rules.base import distribute, run_single
+from frazil_coordinator.plan.rules.positions import LARGEST_GATHERED_SLICE, rows_between
 from frazil_functions.task import SortKey
 
-__all__ = ["LARGEST_GATHERED_SLICE", "top_k"]
-
-LARGEST_GATHERED_SLICE: Final = 10_000_000
-"""Rows up to which a head, tail or top-k is finished in one task."""
+__all__ = ["top_k"]
 
 _KEY_PREFIX: Final = "__frazil_sort"
 
@@ -68,7 +66,9 @@ def _(node: Slice, context: Context, inputs: Sequence[Relation]) -> Relation:
         return rows.then(rows.lf.slice(node.offset, node.length), operator)
     needed = _needed(node)
     if needed is None or needed > LARGEST_GATHERED_SLICE:
-        return run_single(node, context, inputs, "a slice that is not near the first or last rows", operator)
+        if node.offset < 0:
+            return run_single(node, context, inputs, "a slice that begins far from the last rows", operator)
+        return rows_between(context, rows, node.offset, node.length)
     from_end = node.offset < 0
     part = rows.then(
         rows.lf.tail(needed) if from_end else rows.lf.head(needed),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, cast
 
@@ -13,8 +13,11 @@ from frazil_coordinator.plan.nodes import Cache, Filter, HStack, MapFunction, No
 from frazil_coordinator.plan.relation import ANY, Distribution, Relation, apply
 from frazil_coordinator.plan.rules.base import distribute, run_single
 from frazil_coordinator.plan.rules.groups import aggregate_all
+from frazil_coordinator.plan.rules.positions import moved_rows
+from frazil_coordinator.plan.rules.reshape import unpivot
 from frazil_coordinator.plan.rules.running import number_rows, over_running
 from frazil_coordinator.plan.rules.scalars import lift, reads_a_column, with_scalars
+from frazil_coordinator.plan.rules.stats import statistics
 from frazil_coordinator.plan.rules.udfs import map_batches
 from frazil_coordinator.plan.rules.windows import over_windows
 from frazil_functions.arena import Raw
@@ -65,6 +68,8 @@ def _(node: Select, context: Context, inputs: Sequence[Relation]) -> Relation:
         return windowed
     if (running := over_running(node, context, rows, operator)) is not None:
         return running
+    if (moved := moved_rows(node, context, rows, operator)) is not None:
+        return moved
     culprit = _culprit(node, rows)
     return run_single(node, context, inputs, f"select looks at more than one row: {describe(culprit)}", operator)
 
@@ -103,8 +108,9 @@ def _(node: MapFunction, context: Context, inputs: Sequence[Relation]) -> Relati
     if node.function == "RowIndex" and not inputs[0].is_single:
         body = cast("Raw", cast("Raw", cast("Raw", node.raw["MapFunction"])["function"])["RowIndex"])
         return number_rows(context, inputs[0], name=str(body["name"]), offset=cast("int", body["offset"] or 0))
-    if node.function == "OpaquePython":
-        return map_batches(node, context, inputs[0])
+    own_rule = _FUNCTION_RULES.get(node.function)
+    if own_rule is not None:
+        return own_rule(node, context, inputs[0])
     if node.function not in _ROW_WISE_FUNCTIONS and not all(relation.is_single for relation in inputs):
         reason = f"{node.function} has no distributed form"
         return run_single(node, context, inputs, reason, _upper(node.function))
@@ -112,6 +118,20 @@ def _(node: MapFunction, context: Context, inputs: Sequence[Relation]) -> Relati
     mapped = rows.then(apply(node.raw, [rows.lf]), _upper(node.function), keeps_rows=node.function == "Rename")
     names = _names_after(node, rows)
     return replace(mapped, distribution=_renamed(rows.distribution, names))
+
+
+def _hint(node: MapFunction, context: Context, rows: Relation) -> Relation:
+    """Leave out what the user says of the rows: it speeds polars up, and holds for the whole frame, not for a part of it."""
+    del context
+    return rows.then(apply(node.raw, [rows.lf]), "HINT") if rows.is_single else rows
+
+
+_FUNCTION_RULES: Final[dict[str, Callable[[MapFunction, Context, Relation], Relation]]] = {
+    "OpaquePython": map_batches,
+    "Unpivot": unpivot,
+    "Stats": statistics,
+    "Hint": _hint,
+}
 
 
 def _names_after(node: Node, rows: Relation) -> dict[str, str]:

@@ -13,7 +13,8 @@ from frazil_coordinator.plan.model import InlineSource, ScanSource
 from frazil_coordinator.plan.nodes import DataFrameScan, Scan
 from frazil_coordinator.plan.relation import ANY, SINGLE, Relation, placeholder
 from frazil_coordinator.plan.rules.base import combine, distribute, run_single
-from frazil_coordinator.plan.tables import Table, cut
+from frazil_coordinator.plan.rules.running import number_rows
+from frazil_coordinator.plan.tables import Table
 from frazil_functions.exchange.codec import choose_codec, crc32c, encode_block
 from frazil_functions.task import BlockRef, CodecChoice
 
@@ -27,9 +28,8 @@ def _(node: Scan, context: Context, inputs: Sequence[Relation]) -> Relation:
     if not isinstance(table, Table):
         return run_single(node, context, inputs, table, operator)
     columns = context.columns.get(node.number)
-    groups = cut(table, columns, context.settings)
-    if context.small:
-        groups = (tuple(split for group in groups for split in group),)
+    cuts = context.cuts(node.number, table)
+    groups = cuts.groups
     number = context.number()
     size = table.bytes(columns)
     source = ScanSource(splits=groups, path=table.path, files=len(table.files), bytes=size)
@@ -43,7 +43,20 @@ def _(node: Scan, context: Context, inputs: Sequence[Relation]) -> Relation:
         bytes=size,
     )
     projected = len(table.schema) if columns is None else len(columns)
-    return replace(rows, details={"columns": f"{projected}/{len(table.schema)}"})
+    rows = replace(rows, details={"columns": f"{projected}/{len(table.schema)}"})
+    if cuts.reason is not None:
+        reason = f"a file of {table.path} is one split: {cuts.reason}"
+        rows = (
+            replace(rows, fallbacks=(reason,))
+            if rows.is_single
+            else replace(rows, details={**rows.details, "whole": reason})
+        )
+    if table.row_index is None:
+        return rows
+    name, offset = table.row_index
+    if rows.is_single:
+        return rows.then(rows.lf.with_row_index(name, offset), "ROW INDEX")
+    return number_rows(context, rows, name=name, offset=offset)
 
 
 @distribute.register
