@@ -16,8 +16,8 @@ MIB = 1024 * 1024
 
 _CHOICES = {"fallback": ("allow", "warn", "raise"), "codec": get_args(CodecChoice)}
 _MAY_BE_ZERO = frozenset(
-    {"broadcast_limit_bytes", "inline_limit_bytes", "inline_stage_limit_bytes", "start_small_bytes", "retry_backoff_s",
-     "retry_backoff_max_s", "result_ttl_s"}
+    {"broadcast_limit_bytes", "coalesce_bytes", "inline_limit_bytes", "inline_stage_limit_bytes", "start_small_bytes",
+     "retry_backoff_s", "retry_backoff_max_s", "result_ttl_s"}
 )  # fmt: skip
 
 
@@ -56,6 +56,14 @@ class Settings:
     """Upper bound on the estimated bytes of a join's side that is sent whole to every task, as long as all tasks together
     read at most 8 MiB of it or half of what a shuffle would move. 0: never broadcast."""
 
+    coalesce_bytes: int | None = None
+    """Encoded bytes up to which neighbouring partitions of a shuffle are read by one task. None: 64 MiB, or never while
+    `max_rows_per_split` is set. 0: never."""
+
+    skew_bytes: int = 256 * MIB
+    """A partition of a join larger than this, and than `skew_factor` times the median, is cut among several tasks."""
+
+    skew_factor: float = 5.0
     start_small: bool = True
     """A query whose tables fit one function (`start_small_bytes`) is one task without an exchange."""
 

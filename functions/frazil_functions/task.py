@@ -25,6 +25,7 @@ __all__ = [
     "ExchangeInput",
     "ExchangeKind",
     "Failed",
+    "HashShare",
     "Heartbeat",
     "KeyRange",
     "Output",
@@ -113,6 +114,19 @@ class KeyRange(msgspec.Struct, frozen=True, kw_only=True):
     high: bytes | None
 
 
+class HashShare(msgspec.Struct, frozen=True, kw_only=True):
+    """One of `count` parts of a hash partition: rows whose keys are equal are in one part."""
+
+    hash_keys: tuple[bytes, ...]
+    """Serialised `pl.Expr`, those of the exchange (`Output.hash_keys`)."""
+
+    partitions: int
+    """Partitions of the exchange."""
+
+    index: int
+    count: int
+
+
 class SortKey(msgspec.Struct, frozen=True, kw_only=True):
     """One key of a range exchange."""
 
@@ -155,6 +169,8 @@ class ExchangeInput(msgspec.Struct, frozen=True, kw_only=True, tag="exchange"):
     """Only rows whose row-encoded `sort_keys` lie in the range are read (range exchange: blocks may overlap it)."""
 
     sort_keys: tuple[SortKey, ...] = ()
+    hash_share: HashShare | None = None
+    """Only these rows of the blocks are read (a partition that was too large for one task)."""
 
 
 TaskInput: TypeAlias = ScanInput | ExchangeInput

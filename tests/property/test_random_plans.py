@@ -40,7 +40,7 @@ def check(example: Example, store: FolderStore) -> None:
     """Run an example; its answer must be that of one of Polars' own engines."""
     query = example.plan.lf
     expected = outcome(lambda: query.collect(engine="streaming"))
-    actual = outcome(lambda: answer_in_stages(query, example.settings, store))
+    actual = outcome(lambda: answer_in_stages(query, example.settings, store, divisions=example.divisions))
     wrong = difference(actual, expected, example)
     if wrong is not None:
         expected = outcome(lambda: query.collect(engine="in-memory"))

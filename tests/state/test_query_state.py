@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from frazil_coordinator.schedule.messages import (
+    AttemptDivided,
     AttemptFailed,
     AttemptHeartbeat,
     AttemptRef,
@@ -31,12 +32,14 @@ from frazil_coordinator.schedule.messages import (
     TimerFired,
     WantSlots,
 )
-from frazil_coordinator.schedule.state import QueryState, RetryLimits, StageShape
+from frazil_coordinator.schedule.state import QueryState
+from frazil_coordinator.schedule.terms import RetryLimits, StageShape
 from frazil_functions.errors import (
     BlockError,
     FrazilError,
     FunctionLostError,
     InternalError,
+    OutOfMemoryError,
     QueryError,
     StorageError,
 )
@@ -70,13 +73,19 @@ class QueryMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.to_bind: list[StageId] = []
-        self.bound: dict[StageId, int] = {}
+        self.bound: dict[StageId, list[TaskIndex]] = {}
+        """Tasks that count, in order."""
+        self.tasks: dict[StageId, int] = {}
+        """Tasks ever, those that were divided included."""
+        self.divided: set[tuple[StageId, TaskIndex]] = set()
         self.live: list[AttemptRef] = []
         """Launched, and neither cancelled nor answered."""
         self.past: list[AttemptRef] = []
         self.launched: dict[tuple[StageId, TaskIndex], int] = {}
         self.committed: dict[tuple[StageId, TaskIndex], str | None] = {}
         self.failures: dict[tuple[StageId, TaskIndex], list[FrazilError]] = {}
+        self.inherited: dict[tuple[StageId, TaskIndex], list[FrazilError]] = {}
+        """What the tasks died of of which a task is a part."""
         self.silent_since: dict[AttemptRef, float] = {}
         self.begun: set[AttemptRef] = set()
         self.limit = 2
@@ -147,13 +156,13 @@ class QueryMachine(RuleBasedStateMachine):
 
     def check_producers(self, stage: StageId) -> None:
         for producer in self.stages[stage].producers:
-            tasks = [TaskIndex(task) for task in range(self.bound[producer])]
+            tasks = self.bound[producer]
             assert all((producer, task) in self.committed for task in tasks), "a consumer before its producers"
 
     def check_launch(self, ref: AttemptRef, event: Event) -> None:
         assert isinstance(event, SlotGranted), "launched without a slot"
         task = (ref.stage, ref.task)
-        assert ref.task < self.bound[ref.stage]
+        assert ref.task in self.bound[ref.stage], "launched what was divided, or what never was"
         assert ref.attempt == self.launched.get(task, 0), "attempts are numbered 0, 1, 2"
         assert task not in self.committed, "launched what is done"
         assert not any((one.stage, one.task) == task for one in self.live), "two attempts at once"
@@ -173,8 +182,9 @@ class QueryMachine(RuleBasedStateMachine):
     def bind(self, data: st.DataObject) -> None:
         stage = data.draw(st.sampled_from(self.to_bind))
         self.to_bind.remove(stage)
-        self.bound[stage] = data.draw(st.sampled_from([self.stages[stage].tasks, 1, 0]))
-        self.send(StageBound(stage=stage, tasks=self.bound[stage]))
+        tasks = self.tasks[stage] = data.draw(st.sampled_from([self.stages[stage].tasks, 1, 0]))
+        self.bound[stage] = [TaskIndex(task) for task in range(tasks)]
+        self.send(StageBound(stage=stage, tasks=tasks))
 
     @precondition(lambda self: self.to_bind and self.now > 20)
     @rule()
@@ -219,7 +229,7 @@ class QueryMachine(RuleBasedStateMachine):
         self.answer(data.draw(st.sampled_from(self.past)), execution)
 
     def given_up(self) -> list[AttemptRef]:
-        return [ref for ref in self.past if (ref.stage, ref.task) not in self.committed]
+        return [ref for ref in self.past if (ref.stage, ref.task) not in self.committed | dict.fromkeys(self.divided)]
 
     @precondition(lambda self: self.given_up())
     @rule(data=st.data())
@@ -248,11 +258,12 @@ class QueryMachine(RuleBasedStateMachine):
         if self.finish is not None:
             self.send(AttemptSucceeded(ref=ref, descriptor=descriptor))
             return
-        if before is None:
+        unused = before is not None or task in self.divided
+        if not unused:
             self.committed[task] = descriptor.key
         instructions = self.send(AttemptSucceeded(ref=ref, descriptor=descriptor))
         discarded = [one for one in instructions if isinstance(one, Discard)]
-        assert bool(discarded) == (before is not None and before != descriptor.key)
+        assert bool(discarded) == (unused and before != descriptor.key)
 
     @precondition(lambda self: self.live)
     @rule(data=st.data(), error=st.sampled_from([StorageError("s"), BlockError("b"), FunctionLostError("l")]))
@@ -264,6 +275,32 @@ class QueryMachine(RuleBasedStateMachine):
         self.failures.setdefault(task, []).append(error)
         self.send(AttemptFailed(ref=ref, error=error))
         self.check_failures(task)
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), parts=st.integers(1, 3))
+    def divide(self, data: st.DataObject, parts: int) -> None:
+        ref = data.draw(st.sampled_from(self.live))
+        self.live.remove(ref)
+        self.past.append(ref)
+        self.divided.add((ref.stage, ref.task))
+        error = OutOfMemoryError("m")
+        first, order = self.tasks[ref.stage], self.bound[ref.stage]
+        self.tasks[ref.stage] += parts
+        new = [TaskIndex(first + part) for part in range(parts)]
+        place = order.index(ref.task)
+        order[place : place + 1] = new
+        self.inherited |= dict.fromkeys(((ref.stage, task) for task in new), self.history((ref.stage, ref.task), error))
+        self.send(AttemptDivided(ref=ref, error=error, parts=parts))
+
+    def history(self, task: tuple[StageId, TaskIndex], *errors: FrazilError) -> list[FrazilError]:
+        return [*self.inherited.get(task, []), *self.failures.get(task, []), *errors]
+
+    @precondition(lambda self: self.past)
+    @rule(data=st.data())
+    def divide_late(self, data: st.DataObject) -> None:
+        ref = data.draw(st.sampled_from(self.past))
+        assert not self.state.is_live(ref)
+        assert self.send(AttemptDivided(ref=ref, error=OutOfMemoryError("late"), parts=2)) == []
 
     @precondition(lambda self: self.live and self.now > 0)
     @rule(
@@ -307,7 +344,7 @@ class QueryMachine(RuleBasedStateMachine):
         assert used_up == (self.finish is not None)
         if self.finish is not None:
             assert self.finish.error is failures[-1]
-            assert [record.kind for record in self.finish.history] == [one.kind for one in failures]
+            assert [record.kind for record in self.finish.history] == [one.kind for one in self.history(task)]
 
     @precondition(lambda self: self.live and self.now > 0)
     @rule(data=st.data())
@@ -382,10 +419,7 @@ class QueryMachine(RuleBasedStateMachine):
         if self.finish is None:
             running = {(ref.stage, ref.task) for ref in self.live}
             open_tasks = {
-                (stage, TaskIndex(task))
-                for stage, tasks in self.bound.items()
-                for task in range(tasks)
-                if (stage, TaskIndex(task)) not in self.committed
+                (stage, task) for stage, tasks in self.bound.items() for task in tasks if (stage, task) not in self.committed
             }
             assert running <= open_tasks
             assert 0 <= self.wanted <= len(open_tasks - running)
@@ -400,7 +434,7 @@ class QueryMachine(RuleBasedStateMachine):
         assert self.state.finished
         if self.finish.error is None:
             root = self.stages[-1].id
-            keys = [self.committed[root, TaskIndex(task)] for task in range(self.bound[root])]
+            keys = [self.committed[root, task] for task in self.bound[root]]
             assert [descriptor.key for descriptor in self.state.descriptors(root)] == keys
 
     @invariant()
@@ -422,8 +456,9 @@ class QueryMachine(RuleBasedStateMachine):
                 break
             if self.to_bind:
                 stage = self.to_bind.pop()
-                self.bound[stage] = self.stages[stage].tasks
-                self.send(StageBound(stage=stage, tasks=self.bound[stage]))
+                self.tasks[stage] = self.stages[stage].tasks
+                self.bound[stage] = [TaskIndex(task) for task in range(self.tasks[stage])]
+                self.send(StageBound(stage=stage, tasks=self.tasks[stage]))
             elif self.wanted > 0:
                 self.send(SlotGranted())
             elif self.live:

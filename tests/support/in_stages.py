@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import polars as pl
 
 from frazil_coordinator.plan.planner import plan_query
-from frazil_coordinator.schedule.bind import bind_stage, output_for, result_blocks
+from frazil_coordinator.schedule.bind import output_for, result_blocks
+from frazil_coordinator.schedule.layout import Layout, lay_out
 from frazil_coordinator.settings import Settings
 from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.errors import QueryError
@@ -25,8 +26,19 @@ Outcome: TypeAlias = pl.DataFrame | str
 """An answer, or the name of the class that was raised."""
 
 
-def answer_in_stages(query: pl.LazyFrame, settings: Settings, store: Store) -> pl.DataFrame:
+def answer_in_stages(
+    query: pl.LazyFrame, settings: Settings, store: Store, *, divisions: int = 0, layouts: list[Layout] | None = None
+) -> pl.DataFrame:
     """Plan a query, run every task of every stage one after the other in this process, and read the result.
+
+    Parameters
+    ----------
+    query, settings, store
+        The query, how it is planned, and where its exchange objects go.
+    divisions
+        How often every task that can be divided is divided, as if it had run out of memory.
+    layouts
+        Takes the layout of each stage.
 
     Raises
     ------
@@ -36,17 +48,25 @@ def answer_in_stages(query: pl.LazyFrame, settings: Settings, store: Store) -> p
     graph = plan_query(query.serialize(), settings)
     name = QueryId(uuid.uuid4().hex[:16])
     written: dict[StageId, list[Descriptor]] = {}
+    units: dict[StageId, Sequence[int]] = {}
     for stage in graph.stages:
-        bound = bind_stage(stage, written, graph)
+        layout = _divided(lay_out(stage, written, graph, settings, units), divisions)
+        if layouts is not None:
+            layouts.append(layout)
+        if not layout.as_planned:
+            units[stage.id] = layout.units
         written[stage.id] = []
-        for task, inputs in enumerate(bound):
+        for task in layout.order:
+            if stage.first_rows is not None and _rows(written[stage.id]) >= stage.first_rows:
+                written[stage.id].append(Descriptor(key=None, blocks=()))
+                continue
             request = TaskRequest(
                 query=name,
                 stage=stage.id,
                 task=TaskIndex(task),
                 attempt=0,
                 fragment=stage.fragment,
-                inputs=inputs,
+                inputs=layout.shares[task].inputs,
                 output=output_for(stage, task, query=name, settings=settings, exchange_prefix="exchange"),
                 polars_version=pl.__version__,
                 protocol_version=PROTOCOL_VERSION,
@@ -60,6 +80,17 @@ def answer_in_stages(query: pl.LazyFrame, settings: Settings, store: Store) -> p
 
 def _run(request: TaskRequest, settings: Settings, store: Store) -> Descriptor:
     return run_task(decode_request(encode_request(request)), store=store, allow_udfs=settings.allow_udfs)
+
+
+def _divided(layout: Layout, divisions: int) -> Layout:
+    for _ in range(divisions):
+        for task in layout.order:
+            layout = layout.divided(task) or layout
+    return layout
+
+
+def _rows(written: Sequence[Descriptor]) -> int:
+    return sum(block.rows for one in written for block in one.blocks)
 
 
 def outcome(run: Callable[[], pl.DataFrame]) -> Outcome:

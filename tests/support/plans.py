@@ -78,6 +78,9 @@ class Example:
     other: Table
     plan: State
     settings: Settings
+    divisions: int
+    """How often each task is divided, as if it had run out of memory."""
+
     folder: Path
     """Where the tables lie; to be deleted after use."""
 
@@ -89,8 +92,10 @@ class Example:
             f"{table.frame.to_dict(as_series=False)}"
             for name, table in (("table", self.table), ("other", self.other))
         )
-        knobs = ("max_rows_per_split", "shuffle_partitions", "broadcast_limit_bytes", "inline_limit_bytes", "codec")
-        return f"{tables}\n{steps}\n{ {knob: getattr(self.settings, knob) for knob in knobs} }"
+        knobs = ["max_rows_per_split", "shuffle_partitions", "broadcast_limit_bytes", "inline_limit_bytes", "codec"]
+        knobs += ["coalesce_bytes", "skew_bytes", "skew_factor"]
+        chosen = {knob: getattr(self.settings, knob) for knob in knobs} | {"divisions": self.divisions}
+        return f"{tables}\n{steps}\n{chosen}"
 
 
 def _keys_of(c: Choices, state: State, most: int) -> list[str]:
@@ -350,4 +355,5 @@ def random_example(c: Choices, folder: Path) -> Example:
                 break
         except pl.exceptions.PolarsError:
             break  # a plan that can't be resolved must be refused alike
-    return Example(table=table, other=other, plan=state, settings=random_settings(c), folder=place)
+    settings, divisions = random_settings(c), c.pick((0, 0, 1, 2))
+    return Example(table=table, other=other, plan=state, settings=settings, divisions=divisions, folder=place)

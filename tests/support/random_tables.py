@@ -125,6 +125,9 @@ def random_settings(c: Choices) -> Settings:
         broadcast_limit_bytes=c.pick((0, 1 << 30)),
         inline_limit_bytes=c.pick((256 * 1024, 0)),
         codec=c.pick(codecs),
+        coalesce_bytes=c.pick((None, 2_000, 1 << 30)),
+        skew_bytes=c.pick((1 << 28, 1)),
+        skew_factor=c.pick((5.0, 0.1)),
     )
 
 

@@ -94,6 +94,7 @@ class Context:
             kind=kind,
             operators=(operator,),
             bytes=exchange.producer.bytes,
+            divisible=frozenset({number}) if read in ("partition", "task") else frozenset(),
         )
 
     def _exchange(self, exchange: Exchange) -> Exchange:
@@ -175,7 +176,8 @@ class Context:
         arena = Arena.of(relation.lf)
         arena.renumber_placeholders(numbers)
         leaves = {numbers[number]: leaf for number, leaf in relation.leaves.items()}
-        return replace(relation, lf=arena.lazy(), leaves=leaves)
+        divisible = frozenset(numbers[number] for number in relation.divisible)
+        return replace(relation, lf=arena.lazy(), leaves=leaves, divisible=divisible)
 
     def alone(self, relation: Relation) -> Relation:
         """Compute a relation in a stage of its own; its tasks read one partition each, also when there is but one."""

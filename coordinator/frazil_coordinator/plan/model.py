@@ -110,6 +110,13 @@ class Stage:
     fallbacks: tuple[str, ...] = ()
     """Reasons why the stage, or a part of it, runs in one task."""
 
+    divisible: frozenset[int] = frozenset()
+    """Numbers of the sources whose rows may be divided among more tasks, in order, each with all of the other sources: the
+    answers of those tasks, one after the other, are the answer of the one."""
+
+    first_rows: int | None = None
+    """Only so many rows of the stage's output, from the first task on, are looked at; None is all."""
+
     details: Mapping[str, str] = field(default_factory=dict)
     """More for EXPLAIN: what was pushed down, sizes."""
 

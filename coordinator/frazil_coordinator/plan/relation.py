@@ -110,6 +110,12 @@ class Relation:
     tasks: int | None = None
     """Number of tasks when the leaves alone don't tell it (a union)."""
 
+    divisible: frozenset[int] = frozenset()
+    """Leaves whose rows may be divided among tasks, see `frazil_coordinator.plan.model.Stage.divisible`."""
+
+    first_rows: int | None = None
+    """See `frazil_coordinator.plan.model.Stage.first_rows`."""
+
     @property
     def is_single(self) -> bool:
         """Whether one task has all rows."""
@@ -128,8 +134,19 @@ class Relation:
         distribution: Distribution | None = None,
         kind: StageKind | None = None,
         keeps_rows: bool = False,
+        divisible: bool = False,
     ) -> Relation:
-        """Return the relation after one more step inside the same stage; `keeps_rows` says that it drops and adds none."""
+        """Return the relation after one more step inside the same stage.
+
+        Parameters
+        ----------
+        lf, operator, distribution, kind
+            The step, and what it changes.
+        keeps_rows
+            Whether the step drops and adds no rows.
+        divisible
+            Whether the step may be done on parts of its rows, and the results put one after the other.
+        """
         return replace(
             self,
             lf=lf,
@@ -137,6 +154,8 @@ class Relation:
             distribution=self.distribution if distribution is None else distribution,
             kind=self.kind if kind is None else kind,
             keeps_rows=keeps_rows and self.keeps_rows,
+            divisible=self.divisible if divisible else frozenset(),
+            first_rows=None,
         )
 
 

@@ -177,6 +177,8 @@ def _stage(
         operators=relation.operators,
         distribution=str(relation.distribution),
         fallbacks=relation.fallbacks,
+        divisible=frozenset(position for position, leaf in enumerate(fragment.leaves) if leaf in relation.divisible),
+        first_rows=relation.first_rows,
         details=fragment.details,
     )
 

@@ -1,8 +1,8 @@
-"""Bind a stage's inputs at its barrier: from the descriptors of finished producers to what each task reads.
+"""Bind a stage's inputs at its barrier: from the descriptors of finished producers to what each planned task reads.
 
 Pure functions over values. The reader needs no LIST and no footer read: every block is named with its place, size and
 checksum. Where a stage's output goes is decided here too, so that the layout of object keys stands in one place. Next on
-the main path: :mod:`frazil_coordinator.platform`, which sends the tasks.
+the main path: :mod:`frazil_coordinator.schedule.layout`, which joins and cuts the planned tasks by their real sizes.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from frazil_coordinator.plan.model import ExchangeSource, InlineSource, ScanSource, Source, Stage, StageGraph
 from frazil_coordinator.settings import Settings
@@ -20,14 +20,19 @@ from frazil_functions.errors import InternalError
 from frazil_functions.ids import QueryId, StageId
 from frazil_functions.task import BlockInfo, BlockRef, Descriptor, ExchangeInput, KeyRange, Output, ScanInput, TaskInput
 
-__all__ = ["Descriptors", "bind_stage", "choose_splitters", "output_for", "query_prefixes", "result_blocks"]
+__all__ = ["Descriptors", "Units", "bind_stage", "choose_splitters", "output_for", "query_prefixes", "result_blocks"]
 
-Descriptors = Mapping[StageId, Sequence[Descriptor]]
-"""What finished stages wrote: their tasks' descriptors, by task."""
+Descriptors: TypeAlias = Mapping[StageId, Sequence[Descriptor]]
+"""What finished stages wrote: their tasks' descriptors, in the order of their rows."""
+
+Units: TypeAlias = Mapping[StageId, Sequence[int]]
+"""For each of those descriptors, the planned task that its task stands for; a stage that is missing ran as planned."""
 
 
-def bind_stage(stage: Stage, descriptors: Descriptors, graph: StageGraph) -> tuple[tuple[TaskInput, ...], ...]:
-    """Return what each task of `stage` reads.
+def bind_stage(
+    stage: Stage, descriptors: Descriptors, graph: StageGraph, *, units: Units | None = None, ranges: int | None = None
+) -> tuple[tuple[TaskInput, ...], ...]:
+    """Return what each planned task of `stage` reads.
 
     Parameters
     ----------
@@ -37,6 +42,10 @@ def bind_stage(stage: Stage, descriptors: Descriptors, graph: StageGraph) -> tup
         Descriptors of all its producers.
     graph
         The plan that `stage` belongs to.
+    units
+        How the producers' tasks were joined or cut.
+    ranges
+        Number of key ranges, when the stage reads ranges only and another number than planned is wanted.
 
     Returns
     -------
@@ -49,11 +58,22 @@ def bind_stage(stage: Stage, descriptors: Descriptors, graph: StageGraph) -> tup
     InternalError
         When `stage` has another number of tasks than a source has groups of splits.
     """
-    columns = [_bind_source(stage, source, descriptors, graph) for source in stage.sources]
+    stage = stage if ranges is None else _with_ranges(stage, ranges)
+    columns = [_bind_source(stage, source, descriptors, graph, units or {}) for source in stage.sources]
     return tuple(tuple(column[task] for column in columns) for task in range(stage.tasks))
 
 
-def _bind_source(stage: Stage, source: Source, descriptors: Descriptors, graph: StageGraph) -> Sequence[TaskInput]:
+def _with_ranges(stage: Stage, ranges: int) -> Stage:
+    sources = tuple(
+        replace(source, tasks=ranges) if isinstance(source, ExchangeSource) and source.read == "range" else source
+        for source in stage.sources
+    )
+    return replace(stage, tasks=ranges, sources=sources)
+
+
+def _bind_source(
+    stage: Stage, source: Source, descriptors: Descriptors, graph: StageGraph, units: Units
+) -> Sequence[TaskInput]:
     """Return what each task of `stage` reads of `source`."""
     if isinstance(source, ScanSource):
         if len(source.splits) != stage.tasks:
@@ -68,7 +88,7 @@ def _bind_source(stage: Stage, source: Source, descriptors: Descriptors, graph: 
     maps = [_Map.of(descriptor, index) for index, descriptor in enumerate(descriptors[source.stage])]
     if source.read == "all":
         return [ExchangeInput(blocks=tuple(ref for one in maps for ref in one.refs))] * stage.tasks
-    own = _bind_partitions(stage, source, maps, descriptors, graph)
+    own = _bind_partitions(stage, source, maps, descriptors, graph, units)
     behind = stage.tasks - source.first_task - len(own)
     if behind < 0:
         raise InternalError(f"stage {stage.id} has {stage.tasks} tasks, fewer than the partitions of stage {source.stage}")
@@ -77,13 +97,13 @@ def _bind_source(stage: Stage, source: Source, descriptors: Descriptors, graph: 
 
 
 def _bind_partitions(
-    stage: Stage, source: ExchangeSource, maps: Sequence[_Map], descriptors: Descriptors, graph: StageGraph
+    stage: Stage, source: ExchangeSource, maps: Sequence[_Map], descriptors: Descriptors, graph: StageGraph, units: Units
 ) -> Sequence[ExchangeInput]:
     """Return what each task that reads a part of `source` reads of it."""
     tasks = source.tasks or stage.tasks
     match source.read:
         case "task":
-            return [ExchangeInput(blocks=tuple(one.refs)) for one in maps]
+            return [ExchangeInput(blocks=tuple(refs)) for refs in _by_unit(maps, units.get(source.stage), tasks)]
         case "partition":
             return [ExchangeInput(blocks=tuple(refs)) for refs in _by_partition(maps, tasks)]
         case "range":
@@ -123,6 +143,16 @@ class _Map:
         first = 0 if part.low is None else max(0, bisect_left(lows, part.low) - 1)
         behind = len(lows) if part.high is None else bisect_left(lows, part.high)
         return self.refs[first:behind]
+
+
+def _by_unit(maps: Sequence[_Map], units: Sequence[int] | None, tasks: int) -> Sequence[Sequence[BlockRef]]:
+    """Return the blocks of each planned task of a producer, whichever of its real tasks wrote them."""
+    if units is None:
+        return [one.refs for one in maps]
+    found: list[list[BlockRef]] = [[] for _ in range(tasks)]
+    for one, unit in zip(maps, units, strict=True):
+        found[unit].extend(one.refs)
+    return found
 
 
 def _by_partition(maps: Sequence[_Map], partitions: int) -> list[list[BlockRef]]:

@@ -19,8 +19,10 @@ import polars as pl
 
 from frazil_coordinator.plan.model import Stage, StageGraph
 from frazil_coordinator.platform.base import Platform
-from frazil_coordinator.schedule.bind import bind_stage, output_for, result_blocks
+from frazil_coordinator.schedule.bind import output_for, result_blocks
+from frazil_coordinator.schedule.layout import Layout, lay_out
 from frazil_coordinator.schedule.messages import (
+    AttemptDivided,
     AttemptFailed,
     AttemptHeartbeat,
     AttemptRecord,
@@ -47,7 +49,8 @@ from frazil_coordinator.schedule.messages import (
 from frazil_coordinator.schedule.profile import Profile, Recorder, RunState
 from frazil_coordinator.schedule.progress import Progress, StageProgress
 from frazil_coordinator.schedule.slots import Slots
-from frazil_coordinator.schedule.state import QueryState, RetryLimits, StageShape
+from frazil_coordinator.schedule.state import QueryState
+from frazil_coordinator.schedule.terms import RetryLimits, StageShape
 from frazil_coordinator.settings import Settings
 from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.errors import (
@@ -55,6 +58,7 @@ from frazil_functions.errors import (
     FrazilError,
     FunctionLostError,
     InternalError,
+    OutOfMemoryError,
     from_wire,
     to_wire,
 )
@@ -66,7 +70,6 @@ from frazil_functions.task import (
     Started,
     Succeeded,
     TaskEvent,
-    TaskInput,
     TaskLimits,
     TaskRequest,
     TaskStats,
@@ -140,7 +143,7 @@ class QueryDriver:
         self._share = slots.share(lambda: self._events.put_nowait(SlotGranted()))
         self._recorder = Recorder(query, graph)
         self._progress = Progress(query=query, stages=tuple(self._stage_progress(stage) for stage in graph.stages))
-        self._inputs: dict[StageId, tuple[tuple[TaskInput, ...], ...]] = {}
+        self._layouts: dict[StageId, Layout] = {}
         self._fragment_keys: dict[StageId, str] = {}
         self._attempts: dict[AttemptRef, asyncio.Task[None]] = {}
         self._uploads: list[asyncio.Task[None]] = []
@@ -216,6 +219,8 @@ class QueryDriver:
     def _step(self, event: Event, group: asyncio.TaskGroup) -> Finish | None:
         now = self._clock()
         self._record(event, now)
+        if isinstance(event, AttemptFailed) and isinstance(event.error, OutOfMemoryError):
+            event = self._divide(event)
         touched: set[StageId] = set()
         finish: Finish | None = None
         for instruction in self._state.handle(event, now):
@@ -225,11 +230,21 @@ class QueryDriver:
                 self._obey(instruction, group, now)
             if isinstance(instruction, Launch | CancelAttempt):
                 touched.add(instruction.ref.stage)
-        if isinstance(event, AttemptSucceeded | AttemptFailed):
+        if isinstance(event, AttemptSucceeded | AttemptFailed | AttemptDivided):
             touched.add(event.ref.stage)
         if touched:
             self._tell_progress(touched)
         return finish
+
+    def _divide(self, event: AttemptFailed) -> Event:
+        """Divide a task that ran out of memory, when that can be done: trying it again unchanged would not help."""
+        layout = self._layouts[event.ref.stage]
+        divided = layout.divided(event.ref.task) if self._state.is_live(event.ref) else None
+        if divided is None:
+            return event
+        self._lay_out(divided)
+        parts = len(divided.shares) - len(layout.shares)
+        return AttemptDivided(ref=event.ref, error=event.error, parts=parts)
 
     def _record(self, event: Event, now: float) -> None:
         if isinstance(event, AttemptSucceeded):
@@ -268,14 +283,20 @@ class QueryDriver:
     def _bind(self, stage: Stage, group: asyncio.TaskGroup) -> None:
         descriptors = {producer: self._state.descriptors(producer) for producer in stage.producers}
         try:
-            self._inputs[stage.id] = bind_stage(stage, descriptors, self._graph)
+            units = {number: layout.units for number, layout in self._layouts.items() if not layout.as_planned}
+            layout = lay_out(stage, descriptors, self._graph, self._settings, units)
         except FrazilError as error:
             self._events.put_nowait(BindFailed(stage=stage.id, error=error))
             return
+        self._lay_out(layout)
         if self._put_fragment is not None and len(stage.fragment) > INLINE_FRAGMENT_BYTES:
             self._uploads.append(group.create_task(self._store_fragment(stage, self._put_fragment)))
         else:
-            self._events.put_nowait(StageBound(stage=stage.id, tasks=stage.tasks))
+            self._events.put_nowait(StageBound(stage=stage.id, tasks=len(layout.order)))
+
+    def _lay_out(self, layout: Layout) -> None:
+        self._layouts[layout.stage.id] = layout
+        self._recorder.laid_out(layout.stage.id, len(layout.order), layout.notes)
 
     async def _store_fragment(self, stage: Stage, put: PutFragment) -> None:
         try:
@@ -283,7 +304,7 @@ class QueryDriver:
         except FrazilError as error:
             self._events.put_nowait(BindFailed(stage=stage.id, error=error))
         else:
-            self._events.put_nowait(StageBound(stage=stage.id, tasks=stage.tasks))
+            self._events.put_nowait(StageBound(stage=stage.id, tasks=len(self._layouts[stage.id].order)))
 
     # Attempts
 
@@ -359,7 +380,7 @@ class QueryDriver:
             attempt=ref.attempt,
             fragment=b"" if fragment_key is not None else stage.fragment,
             fragment_key=fragment_key,
-            inputs=self._inputs[ref.stage][ref.task],
+            inputs=self._layouts[ref.stage].shares[ref.task].inputs,
             output=output_for(
                 stage, ref.task, query=self._query, settings=self._settings, exchange_prefix=self._exchange_prefix
             ),

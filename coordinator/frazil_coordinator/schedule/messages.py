@@ -14,6 +14,7 @@ from frazil_functions.ids import StageId, TaskIndex
 from frazil_functions.task import Descriptor
 
 __all__ = [
+    "AttemptDivided",
     "AttemptFailed",
     "AttemptHeartbeat",
     "AttemptRecord",
@@ -117,6 +118,18 @@ class AttemptFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptDivided:
+    """The attempt ended without output, and its task is to be done by several new ones."""
+
+    ref: AttemptRef
+    error: FrazilError
+    """Why."""
+
+    parts: int
+    """Number of new tasks, > 0; they get the next indices of the stage, and stand in the old task's place in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlotGranted:
     """One attempt more may be in flight; answered by one `Launch` or one `ReturnSlot`."""
 
@@ -139,6 +152,7 @@ Event: TypeAlias = (
     | AttemptHeartbeat
     | AttemptSucceeded
     | AttemptFailed
+    | AttemptDivided
     | SlotGranted
     | TimerFired
     | CancelRequested

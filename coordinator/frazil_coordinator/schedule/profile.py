@@ -64,8 +64,10 @@ class StageProfile(TypedDict):
     """See `frazil_coordinator.plan.model.StageKind`."""
 
     tasks: int
+    """Tasks whose answers make the stage's; at first as planned."""
+
     attempts: int
-    """Attempts launched; more than `tasks` when some were retried."""
+    """Attempts launched; more than `tasks` when some were retried or divided, fewer when not all were needed."""
 
     rows_in: int
     rows_out: int
@@ -95,6 +97,9 @@ class StageProfile(TypedDict):
 
     fallbacks: list[str]
     """Reasons why the stage, or a part of it, runs in one task."""
+
+    adaptations: list[str]
+    """What was changed while the query ran, and why: partitions joined or cut, tasks divided."""
 
     operators: list[str]
     failed_attempts: list[AttemptProfile]
@@ -132,6 +137,10 @@ class StageRecord:
     """What is known of a stage so far; owned by :class:`Recorder`."""
 
     stage: Stage
+    tasks: int
+    """Tasks that count, as far as known."""
+
+    notes: tuple[str, ...] = ()
     attempts: Counter[int] = field(default_factory=Counter)
     """Attempts launched, by task."""
 
@@ -160,7 +169,7 @@ class Recorder:
 
     def __init__(self, query: QueryId, graph: StageGraph) -> None:
         self._query = query
-        self._stages = [StageRecord(stage) for stage in graph.stages]
+        self._stages = [StageRecord(stage, stage.tasks) for stage in graph.stages]
         self._live: dict[AttemptRef, _Attempt] = {}
         self._began: float | None = None
         self._ended: float | None = None
@@ -180,6 +189,11 @@ class Recorder:
             self.failed(ref, "not_needed", "the query had ended", TaskStats(), now)
         self._state = state
         self._ended = now
+
+    def laid_out(self, stage: StageId, tasks: int, notes: tuple[str, ...]) -> None:
+        """Note how many tasks a stage really has, and why."""
+        record = self._stages[stage]
+        record.tasks, record.notes = tasks, notes
 
     def launched(self, ref: AttemptRef, now: float) -> None:
         """Note that an attempt is sent."""
@@ -233,7 +247,8 @@ class Recorder:
     def profile(self, now: float) -> Profile:
         """Return the profile so far."""
         end = now if self._ended is None else self._ended
-        stages = [_stage_profile(record, end) for record in self._stages]
+        busy = {ref.stage for ref in self._live}
+        stages = [_stage_profile(record, end, busy=record.stage.id in busy) for record in self._stages]
         return Profile(
             query=self._query,
             state=self._state,
@@ -243,18 +258,18 @@ class Recorder:
         )
 
 
-def _stage_profile(record: StageRecord, now: float) -> StageProfile:
+def _stage_profile(record: StageRecord, now: float, *, busy: bool) -> StageProfile:
     stage = record.stage
     answers = sorted(record.done.items())
     stats = [descriptor.stats for _, descriptor in answers]
     requests: Counter[str] = Counter()
     for one in stats:
         requests.update(one.requests)
-    end = record.last_answer if len(answers) == stage.tasks and record.last_answer is not None else now
+    end = now if busy or record.last_answer is None else record.last_answer
     return StageProfile(
         stage=stage.id,
         kind=stage.kind,
-        tasks=stage.tasks,
+        tasks=record.tasks,
         attempts=record.attempts.total(),
         rows_in=sum(one.rows_in for one in stats),
         rows_out=sum(one.rows_out for one in stats),
@@ -267,6 +282,7 @@ def _stage_profile(record: StageRecord, now: float) -> StageProfile:
         peak_memory_bytes=max((one.peak_memory_bytes for one in stats), default=0),
         cold_starts=record.cold_starts,
         fallbacks=list(stage.fallbacks),
+        adaptations=list(record.notes),
         operators=list(stage.operators),
         failed_attempts=list(record.failed),
         discarded=record.discarded,

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, assert_never
 
-from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.schedule.messages import (
+    AttemptDivided,
     AttemptFailed,
     AttemptHeartbeat,
     AttemptRecord,
@@ -37,97 +37,24 @@ from frazil_coordinator.schedule.messages import (
     TimerFired,
     WantSlots,
 )
-from frazil_coordinator.settings import Settings
+from frazil_coordinator.schedule.terms import RetryLimits, StageCounts, StageShape
 from frazil_functions.errors import CancelledQueryError, DeadlineError, FrazilError, FunctionLostError
 from frazil_functions.ids import StageId, TaskIndex
 from frazil_functions.task import Descriptor
 
-__all__ = ["SILENT_HEARTBEATS", "QueryState", "RetryLimits", "StageCounts", "StageShape"]
+__all__ = ["QueryState"]
 
-_Phase: TypeAlias = Literal["ready", "running", "waiting", "done"]
+_Phase: TypeAlias = Literal["held", "ready", "running", "waiting", "done", "divided"]
 _Reminder: TypeAlias = Literal["silence", "retry", "deadline"]
 
-SILENT_HEARTBEATS: Final = 4
-"""Heartbeats that an attempt may miss before it is given up."""
-
 _MAX_DOUBLINGS: Final = 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageShape:
-    """What the machine needs to know of a stage."""
-
-    id: StageId
-    producers: tuple[StageId, ...]
-    tasks: int
-    """Number of tasks as planned; `StageBound` may change it."""
-
-    @classmethod
-    def of(cls, graph: StageGraph) -> tuple[StageShape, ...]:
-        """Return the shapes of the stages of `graph`."""
-        return tuple(cls(id=stage.id, producers=stage.producers, tasks=stage.tasks) for stage in graph.stages)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryLimits:
-    """When an attempt is given up, when a task is tried again, and when the query is at its end."""
-
-    max_attempts: int = 4
-    """Failures of a task that count, at which the query fails."""
-
-    max_platform_failures: int = 20
-    """Failures of a task that don't count (the platform's), at which the query fails."""
-
-    backoff_s: float = 0.1
-    """Delay before the first retry, doubled for each further one."""
-
-    backoff_max_s: float = 5.0
-    silence_s: float = 20.0
-    """Silence after which a started attempt is given up."""
-
-    start_silence_s: float = 60.0
-    """Time from launch to `AttemptStarted` after which an attempt is given up; a cold start lies within it."""
-
-    timeout_s: float | None = None
-    """Time from `Submitted` after which the query fails."""
-
-    @classmethod
-    def of(cls, settings: Settings) -> RetryLimits:
-        """Return the limits that `settings` ask for."""
-        return cls(
-            max_attempts=settings.max_attempts,
-            max_platform_failures=settings.max_platform_failures,
-            backoff_s=settings.retry_backoff_s,
-            backoff_max_s=settings.retry_backoff_max_s,
-            silence_s=SILENT_HEARTBEATS * settings.heartbeat_s,
-            start_silence_s=max(settings.start_timeout_s, SILENT_HEARTBEATS * settings.heartbeat_s),
-            timeout_s=settings.timeout_s,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageCounts:
-    """A stage now."""
-
-    tasks: int
-    running: int
-    """Tasks with an attempt in flight."""
-
-    done: int
-    """Tasks with a committed descriptor."""
-
-    attempts: int
-    """Attempts launched."""
-
-    retries: int
-    """Attempts beyond each task's first."""
 
 
 @dataclass(slots=True)
 class _Task:
     stage: StageId
     index: TaskIndex
-    phase: _Phase = "ready"
+    phase: _Phase = "held"
     next_attempt: int = 0
     failures: int = 0
     platform_failures: int = 0
@@ -143,15 +70,25 @@ class _Stage:
     """Producers that are not complete."""
 
     tasks: list[_Task] = field(default_factory=list)
+    order: list[TaskIndex] = field(default_factory=list)
+    """The tasks that count, in the order of their rows: one that was divided is left out."""
+
+    wave: int = 0
+    """Tasks of the wave that runs, of a stage that stops when it has rows enough."""
+
     bound: bool = False
     done: int = 0
     running: int = 0
     attempts: int = 0
     retries: int = 0
 
+    def in_order(self) -> list[_Task]:
+        """Return the tasks that count, in the order of their rows."""
+        return [self.tasks[index] for index in self.order]
+
     @property
     def complete(self) -> bool:
-        return self.bound and self.done == len(self.tasks)
+        return self.bound and self.done == len(self.order)
 
 
 @dataclass(slots=True)
@@ -178,6 +115,10 @@ class _Due:
     ref: AttemptRef | None = field(compare=False, default=None)
 
 
+def _rows(task: _Task) -> int:
+    return 0 if task.committed is None else sum(block.rows for block in task.committed.blocks)
+
+
 class QueryState:
     """The state of one query.
 
@@ -197,6 +138,9 @@ class QueryState:
     * An error that is not retryable fails the query at once. An error that counts as a failure is retried until the task
       has `RetryLimits.max_attempts` of them, any other until `RetryLimits.max_platform_failures`; retry `n` is launched
       ``backoff_s * 2**n`` after the failure.
+    * A task that is divided (`AttemptDivided`) gives way to new ones in its place; a late answer of it is discarded.
+    * Of a stage with `StageShape.first_rows`, 1, 2, 4 … tasks run at a time, in order, until they have that many rows; the
+      tasks that are left then count as done without rows.
     * A `BlockError` that names a producer's lost object counts as a failure of the consumer, which is tried again;
       running the producer again is not part of this machine.
     * `Finish` is the last instruction ever; before it, each attempt in flight is cancelled.
@@ -224,17 +168,21 @@ class QueryState:
         """Whether `Finish` has been given."""
         return self._finished
 
+    def is_live(self, ref: AttemptRef) -> bool:
+        """Return whether the attempt is in flight, and was not given up."""
+        return ref in self._live
+
     def counts(self, stage: StageId) -> StageCounts:
         """Return how far `stage` is."""
         found = self._stages[stage]
-        tasks = len(found.tasks) if found.bound else found.shape.tasks
+        tasks = len(found.order) if found.bound else found.shape.tasks
         return StageCounts(
             tasks=tasks, running=found.running, done=found.done, attempts=found.attempts, retries=found.retries
         )
 
     def descriptors(self, stage: StageId) -> tuple[Descriptor, ...]:
-        """Return the committed descriptors of `stage`, by task. All of them, once the stage is complete."""
-        return tuple(task.committed for task in self._stages[stage].tasks if task.committed is not None)
+        """Return the committed descriptors of `stage`, in the order of their rows. All of them, once it is complete."""
+        return tuple(task.committed for task in self._stages[stage].in_order() if task.committed is not None)
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
         """Take one event, and return what is to be done, in this order.
@@ -268,6 +216,8 @@ class QueryState:
                 self._succeeded(event)
             case AttemptFailed():
                 self._failed(event.ref, event.error, now)
+            case AttemptDivided():
+                self._divided(event, now)
             case SlotGranted():
                 self._granted(now)
             case TimerFired():
@@ -292,10 +242,26 @@ class QueryState:
             return
         stage.bound = True
         stage.tasks = [_Task(event.stage, TaskIndex(index)) for index in range(event.tasks)]
-        for task in stage.tasks:
-            self._make_ready(task)
+        stage.order = [task.index for task in stage.tasks]
+        if stage.shape.first_rows is None:
+            for task in stage.tasks:
+                self._make_ready(task)
+        else:
+            self._next_wave(stage)
         if stage.complete:
             self._completed(stage)
+
+    def _next_wave(self, stage: _Stage) -> None:
+        """Make the next tasks ready, twice as many as before; or end the stage, when those before have rows enough."""
+        held = [task for task in stage.in_order() if task.phase == "held"]
+        if sum(_rows(task) for task in stage.in_order()) >= (stage.shape.first_rows or 0):
+            for task in held:
+                task.phase, task.committed = "done", Descriptor(key=None, blocks=())
+            stage.done += len(held)
+            return
+        stage.wave = max(1, 2 * stage.wave)
+        for task in held[: stage.wave]:
+            self._make_ready(task)
 
     def _completed(self, stage: _Stage) -> None:
         if stage is self._stages[-1]:
@@ -350,7 +316,7 @@ class QueryState:
 
     def _succeeded(self, event: AttemptSucceeded) -> None:
         task = self._task(event.ref)
-        if task is None or task.committed is not None:
+        if task is None or task.committed is not None or task.phase == "divided":
             committed = task.committed.key if task is not None and task.committed is not None else None
             # The same answer may come twice: its object is the committed one.
             if event.descriptor.key not in (None, committed):
@@ -366,15 +332,32 @@ class QueryState:
         task.committed = event.descriptor
         stage = self._stages[task.stage]
         stage.done += 1
+        if stage.shape.first_rows is not None and all(one.phase in ("held", "done") for one in stage.in_order()):
+            self._next_wave(stage)
         if stage.complete:
             self._completed(stage)
+
+    def _divided(self, event: AttemptDivided, now: float) -> None:
+        live = self._drop(event.ref)
+        if live is None:
+            return
+        task, stage = live.task, self._stages[event.ref.stage]
+        task.phase = "divided"
+        first = len(stage.tasks)
+        history = [*task.history, self._record_of(live, event.ref, event.error, now)]
+        parts = [_Task(task.stage, TaskIndex(first + part), history=list(history)) for part in range(event.parts)]
+        stage.tasks += parts
+        place = stage.order.index(task.index)
+        stage.order[place : place + 1] = [part.index for part in parts]
+        for part in parts:
+            self._make_ready(part)
 
     def _failed(self, ref: AttemptRef, error: FrazilError, now: float) -> None:
         live = self._drop(ref)
         if live is None:
             return
         task = live.task
-        task.history.append(AttemptRecord(ref=ref, kind=error.kind, message=error.message, seconds=now - live.launched_at))
+        task.history.append(self._record_of(live, ref, error, now))
         if error.counts_as_failure:
             task.failures += 1
         else:
@@ -387,6 +370,10 @@ class QueryState:
         task.phase = "waiting"
         task.retry_at = now + min(self._limits.backoff_s * 2**doublings, self._limits.backoff_max_s)
         self._remind(task.retry_at, "retry", ref)
+
+    @staticmethod
+    def _record_of(live: _Live, ref: AttemptRef, error: FrazilError, now: float) -> AttemptRecord:
+        return AttemptRecord(ref=ref, kind=error.kind, message=error.message, seconds=now - live.launched_at)
 
     def _drop(self, ref: AttemptRef) -> _Live | None:
         live = self._live.pop(ref, None)

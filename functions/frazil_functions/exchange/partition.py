@@ -14,9 +14,9 @@ from polars.functions import _row_encode
 
 from frazil_functions.errors import PlanError
 from frazil_functions.exchange.dtypes import anywhere, instance, without_dictionaries
-from frazil_functions.task import SortKey
+from frazil_functions.task import HashShare, SortKey
 
-__all__ = ["hash_partitions", "row_encode", "split_by_partition"]
+__all__ = ["hash_partitions", "in_share", "row_encode", "split_by_partition"]
 
 _PARTITION: Final = "__frazil_partition"
 _KEY: Final = "__frazil_key_"
@@ -49,6 +49,18 @@ def hash_partitions(frame: pl.DataFrame, hash_keys: Sequence[bytes], partitions:
     """
     if not hash_keys or partitions == 1:
         return pl.zeros(frame.height, dtype=pl.UInt32, eager=True).alias(_PARTITION)
+    return (_hashes(frame, hash_keys) % partitions).cast(pl.UInt32).alias(_PARTITION)
+
+
+def in_share(frame: pl.DataFrame, share: HashShare) -> pl.DataFrame:
+    """Return the rows of a partition that are in `share`, in their order."""
+    hashes = _hashes(frame, share.hash_keys)
+    # What is left of the hash after the partition was taken from it.
+    return frame.filter((hashes // share.partitions) % share.count == share.index)
+
+
+def _hashes(frame: pl.DataFrame, hash_keys: Sequence[bytes]) -> pl.Series:
+    """Return the hash of each row's keys, UInt64."""
     names = [f"{_KEY}{number}" for number in range(len(hash_keys))]
     keys = frame.with_columns(_expression(key).alias(name) for key, name in zip(hash_keys, names, strict=True)).select(names)
     keys = keys.select(_canonical(name, dtype) for name, dtype in keys.schema.items())
@@ -58,7 +70,7 @@ def hash_partitions(frame: pl.DataFrame, hash_keys: Sequence[bytes], partitions:
         # Only the ordered encoding takes a categorical (one inside a map is left) by its string; the other takes its number.
         unordered = not any(anywhere(dtype, _is_categorical) for dtype in keys.dtypes)
         hashed = _row_encode([pl.col(name) for name in names], unordered=unordered).cast(pl.Binary).hash(_SEED)
-    return keys.select((hashed % partitions).cast(pl.UInt32).alias(_PARTITION)).to_series()
+    return keys.select(hashed.alias(_PARTITION)).to_series()
 
 
 def split_by_partition(frame: pl.DataFrame, partition: pl.Series) -> dict[int, pl.DataFrame]:

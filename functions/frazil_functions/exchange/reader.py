@@ -18,7 +18,7 @@ import polars as pl
 
 from frazil_functions.errors import CancelledQueryError
 from frazil_functions.exchange.codec import check_block, decode_block
-from frazil_functions.exchange.partition import row_encode
+from frazil_functions.exchange.partition import in_share, row_encode
 from frazil_functions.storage_model import Store
 from frazil_functions.task import BlockRef, ExchangeInput, KeyRange, SortKey
 
@@ -80,7 +80,7 @@ def read_exchange(
     predicate
         Keeps the rows for which it is true; it may use columns that are not in `with_columns`.
     n_rows
-        Rows to read at most, counted before `predicate` and after `source.key_range`.
+        Rows to read at most, counted before `predicate` and after what `source` leaves out.
     on_read
         Called with rows and encoded bytes of each block that was read.
     cancelled
@@ -102,7 +102,8 @@ def read_exchange(
     """
     columns = _columns_to_decode(source, with_columns, predicate)
     left = n_rows
-    blocks = source.blocks if source.key_range is not None else _first_blocks(source.blocks, n_rows)
+    whole = source.key_range is None and source.hash_share is None
+    blocks = _first_blocks(source.blocks, n_rows) if whole else source.blocks
     for block, data in _blocks_with_data(store, blocks, fetch=columns != [], cancelled=cancelled):
         if left is not None and left <= 0:
             return
@@ -111,6 +112,8 @@ def read_exchange(
             on_read(block.rows, len(data) if data is not None else 0)
         if source.key_range is not None:
             frame = _in_range(frame, source.key_range, source.sort_keys)
+        if source.hash_share is not None:
+            frame = in_share(frame, source.hash_share)
         if left is not None:
             frame = frame.head(left)
             left -= frame.height
@@ -130,6 +133,11 @@ def _columns_to_decode(source: ExchangeInput, with_columns: list[str] | None, pr
         wanted += predicate.meta.root_names()
     if source.key_range is not None:
         wanted += [key.column for key in source.sort_keys]
+    for key in source.hash_share.hash_keys if source.hash_share is not None else ():
+        expr = pl.Expr.deserialize(key)
+        if expr.meta.has_multiple_outputs():
+            return None
+        wanted += expr.meta.root_names()
     return list(dict.fromkeys(wanted))
 
 

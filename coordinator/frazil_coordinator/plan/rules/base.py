@@ -61,4 +61,6 @@ def combine(relations: Sequence[Relation]) -> Relation:
         bytes=sum(relation.bytes for relation in relations),
         kind=kind,
         tasks=next((relation.tasks for relation in relations if relation.tasks is not None), None),
+        divisible=frozenset(),
+        first_rows=None,
     )

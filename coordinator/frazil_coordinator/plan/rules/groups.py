@@ -63,7 +63,7 @@ def _in_two_steps(
     expected = apply(node.raw, [rows.lf]).collect_schema()
     partial_lf = rows.lf.group_by(keys, maintain_order=ordered).agg(parts.partial)
     names = [name for name in partial_lf.collect_schema().names() if name in expected]
-    partial = rows.then(partial_lf, f"GROUP BY {', '.join(names)} (partial)", kind="group_by")
+    partial = rows.then(partial_lf, f"GROUP BY {', '.join(names)} (partial)", kind="group_by", divisible=True)
     delivers = _hashed(partial, names)
     by_key = context.shuffle(partial, [pl.col(name) for name in names], delivers=delivers, kind="group_by", row_tag=ordered)
     tags = [pl.col(name).first() for name in ROW_TAG_COLUMNS] if ordered else []
@@ -104,7 +104,7 @@ def aggregate_all(node: Select, context: Context, rows: Relation) -> Relation | 
     if parts is None or not parts.partial:
         return None
     expected = apply(node.raw, [rows.lf]).collect_schema()
-    partial = rows.then(rows.lf.select(parts.partial), "AGGREGATE (partial)", kind="aggregate")
+    partial = rows.then(rows.lf.select(parts.partial), "AGGREGATE (partial)", kind="aggregate", divisible=True)
     gathered = context.gather(replace(partial, bytes=0), kind="aggregate")
     aligned = cast_to(gathered.lf.select(parts.final), expected)
     return None if aligned is None else gathered.then(aligned, "AGGREGATE (final)", distribution=SINGLE)

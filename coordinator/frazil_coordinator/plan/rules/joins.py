@@ -21,6 +21,10 @@ _PAIRED: Final = frozenset({"Cross", "Where"})
 
 _BROADCAST_RIGHT: Final = frozenset({"Inner", "Left", "Semi", "Anti"}) | _PAIRED
 _BROADCAST_LEFT: Final = frozenset({"Inner", "Right"}) | _PAIRED
+_BY_LEFT: Final = _BROADCAST_RIGHT
+"""Joins of which each row of the left side has its own part of the answer, given the whole right side."""
+
+_BY_RIGHT: Final = _BROADCAST_LEFT
 _CHEAP_BYTES: Final = 8 * MIB
 """Bytes that all tasks together may read of a broadcast side, however little a shuffle would move. Above, they must be at
 most half of what the shuffle would move: every task reads the side, and builds a hash table of it, anew."""
@@ -56,10 +60,15 @@ def _(node: Join, context: Context, inputs: Sequence[Relation]) -> Relation:
 
 def _joined(node: Join, left: Relation, right: Relation, operator: str, distribution: Distribution) -> Relation:
     both = combine([left, right])
+    divisible = frozenset[int]()
+    if node.validation == "ManyToMany":
+        divisible |= left.divisible if node.how in _BY_LEFT and node.maintain_order in _ORDER_OF_LEFT else set()
+        divisible |= right.divisible if node.how in _BY_RIGHT and node.maintain_order in _ORDER_OF_RIGHT else set()
     # Of a join on an exchange and a scan, the tasks are the scan's.
     return replace(
         both.then(apply(node.raw, [left.lf, right.lf]), operator, distribution=distribution),
         kind="single" if both.kind == "single" else "join",
+        divisible=divisible,
     )
 
 

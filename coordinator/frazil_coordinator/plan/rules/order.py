@@ -32,7 +32,7 @@ def _(node: Sort, context: Context, inputs: Sequence[Relation]) -> Relation:
     if names is None:
         return run_single(node, context, inputs, "a sort key stands for several columns", "SORT")
     added = [to_expr(raw).alias(name) for raw, name in zip(node.by, names, strict=True) if plain_column(raw) is None]
-    keyed = rows.then(rows.lf.with_columns(added)) if added else rows
+    keyed = rows.then(rows.lf.with_columns(added), divisible=True) if added else rows
     keys = [
         SortKey(column=name, descending=descending, nulls_last=nulls_last)
         for name, descending, nulls_last in zip(names, node.descending, node.nulls_last, strict=True)
@@ -74,7 +74,10 @@ def _(node: Slice, context: Context, inputs: Sequence[Relation]) -> Relation:
         rows.lf.tail(needed) if from_end else rows.lf.head(needed),
         f"{'TAIL' if from_end else 'HEAD'} {needed}",
         kind="slice",
+        divisible=True,
     )
+    if not from_end:
+        part = replace(part, first_rows=needed)
     gathered = context.gather(part, kind="slice")
     return gathered.then(gathered.lf.slice(node.offset, node.length), operator)
 
@@ -123,7 +126,7 @@ def top_k(node: Slice, sort: Sort, context: Context, rows: Relation) -> Relation
         return None
     if not all(map(is_row_wise, sort.by)):
         return None
-    first = rows.then(apply(sort.raw, [rows.lf]).head(needed), f"TOP {needed} (partial)", kind="top_k")
+    first = rows.then(apply(sort.raw, [rows.lf]).head(needed), f"TOP {needed} (partial)", kind="top_k", divisible=True)
     gathered = context.gather(first, kind="top_k")
     merged = apply(node.raw, [apply(sort.raw, [gathered.lf])])
     return gathered.then(merged, f"TOP {needed} (final)")

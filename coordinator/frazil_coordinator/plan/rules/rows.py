@@ -38,7 +38,7 @@ def _(node: Filter, context: Context, inputs: Sequence[Relation]) -> Relation:
     (rows,) = inputs
     operator = f"FILTER {describe(node.predicate)}"
     if rows.is_single or is_row_wise(node.predicate):
-        return rows.then(apply(node.raw, [rows.lf]), operator)
+        return rows.then(apply(node.raw, [rows.lf]), operator, divisible=is_row_wise(node.predicate))
     lifted = lift([node.predicate], rows.lf)
     if lifted is not None and (mixed := with_scalars(lifted, context, rows)) is not None:
         kept = mixed.lf.filter(lifted.exprs[0]).drop(list(lifted.scalars))
@@ -55,7 +55,7 @@ def _(node: Select, context: Context, inputs: Sequence[Relation]) -> Relation:
     if rows.is_single:
         return rows.then(apply(node.raw, [rows.lf]), operator)
     if all(map(is_row_wise, node.exprs)) and not all(map(is_literal, node.exprs)):
-        selected = rows.then(apply(node.raw, [rows.lf]), operator, keeps_rows=True)
+        selected = rows.then(apply(node.raw, [rows.lf]), operator, keeps_rows=True, divisible=True)
         return replace(selected, distribution=_after_select(rows, node.exprs))
     if (aggregated := aggregate_all(node, context, rows)) is not None:
         return aggregated
@@ -99,7 +99,8 @@ def _(node: HStack, context: Context, inputs: Sequence[Relation]) -> Relation:
         return run_single(node, context, inputs, reason, operator)
     written = set(rows.lf.select(*map(to_expr, node.exprs)).collect_schema()) if node.exprs else set[str]()
     kept = {name: name for name in rows.distribution.keys if name not in written}
-    stacked = rows.then(apply(node.raw, [rows.lf]), operator, keeps_rows=True)
+    divisible = all(map(is_row_wise, node.exprs))
+    stacked = rows.then(apply(node.raw, [rows.lf]), operator, keeps_rows=True, divisible=divisible)
     return replace(stacked, distribution=_renamed(rows.distribution, kept))
 
 
@@ -115,7 +116,12 @@ def _(node: MapFunction, context: Context, inputs: Sequence[Relation]) -> Relati
         reason = f"{node.function} has no distributed form"
         return run_single(node, context, inputs, reason, _upper(node.function))
     (rows,) = inputs
-    mapped = rows.then(apply(node.raw, [rows.lf]), _upper(node.function), keeps_rows=node.function == "Rename")
+    mapped = rows.then(
+        apply(node.raw, [rows.lf]),
+        _upper(node.function),
+        keeps_rows=node.function == "Rename",
+        divisible=node.function in _ROW_WISE_FUNCTIONS,
+    )
     names = _names_after(node, rows)
     return replace(mapped, distribution=_renamed(rows.distribution, names))
 

@@ -126,7 +126,7 @@ def with_scalars(lifted: Lifted, context: Context, rows: Relation) -> Relation |
     if parts is None:
         return None
     expected = rows.lf.select([to_expr(raw) for raw in aggs]).collect_schema()
-    partial = rows.then(rows.lf.select(parts.partial), "AGGREGATE (partial)", kind="aggregate")
+    partial = rows.then(rows.lf.select(parts.partial), "AGGREGATE (partial)", kind="aggregate", divisible=True)
     gathered = context.gather(partial, kind="aggregate")
     final = gathered.lf.select(parts.final)
     casts = [pl.col(name).cast(dtype) for name, dtype in expected.items()]

@@ -41,6 +41,7 @@ def _(node: Scan, context: Context, inputs: Sequence[Relation]) -> Relation:
         operators=(f"SCAN {table.path}",),
         keeps_rows=True,
         bytes=size,
+        divisible=frozenset({number}),
     )
     projected = len(table.schema) if columns is None else len(columns)
     rows = replace(rows, details={"columns": f"{projected}/{len(table.schema)}"})

@@ -1,0 +1,293 @@
+"""Lay a bound stage out over its tasks: from what the planner foresaw to what the sizes ask for.
+
+The planner counts *units*: hash partitions, key ranges, groups of splits. When the producers are finished the real sizes
+are known, and units are joined (small partitions), cut (a skewed partition of a join by the tasks that wrote it, one that
+would not fit into memory by a finer hash), and divided again when a task ran out of memory after all. Pure functions over
+values; :mod:`frazil_coordinator.schedule.driver` asks for a layout at each stage barrier, and
+:mod:`frazil_coordinator.schedule.pieces` makes the pieces of a unit.
+
+The idea is that of Spark's adaptive execution (SPARK-31412: coalesced and skewed shuffle partitions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Final
+
+from frazil_coordinator.plan.model import ExchangeSource, Stage, StageGraph, StageKind
+from frazil_coordinator.schedule.bind import Descriptors, Units, bind_stage
+from frazil_coordinator.schedule.pieces import Inputs, cut_by_hash, cut_by_rows, divide, joined
+from frazil_coordinator.settings import MIB, Settings
+from frazil_functions.ids import StageId
+from frazil_functions.task import BlockRef, Codec, ExchangeInput
+
+__all__ = ["Layout", "Share", "lay_out"]
+
+_COALESCE_BYTES: Final = 64 * MIB
+_MOST_PIECES: Final = 256
+"""Pieces that one unit is cut into at a barrier, at most."""
+
+_MOST_DIVISIONS: Final = 8
+"""Times that a share is divided in two after running out of memory, at most."""
+
+_EXPANSION: Final[dict[Codec, int]] = {"ipc": 1, "ipc_lz4": 2, "ipc_zstd": 3, "parquet_snappy": 3, "parquet_zstd": 3}
+"""In-memory bytes for each encoded byte, about."""
+
+_FACTORS: Final[dict[StageKind, float]] = {"group_by": 2.0, "aggregate": 2.0, "sort": 2.5, "join": 3.0}
+"""Memory that an operator needs for each in-memory byte of its input (design of adaptive execution); others 1.5."""
+
+_OTHER_FACTOR: Final = 1.5
+_USABLE: Final = 0.6
+"""Share of a function's memory limit that the prediction may fill."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one task of a stage does."""
+
+    unit: int
+    """The planned task that it stands for: the first of those that it does, or the one that it is a part of."""
+
+    inputs: Inputs
+    divisions: int = 0
+    """How often it was divided after running out of memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The tasks of a stage. ``shares[i]`` is what task `i` does; tasks of a division are appended."""
+
+    stage: Stage
+    graph: StageGraph
+    shares: tuple[Share, ...]
+    notes: tuple[str, ...] = ()
+    """What was changed and why, for the profile."""
+
+    as_planned: bool = True
+    """Whether task `i` is unit `i`, for all of them."""
+
+    order: tuple[int, ...]
+    """Tasks that count, in the order of their rows; a task that was divided is left out."""
+
+    keys: tuple[bytes, ...] = ()
+    """Keys at which a range may be cut, ascending."""
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """The unit of each task that counts, in order."""
+        return tuple(self.shares[task].unit for task in self.order)
+
+    def divided(self, task: int) -> Layout | None:
+        """Return the layout with two tasks in the place of `task`; None when it can't be divided.
+
+        The new tasks are the last two of `shares`.
+        """
+        share = self.shares[task]
+        if share.divisions >= _MOST_DIVISIONS or self.stage.output.row_tag:
+            return None  # a row tag names the task: its rows would not be in order any more
+        by_hash_first = share.divisions % 2 == 0
+        parts = divide(self.stage, self.graph, share.inputs, keys=self.keys, by_hash_first=by_hash_first)
+        if parts is None:
+            return None
+        first = len(self.shares)
+        shares = [Share(unit=share.unit, inputs=inputs, divisions=share.divisions + 1) for inputs in parts.pieces]
+        place = self.order.index(task)
+        new = tuple(range(first, first + len(shares)))
+        return replace(
+            self,
+            shares=(*self.shares, *shares),
+            notes=(*self.notes, f"task {task} ran out of memory: divided {parts.how} into tasks {new[0]} and {new[-1]}"),
+            as_planned=False,
+            order=(*self.order[:place], *new, *self.order[place + 1 :]),
+        )
+
+
+def lay_out(stage: Stage, descriptors: Descriptors, graph: StageGraph, settings: Settings, units: Units) -> Layout:
+    """Return the tasks of a stage whose producers are finished.
+
+    Parameters
+    ----------
+    stage, descriptors, graph, units
+        See :func:`~frazil_coordinator.schedule.bind.bind_stage`.
+    settings
+        `coalesce_bytes`, `skew_bytes`, `skew_factor`, `function_memory_bytes`.
+
+    Raises
+    ------
+    InternalError
+        As :func:`~frazil_coordinator.schedule.bind.bind_stage` does.
+    """
+    small = _coalesce_bytes(settings)
+    wanted = None if _must_align(stage.id, graph) else _ranges(stage, descriptors, small, settings)
+    bound = bind_stage(stage, descriptors, graph, units=units, ranges=wanted)
+    shares = [Share(unit=_unit(number, len(bound), stage), inputs=inputs) for number, inputs in enumerate(bound)]
+    notes: list[str] = []
+    if wanted is not None and wanted != stage.tasks:
+        notes.append(f"{wanted} ranges instead of {stage.tasks}")
+    if not stage.output.row_tag:  # row tags name the task: parts of one would not be in order
+        shares, cuts = _cut(stage, graph, shares, settings)
+        notes += cuts
+    if small and _reads_partitions(stage) and not _must_align(stage.id, graph):
+        tasks = _coalesced(stage, shares, small, settings)
+        if len(tasks) < len(shares):
+            notes.append(f"{len(shares)} partitions joined into {len(tasks)}")
+        shares = tasks
+    as_planned = [share.unit for share in shares] == list(range(stage.tasks))
+    return Layout(
+        stage=stage,
+        graph=graph,
+        shares=tuple(shares),
+        notes=tuple(notes),
+        as_planned=as_planned,
+        order=tuple(range(len(shares))),
+        keys=_range_keys(stage, descriptors),
+    )
+
+
+def _coalesce_bytes(settings: Settings) -> int:
+    if settings.coalesce_bytes is not None:
+        return settings.coalesce_bytes
+    return 0 if settings.max_rows_per_split is not None else _COALESCE_BYTES
+
+
+def _unit(number: int, count: int, stage: Stage) -> int:
+    return number if count == stage.tasks else number * stage.tasks // count
+
+
+# What a stage reads
+
+
+def _parts(stage: Stage) -> list[ExchangeSource]:
+    """Return the exchanges of which each task reads a part."""
+    return [source for source in stage.sources if isinstance(source, ExchangeSource) and source.read != "all"]
+
+
+def _reads_only(stage: Stage, read: str) -> bool:
+    """Return whether the stage reads parts of one kind from its first task to its last, or everything."""
+    parts = _parts(stage)
+    return (
+        bool(parts)
+        and all(isinstance(source, ExchangeSource) for source in stage.sources)
+        and all(part.read == read and part.first_task == 0 and part.tasks in (None, stage.tasks) for part in parts)
+    )
+
+
+def _reads_partitions(stage: Stage) -> bool:
+    return _reads_only(stage, "partition")
+
+
+def _must_align(stage: StageId, graph: StageGraph) -> bool:
+    """Return whether a consumer reads the tasks of `stage` side by side with parts of something else."""
+    for consumer in graph.stages:
+        parts = [source for source in consumer.sources if not (isinstance(source, ExchangeSource) and source.read == "all")]
+        own = [part for part in parts if isinstance(part, ExchangeSource) and part.stage == stage and part.read == "task"]
+        if own and len(own) < len(parts):
+            return True
+    return False
+
+
+def _blocks(stage: Stage, inputs: Inputs) -> list[BlockRef]:
+    """Return the blocks of the parts that a task reads; not those that every task reads."""
+    return [
+        block
+        for source, given in zip(stage.sources, inputs, strict=True)
+        if isinstance(source, ExchangeSource) and source.read != "all" and isinstance(given, ExchangeInput)
+        for block in given.blocks
+    ]
+
+
+def _size(stage: Stage, share: Share) -> int:
+    return sum(block.length for block in _blocks(stage, share.inputs))
+
+
+def _memory(stage: Stage, blocks: Sequence[BlockRef]) -> float:
+    """Return the memory that a task needs for its parts, in bytes, about."""
+    raw = sum(block.length * _EXPANSION[block.codec] for block in blocks)
+    return raw * _FACTORS.get(stage.kind, _OTHER_FACTOR)
+
+
+def _allowed(settings: Settings) -> float:
+    limit = settings.function_memory_bytes
+    return float("inf") if limit is None else _USABLE * limit
+
+
+def _range_keys(stage: Stage, descriptors: Descriptors) -> tuple[bytes, ...]:
+    ranged = [part.stage for part in _parts(stage) if part.read == "range"]
+    infos = (info for producer in ranged for one in descriptors[producer] for info in one.blocks)
+    return tuple(sorted({info.low for info in infos if info.low is not None}))
+
+
+# Joining
+
+
+def _ranges(stage: Stage, descriptors: Descriptors, small: int, settings: Settings) -> int | None:
+    """Return how many key ranges the stage should read; None when it reads something else, or they name its rows."""
+    if not _reads_only(stage, "range") or stage.output.row_tag:
+        return None
+    infos = [info for part in _parts(stage) for one in descriptors[part.stage] for info in one.blocks]
+    size = sum(info.length for info in infos)
+    need = sum(info.length * _EXPANSION[info.codec] for info in infos) * _FACTORS["sort"]
+    least = max(1, -int(-need // _allowed(settings)))
+    wanted = max(least, min(stage.tasks, -(-size // small))) if small else max(least, stage.tasks)
+    return min(wanted, max(1, len(infos)))
+
+
+def _coalesced(stage: Stage, shares: Sequence[Share], small: int, settings: Settings) -> list[Share]:
+    """Join neighbours while together they are at most `small` bytes, and fit into memory."""
+    groups: list[list[Share]] = []
+    size, need = 0, 0.0
+    for share in shares:
+        blocks = _blocks(stage, share.inputs)
+        own, own_need = sum(block.length for block in blocks), _memory(stage, blocks)
+        fits = size + own <= small and need + own_need <= _allowed(settings)
+        if groups and fits and not _is_part(share) and not _is_part(groups[-1][-1]):
+            groups[-1].append(share)
+            size, need = size + own, need + own_need
+        else:
+            groups.append([share])
+            size, need = own, own_need
+    return [
+        group[0] if len(group) == 1 else Share(unit=group[0].unit, inputs=joined(stage, [share.inputs for share in group]))
+        for group in groups
+    ]
+
+
+def _is_part(share: Share) -> bool:
+    """Return whether the share is but a part of its unit."""
+    return share.divisions > 0
+
+
+# Cutting
+
+
+def _cut(stage: Stage, graph: StageGraph, shares: Sequence[Share], settings: Settings) -> tuple[list[Share], list[str]]:
+    """Cut the shares that are far larger than the others, and those that would not fit into memory."""
+    if not _parts(stage):
+        return list(shares), []
+    sizes = [_size(stage, share) for share in shares]
+    middle = median(sizes)
+    skewed = max(settings.skew_bytes, int(settings.skew_factor * middle))
+    cut: list[Share] = []
+    notes: list[str] = []
+    for share, size in zip(shares, sizes, strict=True):
+        pieces = [share.inputs]
+        if size > skewed:
+            target = max(int(middle), settings.skew_bytes // 4, 1)
+            pieces = cut_by_rows(stage, share.inputs, min(_MOST_PIECES, -(-size // target)))
+            if len(pieces) > 1:
+                notes.append(f"partition {share.unit} of {size:,} bytes cut into {len(pieces)} by the tasks that wrote it")
+        need = max(_memory(stage, _blocks(stage, inputs)) for inputs in pieces)
+        if need > _allowed(settings):
+            count = min(_MOST_PIECES, -int(-need // _allowed(settings)))
+            finer = [piece for inputs in pieces for piece in cut_by_hash(stage, graph, inputs, count)]
+            if len(finer) > len(pieces):
+                notes.append(
+                    f"partition {share.unit} cut into {len(finer)} by a finer hash: it would need {need:,.0f} bytes"
+                )
+            pieces = finer
+        # A piece counts as divided, so that it is not joined with its neighbours again.
+        divisions = share.divisions + (len(pieces) > 1)
+        cut += [replace(share, inputs=inputs, divisions=divisions) for inputs in pieces]
+    return cut, notes
