@@ -133,7 +133,8 @@ async def test_closing_ends_all_processes_even_with_tasks_running_and_twice_at_o
     assert not any(alive(pid) for pid in pids)
     assert platform.status().functions == 0
     with pytest.raises((CancelledQueryError, FunctionLostError)):
-        await anext(events)
+        async for _ in events:  # a heartbeat may have come before the end
+            pass
 
 
 async def test_a_closed_platform_takes_no_task(platform: LocalPlatform) -> None:
