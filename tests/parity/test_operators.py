@@ -135,7 +135,6 @@ CASES: dict[str, Case] = {
             r.select(pl.col("id").sum()).join(t.select(other="id"), how="cross", maintain_order="left").sort("other")
         ),
         ordered=True,
-        fallback=True,
     ),
     "join then group_by on the same key": Case(
         lambda t, r: t.join(r, on="k").group_by("k").agg(pl.col("x").sum(), pl.col("v").n_unique())

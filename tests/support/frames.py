@@ -25,6 +25,9 @@ class Case:
     ordered: bool = True
     """Whether rows must come in the order of Polars' in-memory engine."""
 
+    order_of: tuple[str, ...] = ()
+    """Columns whose values must come in that order although rows may not."""
+
     fallback: bool = False
     one_task: bool = False
     """Whether one task is all it needs."""
@@ -45,6 +48,8 @@ def check(case: Case, tables: Mapping[str, pl.LazyFrame], folder: Path, *, broad
         assert actual == expected
         return
     assert_same(actual, expected, ordered=case.ordered)
+    if case.order_of:
+        assert_same(actual.select(case.order_of), expected.select(case.order_of), ordered=True)
     graph = plan_query(query.serialize(), settings)
     assert bool(graph.fallbacks) is case.fallback, graph.fallbacks
     assert (max(stage.tasks for stage in graph.stages) == 1) is case.one_task

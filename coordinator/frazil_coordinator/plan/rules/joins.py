@@ -14,10 +14,19 @@ from frazil_coordinator.plan.exprs import is_row_wise, plain_column, to_expr
 from frazil_coordinator.plan.nodes import Join
 from frazil_coordinator.plan.relation import ANY, SINGLE, Distribution, Relation, apply, tasks_of
 from frazil_coordinator.plan.rules.base import combine, distribute, run_single
+from frazil_coordinator.plan.rules.join_order import (
+    Side,
+    equal_keys,
+    in_order_of,
+    kept_order,
+    paired_in_order,
+    with_tags_of,
+)
 from frazil_coordinator.settings import MIB
 
 _PAIRED: Final = frozenset({"Cross", "Where"})
-"""Joins that may pair any two rows: one side goes whole to every task, whatever its size."""
+"""Joins that may pair any two rows: one side goes whole to every task, whatever its size, unless a predicate says which rows
+are equal."""
 
 _BROADCAST_RIGHT: Final = frozenset({"Inner", "Left", "Semi", "Anti"}) | _PAIRED
 _BROADCAST_LEFT: Final = frozenset({"Inner", "Right"}) | _PAIRED
@@ -31,8 +40,8 @@ most half of what the shuffle would move: every task reads the side, and builds 
 
 _HASHED: Final = frozenset({"Inner", "Left", "Right", "Full", "Semi", "Anti"})
 _UNMATCHED_WITHOUT_ORDER: Final = frozenset({("Left", "right"), ("Right", "left"), ("Full", "left"), ("Full", "right")})
-_ORDER_OF_LEFT: Final = frozenset({"None", "Left", "LeftRight"})
-_ORDER_OF_RIGHT: Final = frozenset({"None", "Right", "RightLeft"})
+_CHECKS_RIGHT: Final = frozenset({"ManyToMany", "ManyToOne"})
+_CHECKS_LEFT: Final = frozenset({"ManyToMany", "OneToMany"})
 
 
 @distribute.register
@@ -53,9 +62,14 @@ def _(node: Join, context: Context, inputs: Sequence[Relation]) -> Relation:
         delivers = right.distribution if keeps else ANY
         joined = _joined(node, context.broadcast(left), right, f"{operator} (left side broadcast)", delivers)
         return _with_right_names(joined, right) if delivers.keys else joined
-    if node.how in _PAIRED:
-        return run_single(node, context, inputs, f"a {node.how.lower()} join in the order of its small side", operator)
+    if node.how == "Cross" or (node.how == "Where" and _order_of(node, context) is not None):
+        return paired_in_order(node, context, left, right)
     return _by_hash(node, context, left, right)
+
+
+def _order_of(node: Join, context: Context) -> Side | None:
+    """Return the side whose order comes first, where somebody looks at it."""
+    return kept_order(node) if node.number in context.ordered else None
 
 
 def _joined(node: Join, left: Relation, right: Relation, operator: str, distribution: Distribution) -> Relation:
@@ -75,17 +89,18 @@ def _joined(node: Join, left: Relation, right: Relation, operator: str, distribu
 def _side_to_broadcast(node: Join, context: Context, left: Relation, right: Relation) -> str | None:
     """Return the side that every task should get whole; None for a shuffle."""
     limit = context.settings.broadcast_limit_bytes
-    validated = node.validation != "ManyToMany"
+    order = _order_of(node, context)
     sides: list[tuple[int, str, int]] = []
-    # Rows of a broadcast side must not be counted once a task: only the other side's rows may appear unmatched.
-    if node.how in _BROADCAST_RIGHT and node.maintain_order in _ORDER_OF_LEFT and not validated and not left.is_single:
+    # Rows of a broadcast side must not be counted once a task: only the other side's rows may appear unmatched. Uniqueness
+    # of keys can be checked for the side that a task has whole.
+    if node.how in _BROADCAST_RIGHT and order != "right" and node.validation in _CHECKS_RIGHT and not left.is_single:
         sides.append((right.bytes, "right", tasks_of(left)))
-    if node.how in _BROADCAST_LEFT and node.maintain_order in _ORDER_OF_RIGHT and not validated and not right.is_single:
+    if node.how in _BROADCAST_LEFT and order != "left" and node.validation in _CHECKS_LEFT and not right.is_single:
         sides.append((left.bytes, "left", tasks_of(right)))
     if not sides:
         return None
     size, side, readers = min(sides)
-    if node.how in _PAIRED:
+    if node.how == "Cross" or (node.how == "Where" and (size <= limit or not equal_keys(node, left, right)[0])):
         return side
     worth = size * readers <= max(_CHEAP_BYTES, (left.bytes + right.bytes) // 2)
     return side if 0 < limit >= size and worth else None
@@ -145,31 +160,28 @@ def _common_type(a: pl.DataType, b: pl.DataType) -> pl.DataType | None:
 
 def _by_hash(node: Join, context: Context, left: Relation, right: Relation) -> Relation:
     operator = f"{node.how.upper()} JOIN"
-    order = _kept_order(node) if node.number in context.ordered else None
-    if order is not None and (node.how, order) in _UNMATCHED_WITHOUT_ORDER:
-        reason = f"a {node.how.lower()} join that keeps an order, which its unmatched rows don't have"
-        return run_single(node, context, [left, right], reason, operator)
+    order = _order_of(node, context)
+    partly = (node.how, order) in _UNMATCHED_WITHOUT_ORDER
+    if node.how == "Where":
+        left_on, right_on = equal_keys(node, left, right)
+        node = replace(node, left_on=left_on, right_on=right_on)
     keys = _keys(node, left, right)
     if keys is None:
         return run_single(node, context, [left, right], "join keys without a common type", operator)
-    left_side = _hash_side(context, left, keys.left, keys.left_names, keys.dtypes, row_tag=order == "left")
-    right_side = _hash_side(context, right, keys.right, keys.right_names, keys.dtypes, row_tag=order == "right")
+    left_side = _hash_side(context, left, keys.left, keys.left_names, keys.dtypes, row_tag=partly or order == "left")
+    right_side = _hash_side(context, right, keys.right, keys.right_names, keys.dtypes, row_tag=partly or order == "right")
+    if partly:
+        left_side, right_side = with_tags_of(left_side, "left"), with_tags_of(right_side, "right")
     names = keys.right_names if node.how == "Right" else keys.left_names
     plain = tuple(name for name in names if name is not None)
-    keeps_keys = node.how != "Full" and len(plain) == len(names)
+    keeps_keys = node.how not in ("Full", "Where") and len(plain) == len(names)
     delivers = Distribution(kind="hash", keys=plain, dtypes=keys.dtypes) if keeps_keys else ANY
     joined = _joined(node, left_side, right_side, f"{operator} (by hash)", delivers)
     if node.how == "Right":
         joined = _with_right_names(joined, right_side)
-    return context.restore_order(joined) if order is not None else joined
-
-
-def _kept_order(node: Join) -> str | None:
-    """Return the side by whose order the rows come first; None when their order is open."""
-    if node.how in ("Semi", "Anti"):  # rows of the right side are not in the result, nor can their order be
-        return None if node.maintain_order in ("None", "Right") else "left"
-    orders = {"Left": "left", "LeftRight": "left", "Right": "right", "RightLeft": "right"}
-    return orders.get(node.maintain_order)
+    if order is None:
+        return joined
+    return in_order_of(context, joined, order) if partly else context.restore_order(joined)
 
 
 def _hash_side(
