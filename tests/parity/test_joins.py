@@ -117,23 +117,25 @@ CASES |= {
     "names that clash": Case(lambda f: f["l"].join(f["r"], on="k", suffix="").drop("s"), ordered=False),
 }
 
+
+def _checked(how: Any, rule: Any) -> dict[str, Case]:
+    return {
+        f"{how} that fails its check {rule}": Case(
+            lambda f: f["l"].join(f["r"], on="k", how=how, validate=rule), ordered=False
+        ),
+        f"{how} of unique keys, checked {rule}": Case(
+            lambda f: f["l"].join(f["r"], left_on="id", right_on="w", how=how, validate=rule), ordered=False
+        ),
+        f"{how} of keys that are null twice, checked {rule}": Case(
+            lambda f: f["l"].join(f["r"].unique("k", keep="first"), on="k", how=how, validate=rule, nulls_equal=True),
+            ordered=False,
+        ),
+    }
+
+
 for _how in ("inner", "left", "full", "right"):
-    for _check in ("m:1", "1:m", "1:1"):
-        CASES |= {
-            f"{_how} that fails its check {_check}": Case(
-                lambda f, how=_how, rule=_check: f["l"].join(f["r"], on="k", how=how, validate=rule), ordered=False
-            ),  # type: ignore[misc]
-            f"{_how} of unique keys, checked {_check}": Case(
-                lambda f, how=_how, rule=_check: f["l"].join(f["r"], left_on="id", right_on="w", how=how, validate=rule),
-                ordered=False,
-            ),  # type: ignore[misc]
-            f"{_how} of keys that are null twice, checked {_check}": Case(
-                lambda f, how=_how, rule=_check: f["l"].join(
-                    f["r"].unique("k", keep="first"), on="k", how=how, validate=rule, nulls_equal=True
-                ),
-                ordered=False,
-            ),  # type: ignore[misc]
-        }
+    for _rule in ("m:1", "1:m", "1:1"):
+        CASES |= _checked(_how, _rule)
 
 
 @pytest.mark.parametrize("broadcast", [False, True], ids=["hash", "broadcast"])

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias, cast
 
-import polars as pl
-
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.exprs import kind_of, members, plain_column, substitute, walk
 from frazil_coordinator.plan.nodes import Join, RawExpr
