@@ -40,6 +40,8 @@ most half of what the shuffle would move: every task reads the side, and builds 
 
 _HASHED: Final = frozenset({"Inner", "Left", "Right", "Full", "Semi", "Anti"})
 _UNMATCHED_WITHOUT_ORDER: Final = frozenset({("Left", "right"), ("Right", "left"), ("Full", "left"), ("Full", "right")})
+_ORDER_OF_LEFT: Final = frozenset({"None", "Left", "LeftRight"})
+_ORDER_OF_RIGHT: Final = frozenset({"None", "Right", "RightLeft"})
 _CHECKS_RIGHT: Final = frozenset({"ManyToMany", "ManyToOne"})
 _CHECKS_LEFT: Final = frozenset({"ManyToMany", "OneToMany"})
 
