@@ -79,8 +79,8 @@ class _JournallingEngine(frazil.Engine):
         super().__init__(session)
         self._journal = journal
 
-    def submit(self, lf: pl.LazyFrame, *, labels: Iterable[str] = ()) -> frazil.Query:
-        query = super().submit(lf, labels=labels)
+    def _start(self, lf: pl.LazyFrame, labels: Iterable[str] = (), *, discard_result: bool = False) -> frazil.Query:
+        query = super()._start(lf, labels, discard_result=discard_result)
         self._journal.submitted(query, lf)
         return query
 

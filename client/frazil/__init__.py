@@ -18,9 +18,10 @@ from frazil._engine import Engine
 from frazil._query import Query
 from frazil._session import FallbackWarning, UnreachableError
 from frazil_coordinator.settings import Settings
-from frazil_coordinator.status import QueryEvent, QueryState, QueryStatus, StageProgress
+from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus, StageProgress
 from frazil_functions.errors import (
     CancelledQueryError,
+    CapError,
     DeadlineError,
     FallbackError,
     FrazilError,
@@ -38,8 +39,10 @@ from frazil_functions.errors import (
 
 __all__ = [
     "CancelledQueryError",
+    "CapError",
     "DeadlineError",
     "Engine",
+    "Explanation",
     "FallbackError",
     "FallbackWarning",
     "FrazilError",

@@ -21,6 +21,7 @@ from frazil._batches import QueryBatches
 from frazil._query import Query, abandon, user_errors
 from frazil._serialize import serialize
 from frazil._session import Session
+from frazil_coordinator.status import Explanation
 
 if TYPE_CHECKING:
     from polars._typing import PostOptCallback
@@ -88,7 +89,13 @@ class Engine(pl.Engine):
         """Stop what this engine started (functions, a temporary store) or hang up; a second call has no effect."""
         self._session.close()
 
-    def submit(self, lf: pl.LazyFrame, *, labels: Iterable[str] = ()) -> Query:
+    @overload
+    def submit(self, lf: pl.LazyFrame, *, labels: Iterable[str] = ..., dry_run: Literal[False] = ...) -> Query: ...
+
+    @overload
+    def submit(self, lf: pl.LazyFrame, *, labels: Iterable[str] = ..., dry_run: Literal[True]) -> Explanation: ...
+
+    def submit(self, lf: pl.LazyFrame, *, labels: Iterable[str] = (), dry_run: bool = False) -> Query | Explanation:
         """Start a query and return at once.
 
         Parameters
@@ -97,25 +104,58 @@ class Engine(pl.Engine):
             The query.
         labels
             Names by which ``frazil queries --label`` finds it.
+        dry_run
+            Plan it, estimate it and check the caps, run nothing, and return the explanation.
 
         Raises
         ------
         PlanError
-            When the plan can't be sent: Python functions, a credential provider, too large, another polars version.
+            When the plan can't be sent: Python functions, a credential provider, too large, another polars version; on a
+            dry run also what is wrong with the plan, and `CapError` when it is above a cap.
         UnreachableError
             When the coordinator does not answer.
         """
+        if not dry_run:
+            return self._start(lf, labels)
         with user_errors():
-            plan = serialize(lf, max_plan_bytes=self._session.settings.max_plan_bytes)
-            query = Query(self._session, self._session.submit(plan, tuple(labels)))
-        self._last_query = query
-        return query
+            return self._session.explain(self._plan(lf), dry_run=True)
 
-    def explain(self, lf: pl.LazyFrame) -> str:
-        """Return how `lf` would be cut into stages, what is pushed down, and what falls back; nothing runs."""
+    def _start(self, lf: pl.LazyFrame, labels: Iterable[str] = (), *, discard_result: bool = False) -> Query:
+        """Submit a query: all that this engine runs goes through here."""
         with user_errors():
-            plan = serialize(lf, max_plan_bytes=self._session.settings.max_plan_bytes)
-            return self._session.explain(plan).text
+            status = self._session.submit(self._plan(lf), tuple(labels), discard_result=discard_result)
+        self._last_query = Query(self._session, status)
+        return self._last_query
+
+    def _plan(self, lf: pl.LazyFrame) -> bytes:
+        return serialize(lf, max_plan_bytes=self._session.settings.max_plan_bytes)
+
+    def explain(self, lf: pl.LazyFrame, *, analyze: bool = False) -> str:
+        """Return the text of :meth:`explanation`."""
+        return self.explanation(lf, analyze=analyze).text
+
+    def explanation(self, lf: pl.LazyFrame, *, analyze: bool = False) -> Explanation:
+        """Return how `lf` would be cut into stages, what falls back, and what it would read and cost; nothing runs.
+
+        Parameters
+        ----------
+        lf
+            The query.
+        analyze
+            Run it, discard its rows, and show beside the estimates what each stage did; `last_query` is that run.
+
+        Raises
+        ------
+        PolarsError, FrazilError
+            As ``collect`` does, when it is run; else as planning does.
+        """
+        if not analyze:
+            with user_errors():
+                return self._session.explain(self._plan(lf))
+        query = self._start(lf, discard_result=True)
+        with self._watch(query):
+            query.require_success()
+        return query.explanation(analyze=True)
 
     def _gather(self, queries: Sequence[Query]) -> list[pl.DataFrame]:
         """Return the results in order; when one fails, or the user interrupts, the others are cancelled."""
@@ -132,7 +172,7 @@ class Engine(pl.Engine):
     def _submit_all(self, lfs: Iterable[pl.LazyFrame]) -> list[Query]:
         queries: list[Query] = []
         try:
-            queries.extend(self.submit(lf) for lf in lfs)
+            queries.extend(self._start(lf) for lf in lfs)
         except BaseException:
             for query in queries:
                 abandon(query)
@@ -187,8 +227,8 @@ class Engine(pl.Engine):
         if post_opt_callback is not None:
             raise NotImplementedError("frazil has no optimised plan in this process: post_opt_callback is not supported")
         if background:
-            return BackgroundQuery(self.submit(lf))
-        return self._gather([self.submit(lf)])[0]
+            return BackgroundQuery(self._start(lf))
+        return self._gather([self._start(lf)])[0]
 
     def execute(self, lf: pl.LazyFrame, *, optimizations: pl.QueryOptFlags) -> QueryResult:
         """See :meth:`polars.LazyFrame.execute`; the result is brought to this process."""
@@ -217,7 +257,7 @@ class Engine(pl.Engine):
         lazy: bool = False,
     ) -> QueryBatches:
         """See :meth:`polars.LazyFrame.collect_batches`; the order of rows is kept also without `maintain_order`."""
-        return QueryBatches(lambda: self.submit(lf), schema=lf.collect_schema, chunk_size=chunk_size, lazy=lazy)
+        return QueryBatches(lambda: self._start(lf), schema=lf.collect_schema, chunk_size=chunk_size, lazy=lazy)
 
     def collect_all(self, lfs: Iterable[pl.LazyFrame], *, optimizations: pl.QueryOptFlags) -> list[pl.DataFrame]:
         """See :func:`polars.collect_all`; the queries run at the same time, each on its own."""

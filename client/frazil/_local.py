@@ -63,9 +63,9 @@ class LocalSession:
         state = "closed" if self._closed else "not started" if self._running is None else "running"
         return f"local, {self._options.max_functions} functions, {state}"
 
-    def submit(self, plan: bytes, labels: Sequence[str]) -> QueryStatus:
+    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False) -> QueryStatus:
         """Start a query."""
-        return self._call(lambda coordinator: coordinator.submit(plan, labels=tuple(labels)))
+        return self._call(lambda coordinator: coordinator.submit(plan, labels=tuple(labels), discard_result=discard_result))
 
     def status(self, query: QueryId) -> QueryStatus:
         """Return what is known of a query now."""
@@ -83,9 +83,9 @@ class LocalSession:
         """Yield the result, block by block."""
         return self._iterate(lambda coordinator: coordinator.result(query))
 
-    def plan(self, query: QueryId) -> Explanation:
+    def plan(self, query: QueryId, *, analyze: bool = False) -> Explanation:
         """Return how a submitted query is cut into stages."""
-        return self._ask(lambda coordinator: coordinator.explanation(query))
+        return self._ask(lambda coordinator: coordinator.explanation(query, analyze=analyze))
 
     def profile(self, query: QueryId) -> dict[str, object]:
         """Return what the query used."""
@@ -96,9 +96,9 @@ class LocalSession:
         if not self._closed:
             self._call(lambda coordinator: coordinator.cancel(query))
 
-    def explain(self, plan: bytes) -> Explanation:
+    def explain(self, plan: bytes, *, dry_run: bool = False) -> Explanation:
         """Return how a plan would be cut into stages."""
-        return self._call(lambda coordinator: coordinator.explain(plan))
+        return self._call(lambda coordinator: coordinator.explain(plan, dry_run=dry_run))
 
     def queries(self, *, limit: int, state: QueryState | None = None, label: str | None = None) -> tuple[QueryStatus, ...]:
         """Return the newest queries."""

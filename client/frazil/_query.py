@@ -19,7 +19,7 @@ from typing import Final
 import polars as pl
 
 from frazil._session import FallbackWarning, Session
-from frazil_coordinator.status import QueryEvent, QueryState, QueryStatus, StageProgress
+from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus, StageProgress
 from frazil_functions.errors import CancelledQueryError, FrazilError, InternalError, from_wire, user_exception
 from frazil_functions.ids import QueryId
 
@@ -134,11 +134,36 @@ class Query:
         """Return what the query used, by stage: JSON-able and stable (docs/client.md lists the fields)."""
         return self._session.profile(self.id)
 
-    def explain(self) -> str:
-        """Return how the query is cut into stages, as soon as it is planned."""
+    def explain(self, *, analyze: bool = False) -> str:
+        """Return the text of :meth:`explanation`."""
+        return self.explanation(analyze=analyze).text
+
+    def explanation(self, *, analyze: bool = False) -> Explanation:
+        """Return how the query is cut into stages, and what was expected of each, as soon as it is planned.
+
+        Parameters
+        ----------
+        analyze
+            Whether to show beside it what each stage did: until now, or in all.
+
+        Raises
+        ------
+        PolarsError, FrazilError
+            Why the query could not be planned.
+        """
         with user_errors():
             next((event for event in self.events() if event.status.state is not QueryState.PLANNING), None)
-            return self._session.plan(self.id).text
+            return self._session.plan(self.id, analyze=analyze)
+
+    def require_success(self) -> None:
+        """Wait for the end, and raise unless the query succeeded; the rows are left where they are.
+
+        Raises
+        ------
+        PolarsError, FrazilError
+            As :meth:`result`.
+        """
+        self._require_success(self.wait(), None)
 
     def _require_success(self, status: QueryStatus, timeout_s: float | None) -> None:
         if not status.state.ended:

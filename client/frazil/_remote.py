@@ -114,10 +114,12 @@ class RemoteSession:
     def __repr__(self) -> str:
         return f"connected to {self._url}"
 
-    def submit(self, plan: bytes, labels: Sequence[str]) -> QueryStatus:
+    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False) -> QueryStatus:
         """Start a query."""
         self._check_version()
-        params = httpx.QueryParams([("label", label) for label in labels])
+        params = httpx.QueryParams(
+            [*(("label", label) for label in labels), *([("discard_result", "true")] if discard_result else [])]
+        )
         return decode_status(self._send("POST", "/v1/queries", content=plan, params=params, headers=self._headers))
 
     def status(self, query: QueryId) -> QueryStatus:
@@ -159,9 +161,10 @@ class RemoteSession:
         except httpx.TransportError as error:
             raise _unreachable(self._url, error) from error
 
-    def plan(self, query: QueryId) -> Explanation:
+    def plan(self, query: QueryId, *, analyze: bool = False) -> Explanation:
         """Return how a submitted query is cut into stages."""
-        return decode_explanation(self._send("GET", f"/v1/queries/{query}/plan"))
+        params = httpx.QueryParams({"analyze": "true"} if analyze else {})
+        return decode_explanation(self._send("GET", f"/v1/queries/{query}/plan", params=params))
 
     def profile(self, query: QueryId) -> dict[str, object]:
         """Return what the query used."""
@@ -171,10 +174,12 @@ class RemoteSession:
         """Stop a query."""
         self._send("DELETE", f"/v1/queries/{query}")
 
-    def explain(self, plan: bytes) -> Explanation:
+    def explain(self, plan: bytes, *, dry_run: bool = False) -> Explanation:
         """Return how a plan would be cut into stages."""
         self._check_version()
-        return decode_explanation(self._send("POST", "/v1/explain", content=plan, headers=self._headers))
+        path = "/v1/queries" if dry_run else "/v1/explain"
+        params = httpx.QueryParams({"dry_run": "true"} if dry_run else {})
+        return decode_explanation(self._send("POST", path, content=plan, params=params, headers=self._headers))
 
     def queries(self, *, limit: int, state: QueryState | None = None, label: str | None = None) -> tuple[QueryStatus, ...]:
         """Return the coordinator's newest queries."""

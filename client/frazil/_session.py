@@ -37,8 +37,8 @@ class Session(Protocol):
         """Settings of the queries of this session."""
         ...
 
-    def submit(self, plan: bytes, labels: Sequence[str]) -> QueryStatus:
-        """Start a query and return at once."""
+    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False) -> QueryStatus:
+        """Start a query and return at once; with `discard_result`, its rows are deleted at its end."""
         ...
 
     def status(self, query: QueryId) -> QueryStatus:
@@ -57,8 +57,8 @@ class Session(Protocol):
         """Wait for the result and yield it in order, block by block; at least one frame, which gives the schema."""
         ...
 
-    def plan(self, query: QueryId) -> Explanation:
-        """Return how a submitted query is cut into stages."""
+    def plan(self, query: QueryId, *, analyze: bool = False) -> Explanation:
+        """Return how a submitted query is cut into stages; with `analyze`, also what they did until now."""
         ...
 
     def profile(self, query: QueryId) -> dict[str, object]:
@@ -69,8 +69,8 @@ class Session(Protocol):
         """Stop a query; no effect on one that has ended."""
         ...
 
-    def explain(self, plan: bytes) -> Explanation:
-        """Return how a plan would be cut into stages; nothing runs."""
+    def explain(self, plan: bytes, *, dry_run: bool = False) -> Explanation:
+        """Return how a plan would be cut into stages; nothing runs. With `dry_run`, a query above a cap is refused."""
         ...
 
     def queries(self, *, limit: int, state: QueryState | None = None, label: str | None = None) -> tuple[QueryStatus, ...]:

@@ -17,12 +17,16 @@ from typing import Final
 
 import polars as pl
 
-from frazil_coordinator.execution import Execution, Planner
+from frazil_coordinator.execution import Execution, Planner, explanation_of
 from frazil_coordinator.hygiene import SWEEP_AFTER_S, Cleaner
+from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.planner import plan_query
+from frazil_coordinator.plan.report import measured_report
 from frazil_coordinator.platform.base import Platform, PlatformStatus
+from frazil_coordinator.prices import Prices
 from frazil_coordinator.registry import QueryRecord, Registry
 from frazil_coordinator.retention import Results
+from frazil_coordinator.schedule.cost import priced
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
@@ -108,7 +112,14 @@ class Coordinator:
         """Settings of queries that come without their own."""
         return self._settings
 
-    async def submit(self, plan: bytes, *, settings: Settings | None = None, labels: Sequence[str] = ()) -> QueryStatus:
+    async def submit(
+        self,
+        plan: bytes,
+        *,
+        settings: Settings | None = None,
+        labels: Sequence[str] = (),
+        discard_result: bool = False,
+    ) -> QueryStatus:
         """Accept a query and return at once; it is planned and run in the background.
 
         Parameters
@@ -119,6 +130,8 @@ class Coordinator:
             Of this query; by default the coordinator's.
         labels
             What the query is called in lists.
+        discard_result
+            Whether to delete the result at once: the query is run for its profile.
 
         Raises
         ------
@@ -130,7 +143,9 @@ class Coordinator:
             After :meth:`drain` or :meth:`aclose`.
         """
         self._check(plan)
-        record = QueryRecord(QueryId(secrets.token_hex(8)), self._bounded(settings), tuple(labels))
+        record = QueryRecord(
+            QueryId(secrets.token_hex(8)), self._bounded(settings), tuple(labels), discard_result=discard_result
+        )
         for forgotten in self._registry.add(record):
             self._spawn(self._forget(forgotten), f"forget {forgotten.id}")
         self._spawn(self._run(record, plan), f"query {record.id}")
@@ -187,20 +202,57 @@ class Coordinator:
         async for frame in self._results.read(record):
             yield frame
 
-    async def explain(self, plan: bytes, settings: Settings | None = None) -> Explanation:
-        """Return how `plan` would be cut into stages; nothing runs.
+    async def explain(self, plan: bytes, settings: Settings | None = None, *, dry_run: bool = False) -> Explanation:
+        """Return how `plan` would be cut into stages, and what it would read and cost; nothing runs.
+
+        Parameters
+        ----------
+        plan, settings
+            See :meth:`submit`.
+        dry_run
+            Whether to do all that :meth:`submit` does before a task starts, so that a query above a cap is refused.
 
         Raises
         ------
         FrazilError
-            As planning does.
+            As planning does; `CapError` on a dry run.
         """
         self._check(plan)
-        _, explanation = await self._execution.plan(plan, self._bounded(settings))
-        return explanation
+        bounded = self._bounded(settings)
+        graph, report = await self._execution.plan(plan, bounded)
+        if dry_run:
+            check_caps(graph, bounded)
+        return explanation_of(report)
 
-    def explanation(self, query: QueryId) -> Explanation:
+    async def analyze(self, plan: bytes, settings: Settings | None = None, *, labels: Sequence[str] = ()) -> Explanation:
+        """Run `plan`, and return what each stage did beside what was expected of it; the result is discarded.
+
+        Cancelling the call cancels the query. Parameters are those of :meth:`submit`.
+
+        Raises
+        ------
+        FrazilError
+            Why the query could not be run, or failed.
+        """
+        query = (await self.submit(plan, settings=settings, labels=labels, discard_result=True)).id
+        try:
+            status = await self.wait(query)
+        except asyncio.CancelledError:
+            self._registry.get(query).cancel()
+            raise
+        if status.error is not None:
+            raise from_wire(status.error)
+        return self.explanation(query, analyze=True)
+
+    def explanation(self, query: QueryId, *, analyze: bool = False) -> Explanation:
         """Return how `query` was cut into stages.
+
+        Parameters
+        ----------
+        query
+            The query.
+        analyze
+            Whether to show what each stage did, until now or in all, beside what was expected of it.
 
         Raises
         ------
@@ -208,8 +260,8 @@ class Coordinator:
             Why it could not be planned; `NotPlannedError` while it is being planned.
         """
         record = self._registry.get(query)
-        if record.explanation is not None:
-            return record.explanation
+        if record.report is not None:
+            return explanation_of(measured_report(record.report, self.profile(query)) if analyze else record.report)
         if record.status.error is not None:
             raise from_wire(record.status.error)
         raise NotPlannedError(f"query {query} is being planned; ask again")
@@ -217,7 +269,9 @@ class Coordinator:
     def profile(self, query: QueryId) -> dict[str, object]:
         """Return what `query` used until now, by stage: JSON values (docs/http-api.md)."""
         record = self._registry.get(query)
-        return record.profile if record.driver is None else dict(record.driver.profile())
+        if record.driver is None:
+            return record.profile
+        return priced(record.driver.profile(), record.report, Prices.of(self._settings))
 
     async def cancel(self, query: QueryId) -> QueryStatus:
         """Stop `query`, and return when it has really stopped and its objects are deleted; no effect after its end."""
@@ -296,6 +350,8 @@ class Coordinator:
 
     async def _run(self, record: QueryRecord, plan: bytes) -> None:
         await self._execution.run(record, plan)
+        if record.discard_result:
+            await self._results.drop(record)
         self._registry.trim()
         self._keep_until_ttl(record)
 

@@ -18,13 +18,17 @@ import msgspec
 import polars as pl
 
 from frazil_coordinator.hygiene import Cleaner
-from frazil_coordinator.plan.explain import explain_json, explain_text
-from frazil_coordinator.plan.model import StageGraph
+from frazil_coordinator.plan.caps import check_caps
+from frazil_coordinator.plan.explain import explain_text
+from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, StageGraph
+from frazil_coordinator.plan.report import Report, planned_report
 from frazil_coordinator.platform.base import Platform
+from frazil_coordinator.prices import Prices
 from frazil_coordinator.registry import QueryRecord
 from frazil_coordinator.retention import small_result_in_memory
 from frazil_coordinator.schedule.bind import query_prefixes
-from frazil_coordinator.schedule.driver import INLINE_FRAGMENT_BYTES, QueryDriver
+from frazil_coordinator.schedule.cost import priced
+from frazil_coordinator.schedule.driver import QueryDriver
 from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
@@ -42,10 +46,15 @@ Planner: TypeAlias = Callable[[bytes, Settings], StageGraph]
 _LOGGER = logging.getLogger(__name__)
 
 
-def explanation_of(graph: StageGraph) -> Explanation:
-    """Return how `graph` looks, for people and for programs."""
-    stages = msgspec.convert(explain_json(graph)["stages"], tuple[dict[str, object], ...])
-    return Explanation(text=explain_text(graph), stages=stages)
+def explanation_of(report: Report) -> Explanation:
+    """Return how a plan looks, for people and for programs."""
+    values = msgspec.convert(msgspec.to_builtins(report), dict[str, Any])
+    return Explanation(
+        text=explain_text(report),
+        stages=tuple(values["stages"]),
+        predicted=values["predicted"],
+        measured=values["measured"],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +72,8 @@ class Execution:
     threads: ThreadPoolExecutor
     """For planning."""
 
-    async def plan(self, plan: bytes, settings: Settings) -> tuple[StageGraph, Explanation]:
-        """Plan in a thread.
+    async def plan(self, plan: bytes, settings: Settings) -> tuple[StageGraph, Report]:
+        """Plan in a thread; caps are not looked at.
 
         Raises
         ------
@@ -96,10 +105,10 @@ class Execution:
             settings = replace(record.settings, split_text_files=False)
             return await self._drive(record, await self._plan_or_stop(record, plan, settings))
 
-    def _plan_blocking(self, plan: bytes, settings: Settings) -> tuple[StageGraph, Explanation]:
+    def _plan_blocking(self, plan: bytes, settings: Settings) -> tuple[StageGraph, Report]:
         try:
             graph = self.planner(plan, settings)
-            return graph, explanation_of(graph)
+            return graph, planned_report(graph)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise QueryError(str(error), exception=type(error).__name__) from error
 
@@ -114,8 +123,9 @@ class Execution:
             if record.stop.done():
                 raise CancelledQueryError("the query was cancelled")
             raise DeadlineError(f"the query was not planned within {record.settings.timeout_s:g} s")
-        graph, explanation = planning.result()
-        record.schema, record.explanation = graph.schema, explanation
+        graph, report = planning.result()
+        record.schema, record.report = graph.schema, report
+        check_caps(graph, record.settings)
         record.change(
             state=QueryState.QUEUED,
             started_unix_s=time.time(),
@@ -147,7 +157,7 @@ class Execution:
             raise DeadlineError(f"the query did not end within {limit_s:g} s", where=error.where) from error
         finally:
             profile = driver.profile()
-            record.profile = dict(profile)
+            record.profile = priced(profile, record.report, Prices.of(record.settings))
             keep = {block.key for block in blocks if block.data is None}
             given_up = any(stage.attempts > stage.done for stage in record.status.progress)
             wrote = any(stage["requests"].get("put") for stage in profile["stages"])

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 import msgspec
 import polars as pl
 
+from frazil_coordinator.plan.report import Report
+from frazil_coordinator.schedule.profile import Profile
 from frazil_coordinator.settings import Settings
-from frazil_coordinator.status import Explanation, QueryState, QueryStatus, StageProgress
+from frazil_coordinator.status import QueryState, QueryStatus, StageProgress
 from frazil_functions.errors import FrazilError, RequestError, to_wire
 from frazil_functions.ids import QueryId
 from frazil_functions.task import BlockRef
@@ -41,7 +43,7 @@ class RunningQuery(Protocol):
         """Stop the query."""
         ...
 
-    def profile(self) -> Mapping[str, object]:
+    def profile(self) -> Profile:
         """Return what the query used until now."""
         ...
 
@@ -57,10 +59,13 @@ class QueryRecord:
         Those of the query.
     labels
         What the submitter calls it.
+    discard_result
+        Whether nobody wants its rows.
     """
 
-    def __init__(self, query: QueryId, settings: Settings, labels: tuple[str, ...]) -> None:
+    def __init__(self, query: QueryId, settings: Settings, labels: tuple[str, ...], *, discard_result: bool = False) -> None:
         self.settings = settings
+        self.discard_result = discard_result
         self.status = QueryStatus(id=query, state=QueryState.PLANNING, submitted_unix_s=time.time(), labels=labels)
         self.version = 0
         """Number of the latest change."""
@@ -71,8 +76,8 @@ class QueryRecord:
         self.schema: pl.Schema | None = None
         """Of the result; None until it is planned."""
 
-        self.explanation: Explanation | None = None
-        """None until it is planned."""
+        self.report: Report | None = None
+        """How it is cut into stages; None until it is planned."""
 
         self.driver: RunningQuery | None = None
         """None before and after it runs."""

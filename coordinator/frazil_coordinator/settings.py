@@ -17,7 +17,8 @@ MIB = 1024 * 1024
 _CHOICES = {"fallback": ("allow", "warn", "raise"), "codec": get_args(CodecChoice)}
 _MAY_BE_ZERO = frozenset(
     {"broadcast_limit_bytes", "coalesce_bytes", "inline_limit_bytes", "inline_stage_limit_bytes", "start_small_bytes",
-     "retry_backoff_s", "retry_backoff_max_s", "result_ttl_s"}
+     "retry_backoff_s", "retry_backoff_max_s", "result_ttl_s", "max_cost", "max_bytes_scanned", "price_vcpu_second",
+     "price_gib_second", "price_1000_gets", "price_1000_puts", "price_egress_gb"}
 )  # fmt: skip
 
 
@@ -112,6 +113,35 @@ class Settings:
 
     function_memory_bytes: int | None = None
     """Resident memory that one task may use. None: the function's own limit."""
+
+    max_bytes_scanned: int | None = None
+    """Compressed bytes that the scans of one query may read. None: any. Above, or when they can't be known, the query is
+    refused with `CapError` before a task starts; so with the next two."""
+
+    max_cost: float | None = None
+    """Dollars that one query may cost by the estimate of EXPLAIN. None: any."""
+
+    max_tasks: int | None = None
+    """Tasks that one query may have, of all stages together. None: any."""
+
+    function_vcpus: float = 2.0
+    """vCPUs that a function is billed for while it runs a task."""
+
+    function_gib: float = 4.0
+    """GiB of memory that a function is billed for while it runs a task."""
+
+    price_vcpu_second: float = 0.000024
+    """Dollars for a vCPU for a second; so the next ones. The defaults are list prices (docs/settings.md), 0 is allowed."""
+
+    price_gib_second: float = 0.0000025
+    price_1000_gets: float = 0.0004
+    """Of the object store: GET and HEAD."""
+
+    price_1000_puts: float = 0.005
+    """Of the object store: PUT and LIST."""
+
+    price_egress_gb: float = 0.0
+    """For each 10⁹ bytes that functions read from the object store; 0 inside one region."""
 
     max_plan_bytes: int = 64 * MIB
     """Largest plan that is accepted."""

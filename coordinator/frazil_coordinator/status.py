@@ -127,6 +127,15 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     stages: tuple[dict[str, object], ...] = ()
     """For programs: one JSON object a stage, producers before consumers (docs/http-api.md)."""
 
+    predicted: dict[str, object] | None = None
+    """The estimate of the whole query: the same members as ``predicted`` of a stage."""
+
+    measured: dict[str, object] | None = None
+    """What the whole query did, when it was run: the same members as ``measured`` of a stage."""
+
+    def __str__(self) -> str:
+        return self.text
+
 
 _Value = TypeVar("_Value")
 

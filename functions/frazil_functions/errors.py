@@ -8,7 +8,8 @@
     │   ├── PlanError                the plan can't be run: not a plan, truncated, refused, too large
     │   │   ├── PlanVersionError     serialised by another polars version
     │   │   ├── PythonPlanError      holds Python functions, which are refused
-    │   │   └── FallbackError        ``fallback="raise"`` and a part of the plan has no distributed form
+    │   │   ├── FallbackError        ``fallback="raise"`` and a part of the plan has no distributed form
+    │   │   └── CapError             the estimate is above a cap (`max_bytes_scanned`, `max_cost`, `max_tasks`)
     │   ├── SourceError              an input file is missing, unreadable, or changed since it was planned
     │   ├── BordersError             a text file was cut where no line ends; the query is planned again with whole files
     │   ├── DeadlineError            the query's time is up
@@ -42,6 +43,7 @@ __all__ = [
     "BlockError",
     "BordersError",
     "CancelledQueryError",
+    "CapError",
     "DeadlineError",
     "FallbackError",
     "FrazilError",
@@ -150,6 +152,12 @@ class FallbackError(PlanError):
     """A part of the plan would run in a single task although ``fallback="raise"``."""
 
     kind = "fallback"
+
+
+class CapError(PlanError):
+    """The query would read, cost or need more than a cap allows; no task was started."""
+
+    kind = "cap"
 
 
 class SourceError(UserError):

@@ -58,7 +58,7 @@ class FakeSession:
             fallbacks=self.fallbacks,
         )
 
-    def submit(self, plan: bytes, labels: Sequence[str]) -> QueryStatus:
+    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False) -> QueryStatus:
         query = QueryId(f"q{len(self.plans)}")
         self.calls.append(f"submit {query}")
         self.plans[query], self.labels[query], self.states[query] = plan, tuple(labels), QueryState.RUNNING
@@ -88,7 +88,7 @@ class FakeSession:
         yield frame.clear()
         yield from frame.iter_slices(self.block_rows)
 
-    def plan(self, query: QueryId) -> Explanation:
+    def plan(self, query: QueryId, *, analyze: bool = False) -> Explanation:
         return Explanation(text=f"the plan of {query}")
 
     def profile(self, query: QueryId) -> dict[str, object]:
@@ -100,7 +100,7 @@ class FakeSession:
             self.states[query] = QueryState.CANCELLED
         self.release.set()
 
-    def explain(self, plan: bytes) -> Explanation:
+    def explain(self, plan: bytes, *, dry_run: bool = False) -> Explanation:
         return Explanation(text=f"a plan of {len(plan)} bytes")
 
     def queries(self, *, limit: int, state: QueryState | None = None, label: str | None = None) -> tuple[QueryStatus, ...]:

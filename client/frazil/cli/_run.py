@@ -20,8 +20,9 @@ import typer
 from frazil._engine import Engine
 from frazil._session import UnreachableError
 from frazil.cli import _common
+from frazil.cli._plans import PlansOnly, show
 
-__all__ = ["Arguments", "File", "Format", "is_sql", "run", "run_script"]
+__all__ = ["Arguments", "File", "Format", "is_sql", "plan_script", "run", "run_script"]
 
 _TABLE_ROWS = 100
 
@@ -60,6 +61,9 @@ def run(
     profile: Annotated[
         Path | None, typer.Option("--profile", dir_okay=False, help="Write what the queries used, as JSON.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Plan the queries, estimate them and check caps; run nothing.")
+    ] = False,
 ) -> None:
     """Run a polars script, or a SQL query over Parquet tables, on functions.
 
@@ -75,6 +79,14 @@ def run(
         url=url, token=token, max_functions=max_functions, store=store, store_options=store_option,
         memory_limit=memory_limit, idle_s=idle_s,
     )  # fmt: skip
+    if dry_run:
+        plans = PlansOnly(session, dry_run=True)
+        with _common.terminated_as_exit(), Engine(plans) as engine:
+            if sql:
+                show(engine.submit(_common.sql_query(file.read_text(), tables, table_options), dry_run=True), as_json=False)
+            else:
+                plan_script(file, arguments or (), engine, plans)
+        return
     watched = _common.Watched()
     with _common.terminated_as_exit(), _common.make_engine(session, watched) as engine:
         try:
@@ -101,6 +113,23 @@ def is_sql(file: Path, arguments: Sequence[str] | None) -> bool:
 def _format_of(output: Path | None) -> Format:
     suffix = "" if output is None else output.suffix.removeprefix(".")
     return Format(suffix) if suffix in tuple(Format) else Format.TABLE
+
+
+def plan_script(file: Path, arguments: Sequence[str], engine: Engine, plans: PlansOnly) -> None:
+    """Run a script whose queries only show their plans; one that stops because it has no rows is a failure.
+
+    Raises
+    ------
+    typer.Exit
+        When the script stopped early.
+    """
+    try:
+        run_script(file, arguments, engine)
+    except _common.ScriptError as error:
+        _common.note(f"frazil: {error}\nThe script stopped after {plans.shown} plans: nothing runs, so it had no rows.")
+        raise typer.Exit(_common.EXIT_FAILED) from error
+    if not plans.shown:
+        _common.note("frazil: the script collects no LazyFrame that names no engine")
 
 
 def run_script(file: Path, arguments: Sequence[str], engine: Engine) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Final, get_type_hints
 
 import msgspec
@@ -10,6 +10,7 @@ from fastapi import Request
 
 from frazil_coordinator.api.problems import MediaTypeError
 from frazil_coordinator.coordinator import PlanTooLargeError
+from frazil_coordinator.query_settings import for_query
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import PlanError, RequestError
 
@@ -70,7 +71,7 @@ def read_settings(request: Request, base: Settings) -> Settings:
     Raises
     ------
     RequestError
-        When the header is not a JSON object, names an unknown setting, or gives one a bad value.
+        When the header is not a JSON object, names an unknown setting, gives one a bad value, or lifts a limit of `base`.
     """
     text = request.headers.get(SETTINGS_HEADER)
     if text is None:
@@ -88,4 +89,4 @@ def read_settings(request: Request, base: Settings) -> Settings:
             values[name] = msgspec.json.decode(raw, type=_TYPES[name])
         except msgspec.DecodeError as error:
             raise RequestError(f"settings: {name}: {error}") from error
-    return replace(base, **values)  # type: ignore[arg-type]  # decoded by the field's own type
+    return for_query(base, values)

@@ -21,6 +21,7 @@ from frazil_coordinator.registry import TooManyQueriesError, UnknownQueryError
 from frazil_coordinator.retention import ResultGoneError
 from frazil_functions.errors import (
     CancelledQueryError,
+    CapError,
     DeadlineError,
     FrazilError,
     InternalError,
@@ -60,6 +61,7 @@ _STATUS: Final[Mapping[type[FrazilError], int]] = {
     NotEndedError: 409,
     NotPlannedError: 409,
     PlanVersionError: 409,
+    CapError: 403,
     ResultGoneError: 410,
     PlanTooLargeError: 413,
     MediaTypeError: 415,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from frazil_coordinator.api.sse import EVENT_STREAM, event_stream
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.results import ARROW_STREAM, arrow_stream
 from frazil_coordinator.status import Explanation, QueryState, QueryStatus, encode
+from frazil_functions.errors import CancelledQueryError
 from frazil_functions.ids import QueryId
 
 __all__ = ["MAX_WAIT_S", "queries_router"]
@@ -25,6 +27,7 @@ MAX_WAIT_S = 60.0
 """Longest long-poll, in seconds."""
 
 Label = Annotated[str, Query(max_length=200)]
+Labels = Annotated[list[Label] | None, Query(max_length=20)]
 
 
 def queries_router(coordinator: Coordinator) -> APIRouter:
@@ -41,19 +44,36 @@ def _json(value: QueryStatus | Explanation | tuple[QueryStatus, ...], status: in
 
 
 def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
-    @router.post("/queries", status_code=202, responses=json_of(202, "QueryStatus"), openapi_extra=plan_body())
-    async def submit(request: Request, label: Annotated[list[Label] | None, Query(max_length=20)] = None) -> Response:
-        """Accept a query and answer at once. Its status is at `Location`."""
+    answers = {**json_of(202, "QueryStatus"), **json_of(200, "Explanation")}
+
+    @router.post("/queries", status_code=202, responses=answers, openapi_extra=plan_body())
+    async def submit(
+        request: Request,
+        label: Labels = None,
+        dry_run: bool = False,
+        discard_result: bool = False,
+    ) -> Response:
+        """Accept a query and answer at once. Its status is at `Location`.
+
+        With `dry_run`, plan it, check caps, run nothing, and answer with the explanation.
+        """
         settings = read_settings(request, coordinator.settings)
         plan = await read_plan(request, coordinator.settings.max_plan_bytes)
-        status = await coordinator.submit(plan, settings=settings, labels=label or ())
+        if dry_run:
+            return _json(await coordinator.explain(plan, settings, dry_run=True))
+        status = await coordinator.submit(plan, settings=settings, labels=label or (), discard_result=discard_result)
         return _json(status, 202, Location=f"/v1/queries/{status.id}")
 
     @router.post("/explain", responses=json_of(200, "Explanation"), openapi_extra=plan_body())
-    async def explain(request: Request) -> Response:
-        """Say how a plan would be cut into stages; nothing runs."""
+    async def explain(request: Request, label: Labels = None, analyze: bool = False) -> Response:
+        """Say how a plan would be cut into stages, and what it would read and cost; nothing runs.
+
+        With `analyze`, run it, discard its result, and answer at its end with what it did beside.
+        """
         settings = read_settings(request, coordinator.settings)
         plan = await read_plan(request, coordinator.settings.max_plan_bytes)
+        if analyze:
+            return _json(await _while_connected(request, coordinator.analyze(plan, settings, labels=label or ())))
         return _json(await coordinator.explain(plan, settings))
 
 
@@ -72,9 +92,9 @@ def _add_show(router: APIRouter, coordinator: Coordinator) -> None:
         return _json(await coordinator.wait(known, wait_s) if wait_s else coordinator.status(known))
 
     @router.get("/queries/{query}/plan", responses=json_of(200, "Explanation"))
-    async def plan(query: str) -> Response:
-        """Show how a query was cut into stages."""
-        return _json(coordinator.explanation(QueryId(query)))
+    async def plan(query: str, analyze: bool = False) -> Response:
+        """Show how a query was cut into stages; with `analyze`, also what they did until now."""
+        return _json(coordinator.explanation(QueryId(query), analyze=analyze))
 
     @router.get("/queries/{query}/profile", responses={200: {"content": {"application/json": {}}}})
     async def profile(query: str) -> Response:
@@ -107,6 +127,26 @@ def _add_results(router: APIRouter, coordinator: Coordinator) -> None:
         # An error before the first byte is still a problem document; one after it can only break the connection.
         first = await anext(stream)
         return StreamingResponse(_prepend(first, stream), media_type=ARROW_STREAM, headers={"Cache-Control": "no-store"})
+
+
+async def _while_connected(request: Request, work: Coroutine[None, None, Explanation]) -> Explanation:
+    """Wait for `work`; when the client hangs up, stop it."""
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise CancelledQueryError("the client hung up, and the query was cancelled")
+        return working.result()
+    finally:
+        for task in (working, gone):
+            task.cancel()
+        await asyncio.wait({working, gone})
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _prepend(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

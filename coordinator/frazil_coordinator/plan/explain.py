@@ -1,88 +1,218 @@
-"""A stage graph for people: as text, and as values for the API."""
+"""EXPLAIN as text: the stages as a tree, and a table of their figures.
+
+Written from a :class:`~frazil_coordinator.plan.report.Report`, before a run (estimates) or after one (measured beside
+them). Plain text: the command line colours it.
+"""
 
 from __future__ import annotations
 
-from frazil_coordinator.plan.model import ExchangeSource, InlineSource, ScanSource, Source, Stage, StageGraph
+from typing import Final
 
-__all__ = ["explain_json", "explain_text"]
+from frazil_coordinator.plan.report import Figure, Measured, Predicted, Report, SourceReport, StageReport
+
+__all__ = ["explain_text"]
+
+_WIDEST: Final = 160
+"""Characters at which a line is cut; JSON has the whole."""
+
+_MARKS: Final = {"exact": "", "at_most": "≤", "about": "~", "unknown": "?"}
+_DETAILS: Final = {
+    "columns sent": "sends {} columns",
+    "filter added": "filter of a later stage, done here: {}",
+    "rows sent at most": "sends at most {} rows",
+    "splits left out": "leaves out {} splits",
+}
+_SHARES: Final = ("columns sent", "splits left out")
+_LEGEND: Final = "≤ at most · ~ a guess · ? not known beforehand · read, written: the exchange · memory: of the largest task"
 
 
-def explain_text(graph: StageGraph) -> str:
-    """Return the stages as text, the root first, each with its inputs under it.
+def explain_text(report: Report) -> str:
+    """Return a plan as text: the root first, each stage with its inputs under it, then the figures.
 
     A stage that several stages read is written once, where it is first read.
     """
-    lines: list[str] = []
-    written: set[int] = set()
+    lines = _Tree(report).lines()
+    if report.predicted is not None:
+        lines += ["", *_table(report)]
+    return "\n".join(line.rstrip() for line in lines)
 
-    def write(stage: Stage, depth: int) -> None:
-        indent = "  " * depth
-        if stage.id in written:
-            lines.append(f"{indent}STAGE {stage.id} (above)")
+
+class _Tree:
+    """Writes the stages."""
+
+    def __init__(self, report: Report) -> None:
+        self._stages = {stage.stage: stage for stage in report.stages}
+        self._root = report.stages[-1]
+        self._written: set[int] = set()
+        self._lines: list[str] = []
+
+    def lines(self) -> list[str]:
+        self._write(self._root, "", "")
+        return self._lines
+
+    def _write(self, stage: StageReport, head: str, indent: str) -> None:
+        """Write a stage; `head` goes before its first line, `indent` before the others."""
+        if stage.stage in self._written:
+            self._lines.append(f"{head}STAGE {stage.stage} (above)")
             return
-        written.add(stage.id)
-        head = f"STAGE {stage.id} {stage.kind} · {_plural(stage.tasks, 'task')} · {stage.distribution}"
-        lines.append(f"{indent}{head} → {_output(stage)}")
-        lines.extend(f"{indent}  {operator}" for operator in reversed(stage.operators))
-        lines.extend(f"{indent}  [{name}: {value}]" for name, value in stage.details.items())
-        lines.extend(f"{indent}  ! one task: {reason}" for reason in stage.fallbacks)
-        for source in stage.sources:
-            if isinstance(source, ExchangeSource):
-                write(graph.stages[source.stage], depth + 1)
-            else:
-                lines.append(f"{indent}  {_source(source)}")
-
-    write(graph.root, 0)
-    return "\n".join(lines)
+        self._written.add(stage.stage)
+        output = "result" if stage is self._root else _output(stage)
+        tasks = _plural(stage.tasks, "task")
+        self._lines.append(f"{head}STAGE {stage.stage} {stage.kind} · {tasks} · {stage.distribution} → {output}")
+        children = [self._stages[source.stage] for source in stage.sources if source.stage is not None]
+        bar = f"{indent}{'│' if children else ' '}  "
+        self._lines.extend(_clip(f"{bar}{text}") for text in _body(stage))
+        for number, child in enumerate(children):
+            last = number == len(children) - 1
+            self._write(child, f"{indent}{'└─ ' if last else '├─ '}", f"{indent}{'   ' if last else '│  '}")
 
 
-def explain_json(graph: StageGraph) -> dict[str, object]:
-    """Return the stages as JSON-able values: ``{"stages": [...], "fallbacks": [...]}``."""
-    return {
-        "stages": [
-            {
-                "stage": stage.id,
-                "kind": stage.kind,
-                "tasks": stage.tasks,
-                "distribution": stage.distribution,
-                "output": {"kind": stage.output.kind, "partitions": stage.output.partitions},
-                "operators": list(stage.operators),
-                "sources": [_source_json(source) for source in stage.sources],
-                "fallbacks": list(stage.fallbacks),
-                "details": dict(stage.details),
-            }
-            for stage in graph.stages
-        ],
-        "fallbacks": list(graph.fallbacks),
-    }
+def _body(stage: StageReport) -> list[str]:
+    """Return what a stage does, the last step first, and what it reads."""
+    lines = list(reversed(stage.operators))
+    lines += [_detail(name, value) for name, value in stage.details.items()]
+    lines += [text for source in stage.sources if (text := _source(source))]
+    lines += [f"! one task: {reason}" for reason in stage.fallbacks]
+    if (need := stage.predicted) is not None and need.memory_bytes > (need.memory_limit_bytes or need.memory_bytes):
+        limit = _size(need.memory_limit_bytes or 0)
+        lines.append(f"! memory: a task may need {_size(need.memory_bytes)}, more than the {limit} of a function")
+    if stage.measured is not None:
+        lines += [f"* {text}" for text in stage.measured.adaptations]
+    return lines
 
 
-def _output(stage: Stage) -> str:
-    spec = stage.output
-    return f"{spec.kind}({spec.partitions})" if spec.kind == "hash" else spec.kind
+def _detail(name: str, value: str) -> str:
+    return _DETAILS.get(name, f"{name}: {{}}").format(value.replace("/", " of ") if name in _SHARES else value)
 
 
-def _source(source: Source) -> str:
-    if isinstance(source, ScanSource):
-        splits = sum(len(group) for group in source.splits)
-        size = f"{source.bytes / 1e6:,.1f} MB"
-        return f"← {source.path}: {_plural(source.files, 'file')}, {_plural(splits, 'split')}, {size} compressed"
-    if isinstance(source, InlineSource):
-        return f"← frame of {_plural(source.rows, 'row')}"
-    return f"← stage {source.stage} ({source.read})"
+def _output(stage: StageReport) -> str:
+    kind, partitions = stage.output["kind"], stage.output["partitions"]
+    return f"{kind}({partitions} partitions)" if kind == "hash" else str(kind)
 
 
-def _source_json(source: Source) -> dict[str, object]:
-    if isinstance(source, ScanSource):
-        return {
-            "table": source.path,
-            "files": source.files,
-            "splits": sum(len(group) for group in source.splits),
-            "bytes": source.bytes,
-        }
-    if isinstance(source, InlineSource):
-        return {"frame_rows": source.rows}
-    return {"stage": source.stage, "read": source.read}
+def _source(source: SourceReport) -> str:
+    if source.table is not None:
+        parts = [
+            _plural(source.files or 0, "file"),
+            *([_plural(source.row_groups, "row group")] if source.row_groups else []),
+            _plural(source.splits or 0, "split"),
+            *([f"{source.columns} of {source.table_columns} columns"] if source.table_columns else []),
+            f"{_size(source.bytes or 0)} compressed",
+        ]
+        pruned = [_plural(count, name.rstrip("s").replace("_", " ")) for name, count in source.pruned.items() if count]
+        left_out = f" · pruned: {', '.join(pruned)}" if pruned else ""
+        return f"← {source.table}: {', '.join(parts)}{left_out}"
+    if source.frame_rows is not None:
+        return f"← frame of {_plural(source.frame_rows, 'row')}"
+    return ""  # a stage is drawn below
+
+
+# Figures
+
+
+def _table(report: Report) -> list[str]:
+    """Return the figures of the stages in aligned columns, and their total."""
+    analyzed = report.measured is not None
+    heads = [
+        "stage",
+        "tasks",
+        "rows in",
+        "rows out",
+        "scanned",
+        "read",
+        "written",
+        "memory",
+        "GET",
+        "PUT",
+        "function s",
+        "$",
+    ]
+    if analyzed:
+        heads = [heads[0], "", *heads[1:], "s", "skew", "cold"]
+    rows = [heads]
+    named = [(f"{stage.stage} {stage.kind}", stage.predicted, stage.measured) for stage in reversed(report.stages)]
+    for name, predicted, measured in [*named, ("total", report.predicted, report.measured)]:
+        if predicted is not None:
+            rows.append([name, *(["planned"] if analyzed else []), *_predicted(predicted), *([""] * 3 if analyzed else [])])
+        if measured is not None:
+            rows.append(["", "measured", *_measured(measured)])
+    left = {0, 1} if analyzed else {0}
+    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    rule = "─" * max(len(line.rstrip()) for line in lines)
+    totals = 2 if analyzed else 1
+    scans = report.predicted.scan_gets if report.predicted is not None else None
+    notes = [_LEGEND]
+    if scans is not None and scans.value:
+        notes.append(f"GET for files of tables, not in the column GET but in $: {_figure(scans)}")
+    return [*lines[:-totals], rule, *lines[-totals:], "", *notes]
+
+
+def _predicted(figures: Predicted) -> list[str]:
+    return [
+        f"{figures.tasks:,}",
+        _figure(figures.rows_in),
+        _figure(figures.rows_out),
+        _bytes(figures.bytes_scanned),
+        _bytes(figures.bytes_in),
+        _bytes(figures.bytes_out),
+        f"~{_size(figures.memory_bytes)}",
+        _figure(figures.gets),
+        _figure(figures.puts),
+        f"~{figures.function_seconds:.1f}",
+        f"~{figures.dollars:.6f}",
+    ]
+
+
+def _measured(figures: Measured) -> list[str]:
+    retried = figures.attempts - figures.tasks
+    return [
+        f"{figures.tasks:,}" + (f"+{retried}" if retried > 0 else ""),
+        f"{figures.rows_in:,}",
+        f"{figures.rows_out:,}",
+        _size(figures.bytes_scanned),
+        _size(figures.bytes_in),
+        _size(figures.bytes_out),
+        _size(figures.memory_bytes),
+        f"{figures.requests.get('get', 0):,}",
+        f"{figures.requests.get('put', 0):,}",
+        f"{figures.function_seconds:.1f}",
+        f"{figures.dollars:.6f}",
+        f"{figures.seconds:.1f}",
+        "" if figures.skew is None else f"{figures.skew:.1f}",
+        f"{figures.cold_starts}",
+    ]
+
+
+def _figure(figure: Figure) -> str:
+    if figure.bound == "unknown":
+        return f"≥{figure.value:,}?" if figure.value else "?"
+    return f"{_MARKS[figure.bound]}{figure.value:,}"
+
+
+def _bytes(figure: Figure) -> str:
+    if figure.bound == "unknown":
+        return f"≥{_size(figure.value)}?" if figure.value else "?"
+    return f"{_MARKS[figure.bound]}{_size(figure.value)}" if figure.value else _size(0)
+
+
+def _size(count: float) -> str:
+    """Return a number of bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def _clip(line: str) -> str:
+    return line if len(line) <= _WIDEST else f"{line[: _WIDEST - 1]}…"
 
 
 def _plural(count: int, noun: str) -> str:

@@ -9,14 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import polars as pl
 
+from frazil_coordinator.plan.figures import StageEstimate
 from frazil_functions.ids import StageId
 from frazil_functions.task import BlockRef, ExchangeKind, SortKey, Split
 
-__all__ = ["ExchangeSource", "ExchangeSpec", "InlineSource", "ScanSource", "Source", "Stage", "StageGraph", "StageKind"]
+__all__ = [
+    "INLINE_FRAGMENT_BYTES",
+    "ExchangeSource",
+    "ExchangeSpec",
+    "InlineSource",
+    "ScanSource",
+    "Source",
+    "Stage",
+    "StageGraph",
+    "StageKind",
+]
+
+INLINE_FRAGMENT_BYTES: Final = 64 * 1024
+"""Fragments above this travel as an object, which each task gets, where there is a way to put one."""
 
 StageKind: TypeAlias = Literal["scan", "map", "group_by", "aggregate", "join", "sort", "top_k", "slice", "gather", "single"]
 """What the stage mainly does, for people: EXPLAIN, progress, profile. ``single`` is a fallback."""
@@ -35,6 +49,20 @@ class ScanSource:
     files: int = 0
     bytes: int = 0
     """Compressed bytes of the projected columns, as far as footers tell."""
+
+    row_groups: int = 0
+    """Row groups of Parquet files, as far as footers tell."""
+
+    columns: int = 0
+    """Columns that are read of each."""
+
+    table_columns: int = 0
+    """Columns that each has."""
+
+    @property
+    def chunks(self) -> int:
+        """Column chunks that are read."""
+        return self.row_groups * self.columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +164,9 @@ class StageGraph:
 
     schema: pl.Schema
     """Schema of the result."""
+
+    estimates: tuple[StageEstimate, ...] = ()
+    """``estimates[i]`` is what stage `i` will read, need and cost; empty when nobody estimated it."""
 
     @property
     def root(self) -> Stage:

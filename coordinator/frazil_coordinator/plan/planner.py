@@ -6,6 +6,8 @@ Reads footers, so it blocks; call it in a thread. Main path: :mod:`~frazil_coord
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from typing import Final
 
 import polars as pl
@@ -14,19 +16,26 @@ from polars.exceptions import PolarsError
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.decode import decode_node
 from frazil_coordinator.plan.distribute import Distributor
+from frazil_coordinator.plan.estimate import estimate
+from frazil_coordinator.plan.memory import factor_of, largest_input_bytes, within_memory
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.nodes import DataFrameScan, Scan
 from frazil_coordinator.plan.pushdown import observe
 from frazil_coordinator.plan.sql import expand_sql
 from frazil_coordinator.plan.stages import build_stages
-from frazil_coordinator.plan.tables import Table, Unsplittable, open_table
+from frazil_coordinator.plan.tables import Table, Unsplittable, listed_bytes, open_table
 from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Arena
-from frazil_functions.errors import FallbackError, FrazilError, PlanError, QueryError, exception_name
+from frazil_functions.errors import FallbackError, FrazilError, PlanError, QueryError, SourceError, exception_name
 
 __all__ = ["plan_query"]
 
+logger = logging.getLogger(__name__)
+
 _MOST_PARTITIONS: Final = 200
+_MOST_BY_MEMORY: Final = 2_000
+"""Partitions at most where fewer would not fit the memory of functions: a shuffle of P maps costs P GET a partition."""
+
 _TINY_PARTITIONS: Final = 4
 """Partitions when `max_rows_per_split` forces tiny tasks: enough to be many, few enough to be quick."""
 
@@ -40,6 +49,11 @@ def plan_query(plan: bytes, settings: Settings) -> StageGraph:
         ``LazyFrame.serialize()``.
     settings
         The query's settings.
+
+    Returns
+    -------
+    StageGraph
+        With its estimates. Caps are not looked at: :func:`frazil_coordinator.plan.caps.check_caps` does it.
 
     Raises
     ------
@@ -83,6 +97,7 @@ def _broken_scan(arena: Arena) -> dict[str, str]:
 def _plan(arena: Arena, settings: Settings) -> StageGraph:
     schema = arena.lazy().collect_schema()
     expand_sql(arena)
+    settings = within_memory(settings, {arena.kind(number) for number in arena.reachable()})
     scans = {number: arena.lazy(number).collect_schema() for number in arena.reachable() if arena.kind(number) == "Scan"}
     tables = {number: _open(arena, number, found) for number, found in scans.items()}
     columns = _columns(arena, scans)
@@ -92,7 +107,21 @@ def _plan(arena: Arena, settings: Settings) -> StageGraph:
     if settings.fallback == "raise" and graph.fallbacks:
         reasons = "; ".join(graph.fallbacks)
         raise FallbackError(f'a part of the query would run in one task: {reasons} (fallback="allow" permits it)')
-    return graph
+    return replace(graph, estimates=estimate(graph, settings, _whole_scans(arena, tables)))
+
+
+def _whole_scans(arena: Arena, tables: dict[int, Table | str]) -> dict[tuple[str, ...], int]:
+    """Return the sizes of the scans that can't be split; those whose files can't be listed are missing."""
+    sizes: dict[tuple[str, ...], int] = {}
+    for number, table in tables.items():
+        node = decode_node(arena, number)
+        if isinstance(table, Table) or not isinstance(node, Scan) or not node.paths:
+            continue
+        try:
+            sizes[node.paths] = listed_bytes(node)
+        except (SourceError, OSError) as error:
+            logger.info("size of a scan not known", extra={"reason": type(error).__name__})
+    return sizes
 
 
 def _open(arena: Arena, number: int, schema: pl.Schema) -> Table | str:
@@ -139,8 +168,10 @@ def _partitions(context: Context) -> int:
         if isinstance(table, Table):
             size += table.bytes(context.columns[number])
             most = max(most, len(context.cuts(number, table).groups))
+    largest = largest_input_bytes(settings, factor_of(arena.kind(number) for number in arena.reachable()))
     frames = any(isinstance(decode_node(arena, number), DataFrameScan) for number in arena.reachable())
     if settings.max_rows_per_split is not None and (frames or most > 1):
         return _TINY_PARTITIONS
     by_size = -(-size // settings.shuffle_target_bytes)
-    return max(2 if most > 1 else 1, min(_MOST_PARTITIONS, by_size))
+    by_memory = 0 if largest is None else -(-size // largest)
+    return max(2 if most > 1 else 1, min(_MOST_PARTITIONS, by_size), min(_MOST_BY_MEMORY, by_memory))

@@ -85,14 +85,14 @@ def _output(exchange: Exchange, demands: Sequence[Demand]) -> tuple[pl.LazyFrame
         expr = pl.Expr.deserialize(io.BytesIO(only.predicate))
         if not set(expr.meta.root_names()) & set(ROW_TAG_COLUMNS):
             lf = lf.filter(expr)
-            details["pushed filter"] = " ".join(str(expr).split())
+            details["filter added"] = " ".join(str(expr).split())
     wanted = _wanted(exchange, demands, names)
     if len(wanted) < len(names):
         lf = lf.select(wanted)
-        details["pushed columns"] = f"{len(wanted)}/{len(names)}"
+        details["columns sent"] = f"{len(wanted)}/{len(names)}"
     if exchange.kind == "single" and only is not None and only.rows is not None:
         lf = lf.head(only.rows)
-        details["pushed limit"] = str(only.rows)
+        details["rows sent at most"] = str(only.rows)
     if exchange.kind == "range":
         keys = exchange.sort_keys
         lf = lf.sort(

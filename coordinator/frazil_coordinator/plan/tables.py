@@ -28,7 +28,7 @@ from frazil_functions.arena import Raw
 from frazil_functions.scan_files import FileStat
 from frazil_functions.task import Split, input_path
 
-__all__ = ["Cuts", "Table", "Unsplittable", "cut", "open_table"]
+__all__ = ["Cuts", "Table", "Unsplittable", "cut", "listed_bytes", "open_table"]
 
 _THREADS: Final = 16
 
@@ -123,6 +123,19 @@ def open_table(node: Scan, schema: pl.Schema) -> Table:
 def _row_index(arguments: Raw) -> tuple[str, int] | None:
     given = cast("Raw | None", arguments.get("row_index"))
     return None if given is None else (str(given["name"]), cast("int", given["offset"]))
+
+
+def listed_bytes(node: Scan) -> int:
+    """Return the bytes of a scan's files: what it reads at most.
+
+    Raises
+    ------
+    FileNotFoundError, SourceError
+        As listing does.
+    """
+    arguments = cast("Raw", cast("Raw", node.raw["Scan"])["unified_scan_args"])
+    files = expand(node.paths, arguments.get("cloud_options"), use_glob=bool(arguments.get("glob", True)))
+    return sum(file.size for file in files)
 
 
 def _slice(arguments: Raw) -> tuple[int, int | None]:

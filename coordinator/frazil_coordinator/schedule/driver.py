@@ -17,7 +17,7 @@ from typing import Final, TypeAlias, assert_never
 import msgspec
 import polars as pl
 
-from frazil_coordinator.plan.model import Stage, StageGraph
+from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, Stage, StageGraph
 from frazil_coordinator.platform.base import Platform
 from frazil_coordinator.schedule.bind import output_for, result_blocks
 from frazil_coordinator.schedule.layout import Layout, lay_out
@@ -75,12 +75,9 @@ from frazil_functions.task import (
     TaskStats,
 )
 
-__all__ = ["INLINE_FRAGMENT_BYTES", "PutFragment", "QueryDriver"]
+__all__ = ["PutFragment", "QueryDriver"]
 
 _LOG = logging.getLogger(__name__)
-
-INLINE_FRAGMENT_BYTES: Final = 64 * 1024
-"""Fragments above this travel as an object, when the driver was given a way to put one."""
 
 PutFragment: TypeAlias = Callable[[StageId, bytes], Awaitable[str]]
 """Store a stage's fragment, and return its object key."""

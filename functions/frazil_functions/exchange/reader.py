@@ -22,12 +22,14 @@ from frazil_functions.exchange.partition import in_share, row_encode
 from frazil_functions.storage_model import Store
 from frazil_functions.task import BlockRef, ExchangeInput, KeyRange, SortKey
 
-__all__ = ["read_exchange"]
+__all__ = ["MAX_REQUEST_BYTES", "read_exchange"]
 
 _MAX_GAP_BYTES: Final = 1024 * 1024
 """Bytes between two blocks that are cheaper to read than to skip."""
 
-_MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
+MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
+"""Bytes that one GET asks for at most."""
+
 _PREFETCH_REQUESTS: Final = 8
 """GETs in flight at most."""
 
@@ -54,7 +56,7 @@ class _Fetch:
 
     def requests(self) -> list[tuple[int, int]]:
         """Ranges to get: one, unless it would be too large."""
-        return [(at, min(_MAX_REQUEST_BYTES, self.end - at)) for at in range(self.start, self.end, _MAX_REQUEST_BYTES)]
+        return [(at, min(MAX_REQUEST_BYTES, self.end - at)) for at in range(self.start, self.end, MAX_REQUEST_BYTES)]
 
 
 def read_exchange(
@@ -203,7 +205,7 @@ def _plan(blocks: Sequence[BlockRef]) -> list[_Fetch]:
             last is not None
             and last.key == block.key
             and 0 <= block.offset - last.end <= _MAX_GAP_BYTES
-            and end - last.start <= _MAX_REQUEST_BYTES
+            and end - last.start <= MAX_REQUEST_BYTES
         ):
             fetches[-1] = _Fetch(key=block.key, start=last.start, end=end, blocks=(*last.blocks, block))
         else:

@@ -9,9 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from frazil_coordinator.plan.explain import explain_json, explain_text
+from frazil_coordinator.plan.explain import explain_text
 from frazil_coordinator.plan.model import ExchangeSource, Stage, StageGraph
 from frazil_coordinator.plan.planner import plan_query
+from frazil_coordinator.plan.report import planned_report
 from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Arena
 from frazil_functions.errors import FallbackError, PlanError, QueryError
@@ -82,16 +83,16 @@ def test_side_whose_rows_are_kept_is_never_broadcast(t: pl.LazyFrame, u: pl.Lazy
 def test_columns_and_predicates_are_pushed_over_a_join_into_both_scans(t: pl.LazyFrame, u: pl.LazyFrame) -> None:
     graph = _plan(t.join(u, on="k").filter(pl.col("x") > 3, pl.col("name") != "a").select("x", "name"))
     left, right = graph.stages[0], graph.stages[1]
-    assert "x" in left.details["pushed filter"]
-    assert "name" in right.details["pushed filter"]
-    assert left.details["pushed columns"] == "2/3"
-    assert right.details["pushed columns"] == "2/3"
+    assert "x" in left.details["filter added"]
+    assert "name" in right.details["filter added"]
+    assert left.details["columns sent"] == "2/3"
+    assert right.details["columns sent"] == "2/3"
 
 
 def test_limit_is_pushed_over_a_gather(t: pl.LazyFrame) -> None:
     graph = _plan(t.with_columns(c=pl.col("x").shift()).select("x").head(2))
     assert graph.root.fallbacks
-    assert graph.stages[0].details["pushed columns"] == "1/3"
+    assert graph.stages[0].details["columns sent"] == "1/3"
 
 
 def test_shared_aggregate_is_one_stage_with_two_readers(t: pl.LazyFrame) -> None:
@@ -177,11 +178,12 @@ def test_plan_above_the_limit_is_refused(t: pl.LazyFrame) -> None:
 def test_explain_shows_each_stage_once_with_its_reasons(t: pl.LazyFrame) -> None:
     sums = t.group_by("k").agg(pl.col("x").sum())
     graph = _plan(sums.join(sums.select(pl.col("x").max()), on="x").with_columns(c=pl.col("x").shift()))
-    text = explain_text(graph)
+    report = planned_report(graph)
+    text = explain_text(report)
     assert text.count("(above)") >= 1
     assert "! one task" in text
     assert [text.count(f"STAGE {stage.id} {stage.kind}") for stage in graph.stages] == [1] * len(graph.stages)
-    assert len(explain_json(graph)["stages"]) == len(graph.stages)  # type: ignore[arg-type]  # a list
+    assert len(report.stages) == len(graph.stages)
 
 
 def _range_exchanges(graph: StageGraph) -> int:

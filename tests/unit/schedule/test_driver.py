@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from frazil_coordinator.plan.model import ExchangeSource, StageGraph
-from frazil_coordinator.schedule.driver import INLINE_FRAGMENT_BYTES, PutFragment, QueryDriver
+from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, ExchangeSource, StageGraph
+from frazil_coordinator.schedule.driver import PutFragment, QueryDriver
 from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings

@@ -97,8 +97,14 @@ def _within(node: Slice, rows: Relation) -> tuple[Slice, Relation]:
     touched = [number for number, end in enumerate(ends) if end - counts[number] < stop and end > start] or [0]
     first, last = touched[0], touched[-1]
     (number,) = rows.leaves
-    kept = replace(leaf, splits=leaf.splits[first : last + 1])
     before = ends[first] - counts[first]
+    kept = replace(
+        leaf,
+        splits=leaf.splits[first : last + 1],
+        files=len({split.path for group in leaf.splits[first : last + 1] for split in group}),
+        bytes=leaf.bytes * (ends[last] - before) // max(1, total),
+        row_groups=-(-leaf.row_groups * (ends[last] - before) // max(1, total)),
+    )
     near = replace(
         rows,
         leaves={number: kept},

@@ -32,7 +32,17 @@ def _(node: Scan, context: Context, inputs: Sequence[Relation]) -> Relation:
     groups = cuts.groups
     number = context.number()
     size = table.bytes(columns)
-    source = ScanSource(splits=groups, path=table.path, files=len(table.files), bytes=size)
+    projected = len(table.schema) if columns is None else len(columns)
+    row_groups = sum(len(footer.row_groups) for footer in table.footers)
+    source = ScanSource(
+        splits=groups,
+        path=table.path,
+        files=len(table.files),
+        bytes=size,
+        row_groups=row_groups,
+        columns=projected,
+        table_columns=len(table.schema),
+    )
     rows = Relation(
         lf=table.placeholder(number),
         leaves={number: source},
@@ -43,14 +53,12 @@ def _(node: Scan, context: Context, inputs: Sequence[Relation]) -> Relation:
         bytes=size,
         divisible=frozenset({number}),
     )
-    projected = len(table.schema) if columns is None else len(columns)
-    rows = replace(rows, details={"columns": f"{projected}/{len(table.schema)}"})
     if cuts.reason is not None:
         reason = f"a file of {table.path} is one split: {cuts.reason}"
         rows = (
             replace(rows, fallbacks=(reason,))
             if rows.is_single
-            else replace(rows, details={**rows.details, "whole": reason})
+            else replace(rows, details={**rows.details, "read whole": reason})
         )
     if table.row_index is None:
         return rows

@@ -1,0 +1,66 @@
+"""Hard caps: what a query may read, cost and need at most, compared with its estimate before a task starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from frazil_coordinator.plan.figures import total
+from frazil_coordinator.plan.model import StageGraph
+from frazil_coordinator.settings import Settings
+from frazil_functions.errors import CapError
+
+__all__ = ["check_caps", "over_caps"]
+
+
+def check_caps(graph: StageGraph, settings: Settings) -> None:
+    """Refuse a query whose estimate is above a cap.
+
+    Parameters
+    ----------
+    graph
+        The plan, with its estimates.
+    settings
+        `max_bytes_scanned`, `max_cost`, `max_tasks`.
+
+    Raises
+    ------
+    CapError
+        With the estimate, the cap and what to do; also when an estimate that a cap needs can't be made.
+    """
+    found = list(over_caps(graph, settings))
+    if found:
+        raise CapError("; ".join(found) + ". Nothing was run.")
+
+
+def over_caps(graph: StageGraph, settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with each cap that the query is above."""
+    scanned = total(stage.bytes_scanned for stage in graph.estimates)
+    if settings.max_bytes_scanned is not None:
+        advice = "select fewer columns or files, filter on what files are parted by, or have the cap raised"
+        if scanned.bound == "unknown":
+            yield (
+                f"the bytes that the query would scan are not known beforehand (at least {scanned.value:,}), and "
+                f"max_bytes_scanned={settings.max_bytes_scanned:,} is set: scan files that are split, or have the cap lifted"
+            )
+        elif scanned.value > settings.max_bytes_scanned:
+            yield (
+                f"the query would scan {scanned.value:,} bytes, more than max_bytes_scanned="
+                f"{settings.max_bytes_scanned:,} allows: {advice}"
+            )
+    dollars = sum(stage.dollars for stage in graph.estimates)
+    if settings.max_cost is not None and scanned.bound == "unknown":
+        yield (
+            f"what the query would cost is not known beforehand (at least ${dollars:.6f}), and "
+            f"max_cost=${settings.max_cost:.6f} is set: scan files that are split, or have the cap lifted"
+        )
+    elif settings.max_cost is not None and dollars > settings.max_cost:
+        yield (
+            f"the query would cost about ${dollars:.6f}, more than max_cost=${settings.max_cost:.6f} allows: "
+            "read less, or have the cap raised"
+        )
+    tasks = sum(stage.tasks for stage in graph.stages)
+    if settings.max_tasks is not None and tasks > settings.max_tasks:
+        yield (
+            f"the query would have {tasks:,} tasks, more than max_tasks={settings.max_tasks:,} allows: raise "
+            "split_target_bytes or shuffle_target_bytes, or have the cap raised"
+        )

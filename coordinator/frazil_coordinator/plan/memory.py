@@ -1,0 +1,66 @@
+"""The memory bound of a task: how many compressed bytes it may be given, so that it fits its function.
+
+``compressed bytes × 3 × factor of the heaviest operator ≤ 0.6 × memory of the function``: the three stands for what Parquet
+saves, the factor for what an operator holds besides its input, and what is left of the memory for the process itself and for
+what nobody foresaw. Row groups are not cut, so a split can't be smaller than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from frazil_coordinator.settings import Settings
+
+__all__ = ["EXPANSION", "USABLE", "factor_of", "largest_input_bytes", "within_memory"]
+
+EXPANSION: Final = 3
+"""In-memory bytes of a compressed byte."""
+
+USABLE: Final = 0.6
+"""Share of a function's memory that a task is planned to use."""
+
+_FACTORS: Final = {
+    "Join": 3.0,
+    "Sort": 2.5,
+    "MergeSorted": 2.5,
+    "GroupBy": 2.0,
+    "Distinct": 2.0,
+    "Pivot": 2.0,
+}
+_ROW_BY_ROW: Final = 1.5
+
+
+def factor_of(kinds: Iterable[str]) -> float:
+    """Return how many times its input a task holds, by the kinds of its nodes."""
+    return max((_FACTORS.get(kind, _ROW_BY_ROW) for kind in kinds), default=_ROW_BY_ROW)
+
+
+def largest_input_bytes(settings: Settings, factor: float) -> int | None:
+    """Return the compressed bytes that one task may read; None when the memory of functions is not known."""
+    if settings.function_memory_bytes is None:
+        return None
+    return max(1, int(USABLE * settings.function_memory_bytes / (EXPANSION * factor)))
+
+
+def within_memory(settings: Settings, kinds: Iterable[str]) -> Settings:
+    """Return `settings` with the sizes of splits, partitions, broadcasts and whole queries lowered to the memory bound.
+
+    Parameters
+    ----------
+    settings
+        The query's; nothing changes while `function_memory_bytes` is not known.
+    kinds
+        Kinds of the plan's nodes: where the query is cut is not known yet, so its heaviest operator counts everywhere.
+    """
+    largest = largest_input_bytes(settings, factor_of(kinds))
+    if largest is None:
+        return settings
+    return replace(
+        settings,
+        split_target_bytes=min(settings.split_target_bytes, largest),
+        shuffle_target_bytes=min(settings.shuffle_target_bytes, largest),
+        broadcast_limit_bytes=min(settings.broadcast_limit_bytes, largest),
+        start_small_bytes=min(settings.start_small_bytes, largest),
+    )

@@ -1,0 +1,56 @@
+"""Which settings a query may have of its own: a client may lower what its operator allows, and never lift it.
+
+:mod:`frazil_coordinator.api` reads what a client sends and asks here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from frazil_coordinator.settings import Settings
+from frazil_functions.errors import RequestError
+
+__all__ = ["LOWER_ONLY", "OPERATORS", "for_query"]
+
+LOWER_ONLY: Final = frozenset(
+    {"max_bytes_scanned", "max_cost", "max_tasks", "timeout_s", "function_memory_bytes", "max_plan_bytes", "max_attempts",
+     "max_platform_failures", "start_timeout_s", "inline_limit_bytes", "inline_stage_limit_bytes"}
+)  # fmt: skip
+"""Limits: a query may have a lower one than its coordinator; None is no limit. The inline limits bound the coordinator's own
+memory, attempts and times what a query may take from others."""
+
+OPERATORS: Final = frozenset(
+    {"max_in_flight", "max_queries", "result_ttl_s", "function_vcpus", "function_gib", "price_vcpu_second",
+     "price_gib_second", "price_1000_gets", "price_1000_puts", "price_egress_gb"}
+)  # fmt: skip
+"""Settings of the whole coordinator, or facts of where it runs: another price would get around `max_cost`."""
+
+
+def for_query(base: Settings, values: Mapping[str, object]) -> Settings:
+    """Return the settings of a query.
+
+    Parameters
+    ----------
+    base
+        The coordinator's.
+    values
+        What the query has of its own, by name.
+
+    Raises
+    ------
+    RequestError
+        When a value is out of its range, lifts a limit of the coordinator, or is of a setting that is not a query's.
+    """
+    for name in sorted(values.keys() & OPERATORS):
+        if values[name] != getattr(base, name):
+            raise RequestError(f"settings: {name} is the coordinator's ({getattr(base, name)}); a query can't change it")
+    wanted = replace(base, **values)  # type: ignore[arg-type]  # Settings checks the types itself
+    for name in sorted(values.keys() & LOWER_ONLY):
+        limit, given = getattr(base, name), getattr(wanted, name)
+        if limit is not None and (given is None or given > limit):
+            raise RequestError(
+                f"settings: {name}={given} is above the {limit} that this coordinator allows: ask for less, or its operator"
+            )
+    return wanted
