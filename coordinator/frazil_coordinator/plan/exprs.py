@@ -35,6 +35,7 @@ __all__ = [
     "members",
     "operands",
     "plain_column",
+    "row_operands",
     "serialised",
     "shared_scalar",
     "substitute",
@@ -239,7 +240,7 @@ def is_row_wise(raw: RawExpr) -> bool:
     if kind == "Function":
         parts = operands(raw)
         separable, keeps_length, _ = function_traits(inner["function"], len(parts))
-        return separable and keeps_length and all(is_row_wise(part) or _is_series_literal(part) for part in parts)
+        return separable and keeps_length and all(map(is_row_wise, row_operands(raw)))
     if kind == "AnonymousFunction":
         return _declared_row_wise(inner) and all(map(is_row_wise, operands(raw)))
     if kind == "Eval":
@@ -312,9 +313,33 @@ def _row_wise_flags() -> int:
     return _flags_of(declared) & ~_flags_of(plain)
 
 
-def _is_series_literal(raw: RawExpr) -> bool:
-    """Return whether a whole column is the argument (``is_in(series)``): the function looks at all of it for each row."""
-    return kind_of(raw) == "Literal" and not is_literal(raw)
+def row_operands(raw: RawExpr) -> list[RawExpr]:
+    """Return the operands of a function but for a literal column of which it looks at all values for each row.
+
+    Such are the values of ``is_in(series)``. Other functions take a literal column row by row (``concat_str``,
+    ``fill_null``), and so it belongs to the rows of the whole table.
+    """
+    function, parts = cast("Raw", members(raw))["function"], operands(raw)
+    first, end = _WHOLE_ARGUMENTS.get(_name_of(function), (0, 0))
+    return [part for place, part in enumerate(parts) if not (first <= place < end and kind_of(part) == "Literal")]
+
+
+_WHOLE_ARGUMENTS: Final = {
+    "Boolean.IsIn": (1, 2),
+    "Replace": (1, 3),
+    "ReplaceStrict": (1, 3),
+    "StringExpr.ContainsAny": (1, 2),
+    "StringExpr.ExtractMany": (1, 2),
+    "StringExpr.FindMany": (1, 2),
+    "StringExpr.ReplaceMany": (1, 3),
+}
+"""Function → its arguments, from and up to, that may be a literal column to be looked at as a whole."""
+
+
+def _name_of(function: object) -> str:
+    """Return the kind of a function, and what kind of that it is where it has options."""
+    kind, inner = kind_of(function), members(function)
+    return f"{kind}.{kind_of(inner)}" if kind in ("Boolean", "StringExpr") else kind
 
 
 def function_traits(function: object, arity: int) -> tuple[bool, bool, bool]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final, cast
 
 from frazil_coordinator.plan.decode import decode_node
-from frazil_coordinator.plan.exprs import is_row_wise, kind_of, members, substitute
+from frazil_coordinator.plan.exprs import is_row_wise, kind_of, members, row_operands, substitute
 from frazil_coordinator.plan.nodes import (
     Cache,
     DataFrameScan,
@@ -100,7 +100,7 @@ def is_order_free(raw: RawExpr) -> bool:
     if is_row_wise(raw):
         return True
     kind, inner = kind_of(raw), members(raw)
-    if kind in ("Len", "Literal"):
+    if kind == "Len":
         return True
     if kind == "Alias":
         return is_order_free(cast("list[object]", inner)[0])
@@ -144,4 +144,4 @@ def _is_free_function(raw: RawExpr, inner: Raw) -> bool:
         or (kind_of(function) == "Boolean" and kind_of(members(function)) in _FREE_BOOLEANS)
         or is_row_wise({kind_of(raw): {**inner, "input": stand_ins}})
     )
-    return free and all(map(is_order_free, inputs))
+    return free and all(map(is_order_free, row_operands(raw)))
