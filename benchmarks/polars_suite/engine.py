@@ -47,10 +47,13 @@ class Journal:
 
 
 def _recorded(query: frazil.Query, lf: pl.LazyFrame) -> QueryRecord:
-    state = query.status().state
-    if state is not frazil.QueryState.SUCCEEDED:
-        return QueryRecord(state=state.value, rows=0)
-    stages = cast("list[dict[str, Any]]", query.profile()["stages"])
+    try:
+        state = query.status().state
+        if state is not frazil.QueryState.SUCCEEDED:
+            return QueryRecord(state=state.value, rows=0)
+        stages = cast("list[dict[str, Any]]", query.profile()["stages"])
+    except frazil.FrazilError as error:  # a coordinator that is too busy to tell, or has forgotten
+        return QueryRecord(state=f"unknown: {error}", rows=0)
     reasons = dict.fromkeys(reason for stage in stages for reason in stage["fallbacks"])
     tasks = max((stage["tasks"] for stage in stages), default=0)
     return QueryRecord(state=state.value, rows=_largest_source(lf), tasks=tasks, fallbacks=tuple(reasons))

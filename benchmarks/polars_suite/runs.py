@@ -36,6 +36,9 @@ Again: TypeAlias = Literal["all", "missing", "failed"]
 _ROOT: Final = Path(__file__).parents[2]
 _TEST_TIMEOUT_S: Final = 90
 _QUERY_TIMEOUT_S: Final = 60
+_MOST_TASKS: Final = 16
+"""Parts of a frame; a test of thousands of rows learns nothing from thousands of tasks."""
+
 _WARNINGS: Final = ("ignore::DeprecationWarning", "ignore::pytest.PytestRemovedIn10Warning")
 """The checkout's words may be older than the installed Polars and pytest; warnings that a test expects are still seen."""
 
@@ -119,6 +122,7 @@ def _coordinator(options: SuiteOptions) -> Iterator[tuple[str, str]]:
         "FRAZIL_TOKEN": token,
         "FRAZIL_START_SMALL": "false",
         "FRAZIL_MAX_ROWS_PER_SPLIT": str(DISTRIBUTED_ROWS),
+        "FRAZIL_MAX_TASKS_PER_STAGE": str(_MOST_TASKS),
         "FRAZIL_ALLOW_UDFS": "true",
         "FRAZIL_TIMEOUT_S": str(_QUERY_TIMEOUT_S),
         "PYTHONPATH": str(options.checkout),  # functions of test modules travel by the module's name
@@ -132,7 +136,18 @@ def _coordinator(options: SuiteOptions) -> Iterator[tuple[str, str]]:
 def _pytest(options: SuiteOptions, records: Path, extra: Sequence[str], variables: Mapping[str, str]) -> None:
     records.touch()
     command = [sys.executable, "-m", "pytest", "-p", "benchmarks.polars_suite.plugin", "-p", "no:asyncio"]
-    command += ["-p", "no:cacheprovider", "-q", "--no-header", "--tb=short", "--continue-on-collection-errors", "-m", MARKS]
+    command += [
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "timeout_func_only=true",
+        "-q",
+        "--no-header",
+        "--tb=short",
+        "--continue-on-collection-errors",
+        "-m",
+        MARKS,
+    ]
     command += [
         f"--timeout={_TEST_TIMEOUT_S}",
         f"--numprocesses={options.jobs if options.jobs > 1 else 0}",

@@ -316,7 +316,7 @@ def _row_wise_flags() -> int:
 def row_operands(raw: RawExpr) -> list[RawExpr]:
     """Return the operands of a function but for a literal column of which it looks at all values for each row.
 
-    Such are the values of ``is_in(series)``. Other functions take a literal column row by row (``concat_str``,
+    Such are the values of ``is_in(series)``, and holidays. Other functions take a literal column row by row (``concat_str``,
     ``fill_null``), and so it belongs to the rows of the whole table.
     """
     function, parts = cast("Raw", members(raw))["function"], operands(raw)
@@ -326,6 +326,9 @@ def row_operands(raw: RawExpr) -> list[RawExpr]:
 
 _WHOLE_ARGUMENTS: Final = {
     "Boolean.IsIn": (1, 2),
+    "Business.AddBusinessDay": (2, 3),
+    "Business.BusinessDayCount": (2, 3),
+    "Business.IsBusinessDay": (1, 2),
     "Replace": (1, 3),
     "ReplaceStrict": (1, 3),
     "StringExpr.ContainsAny": (1, 2),
@@ -339,7 +342,7 @@ _WHOLE_ARGUMENTS: Final = {
 def _name_of(function: object) -> str:
     """Return the kind of a function, and what kind of that it is where it has options."""
     kind, inner = kind_of(function), members(function)
-    return f"{kind}.{kind_of(inner)}" if kind in ("Boolean", "StringExpr") else kind
+    return f"{kind}.{kind_of(inner)}" if kind in ("Boolean", "Business", "StringExpr") else kind
 
 
 def function_traits(function: object, arity: int) -> tuple[bool, bool, bool]:

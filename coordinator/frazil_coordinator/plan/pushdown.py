@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 
 from frazil_coordinator.plan.exprs import kind_of, walk
 from frazil_coordinator.plan.nodes import RawExpr
@@ -94,7 +94,7 @@ def observe(plan: Arena, inputs: Mapping[int, tuple[Sequence[int], pl.Schema]]) 
         copy.redirect(replacements)
         copy.lazy().collect(engine="in-memory")
         return {name: _RECORDS[key] for name, key in keys.items()}
-    except (PolarsError, OSError) as error:
+    except (PolarsError, OSError, PanicException) as error:
         logger.debug("the plan does not run on empty data, so nothing is pushed down: %s", error)
         return None
     finally:

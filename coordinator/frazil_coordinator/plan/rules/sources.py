@@ -93,11 +93,13 @@ def _(node: DataFrameScan, context: Context, inputs: Sequence[Relation]) -> Rela
 
 def _parts(frame: pl.DataFrame, context: Context) -> list[pl.DataFrame]:
     """Cut a frame into parts of about `split_target_bytes` or at most `max_rows_per_split` rows."""
-    rows = frame.height
-    size = max(1, int(frame.estimated_size()))
-    step = max(1, rows * context.settings.split_target_bytes // size)
+    rows, size = frame.height, int(frame.estimated_size())
+    step = max(1, rows * context.settings.split_target_bytes // max(1, size))
     if context.settings.max_rows_per_split is not None:
         step = min(step, context.settings.max_rows_per_split)
+    most = context.settings.max_tasks_per_stage
+    if rows > step * most:  # structs without fields: billions of rows in no bytes
+        step = -(-rows // most) if size else rows
     return [frame.slice(start, step) for start in range(0, rows, step)] or [frame]
 
 

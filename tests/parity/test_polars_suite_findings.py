@@ -1,0 +1,105 @@
+"""What Polars' own tests found (docs/polars-suite.md): plans that once gave another answer than Polars, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import polars as pl
+import pytest
+
+from frazil_coordinator.plan.planner import plan_query
+from frazil_coordinator.plan.pushdown import observe
+from frazil_coordinator.settings import Settings
+from frazil_functions.arena import Arena
+from frazil_functions.storage import FolderStore
+from support.in_stages import answer_in_stages
+from support.parity import assert_same
+
+Check: TypeAlias = Callable[..., None]
+SETTINGS = Settings(start_small=False, max_rows_per_split=4)
+
+
+@pytest.fixture
+def same(tmp_path: Path) -> Check:
+    """Return a function that runs a query in stages and compares the answer with that of Polars."""
+
+    def check(query: pl.LazyFrame, *, ordered: bool = True, distributed: bool = False) -> None:
+        plan = plan_query(query.serialize(), SETTINGS)
+        assert not distributed or not plan.fallbacks
+        actual = answer_in_stages(query, SETTINGS, FolderStore(tmp_path / "store"))
+        assert_same(actual, query.collect(), ordered=ordered)
+
+    return check
+
+
+NUMBERS = pl.Series(range(10))
+WORDS = pl.Series([str(n) for n in range(10)])
+TABLE = pl.LazyFrame({"n": range(10), "s": ["x"] * 10, "l": [[n, 9] for n in range(10)]})
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        pl.concat_str("s", pl.lit(WORDS)),
+        pl.when(pl.col("n") > 2).then("n").fill_null(NUMBERS),
+        pl.coalesce(pl.when(pl.col("n") > 4).then("n"), NUMBERS),
+        pl.col("n").clip(NUMBERS - 1, NUMBERS + 1),
+        pl.max_horizontal("n", NUMBERS * 2),
+        pl.struct("n", NUMBERS.alias("z")),
+        pl.col("n").is_between(NUMBERS, NUMBERS),
+        pl.col("s").str.contains(pl.lit(pl.Series(["x", "y"] * 5))),
+        pl.col("s").repeat_by(NUMBERS),
+        pl.col("l").list.contains(NUMBERS),
+        pl.col("n").replace_strict(pl.Series([1]), pl.Series([7]), default=pl.lit(NUMBERS)),
+        pl.col("n") + NUMBERS,
+    ],
+    ids=str,
+)
+def test_a_literal_column_belongs_to_the_rows_of_the_whole_table(expr: pl.Expr, same: Check) -> None:
+    same(TABLE.select(expr.alias("out")))
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        pl.col("n").is_in([2, 3, 5, 7]),
+        pl.col("n").is_in(pl.Series([2, 3, 5, 7]).implode()),
+        pl.col("n").replace(pl.Series([1, 2]), pl.Series([5, 6])),
+        pl.col("n").replace_strict([1, 2], ["a", "b"], default="c"),
+        pl.col("s").str.contains_any(["x", "y"]),
+        pl.col("s").str.replace_many(["x", "y"], ["p", "q"]),
+        pl.col("s").str.extract_many(pl.Series(["x", "y"]).implode()),
+    ],
+    ids=str,
+)
+def test_a_literal_column_that_is_looked_at_as_a_whole_goes_to_every_task(expr: pl.Expr, same: Check) -> None:
+    same(TABLE.select(expr.alias("out")), distributed=True)
+
+
+def test_a_literal_column_sees_the_order_that_a_unique_kept(same: Check) -> None:
+    table = pl.LazyFrame({"x": [0, 1, 2, 3, 4], "y": [3, 4, 0, 1, 2]}).unique(maintain_order=True)
+    same(table.with_columns(out=pl.lit(pl.Series([0, 1, 2, 3, 4]))).unique(), ordered=False)
+
+
+def test_a_frame_of_billions_of_rows_without_bytes_is_planned_at_once() -> None:
+    frame = pl.Series([{}], dtype=pl.Struct({})).new_from_index(0, 1 << 31).to_frame()
+    graph = plan_query(frame.lazy().select(pl.len()).serialize(), SETTINGS)
+    assert max(stage.tasks for stage in graph.stages) == 1
+
+
+def test_a_frame_is_cut_into_no_more_parts_than_a_stage_may_have_tasks() -> None:
+    settings = Settings(start_small=False, max_rows_per_split=1, max_tasks_per_stage=7)
+    graph = plan_query(pl.LazyFrame({"n": range(100)}).select(pl.col("n") + 1).serialize(), settings)
+    assert [stage.tasks for stage in graph.stages] == [7]
+
+
+def test_a_plan_on_which_polars_panics_has_nothing_pushed_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    def panic(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("unreachable")
+
+    monkeypatch.setattr(pl.LazyFrame, "collect", panic)
+    arena = Arena.of(TABLE.select("n"))
+    (leaf,) = [number for number in arena.reachable() if arena.kind(number) == "DataFrameScan"]
+    assert observe(arena, {0: ([leaf], TABLE.collect_schema())}) is None
