@@ -331,6 +331,7 @@ _WHOLE_ARGUMENTS: Final = {
     "Business.IsBusinessDay": (1, 2),
     "Replace": (1, 3),
     "ReplaceStrict": (1, 3),
+    "Sql.IsIn": (1, 2),
     "StringExpr.ContainsAny": (1, 2),
     "StringExpr.ExtractMany": (1, 2),
     "StringExpr.FindMany": (1, 2),
@@ -342,7 +343,7 @@ _WHOLE_ARGUMENTS: Final = {
 def _name_of(function: object) -> str:
     """Return the kind of a function, and what kind of that it is where it has options."""
     kind, inner = kind_of(function), members(function)
-    return f"{kind}.{kind_of(inner)}" if kind in ("Boolean", "Business", "StringExpr") else kind
+    return f"{kind}.{kind_of(inner)}" if kind in ("Boolean", "Business", "Sql", "StringExpr") else kind
 
 
 def function_traits(function: object, arity: int) -> tuple[bool, bool, bool]:
