@@ -133,16 +133,18 @@ def _capped(amount: Amount, most: int) -> Amount:
 
 def _selected(node: Select, below: Amount, tasks: int) -> Amount:
     """Return one row a task where all is aggregated, and all rows where expressions are row-wise."""
-    if node.exprs and not any(map(_is_selector, node.exprs)) and all(to_expr(raw).meta.is_scalar() for raw in node.exprs):
+    if node.exprs and all(map(_is_one_value, node.exprs)):
         return Amount(value=tasks)
     return below if all(map(is_row_wise, node.exprs)) else below.about()
 
 
-def _is_selector(raw: object) -> bool:
+def _is_one_value(raw: object) -> bool:
+    """Return whether an expression is one column of one row; not of one that polars can't tell about without a schema."""
     try:
-        return to_expr(raw).meta.has_multiple_outputs()
+        meta = to_expr(raw).meta
+        return not meta.has_multiple_outputs() and meta.is_scalar()
     except PolarsError:
-        return True
+        return False
 
 
 def _joined(node: Join, left: Amount, right: Amount) -> Amount:
