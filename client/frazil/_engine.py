@@ -21,6 +21,7 @@ from frazil._batches import QueryBatches
 from frazil._query import Query, abandon, user_errors
 from frazil._serialize import serialize
 from frazil._session import Session
+from frazil._sinks import SinkMethods
 from frazil_coordinator.status import Explanation
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def _unwatched(query: Query) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-class Engine(pl.Engine):
+class Engine(SinkMethods):
     """Runs queries on functions. Made by :func:`frazil.local` and :func:`frazil.connect`; a context manager.
 
     Use it as ``lf.collect(engine=engine)``, or by ``pl.Config.set_engine_affinity(engine)`` for every query that does not
@@ -51,7 +52,7 @@ class Engine(pl.Engine):
     Notes
     -----
     ``optimizations`` are not sent: they don't change answers, and functions use the defaults of polars.
-    Sinks (``sink_parquet`` ...) are not distributed yet and raise `NotImplementedError`.
+    Sinks (``sink_parquet`` …) are written by functions; see docs/sinks.md.
     """
 
     def __init__(self, session: Session, *, watch: Callable[[Query], AbstractContextManager[None]] = _unwatched) -> None:
@@ -128,7 +129,7 @@ class Engine(pl.Engine):
         return self._last_query
 
     def _plan(self, lf: pl.LazyFrame) -> bytes:
-        return serialize(lf, max_plan_bytes=self._session.settings.max_plan_bytes)
+        return serialize(lf, max_plan_bytes=self._session.settings.max_plan_bytes, shares_files=self._shares_files)
 
     def explain(self, lf: pl.LazyFrame, *, analyze: bool = False) -> str:
         """Return the text of :meth:`explanation`."""
@@ -156,6 +157,10 @@ class Engine(pl.Engine):
         with self._watch(query):
             query.require_success()
         return query.explanation(analyze=True)
+
+    @property
+    def _shares_files(self) -> bool:
+        return self._session.shares_files
 
     def _gather(self, queries: Sequence[Query]) -> list[pl.DataFrame]:
         """Return the results in order; when one fails, or the user interrupts, the others are cancelled."""
@@ -257,6 +262,9 @@ class Engine(pl.Engine):
         lazy: bool = False,
     ) -> QueryBatches:
         """See :meth:`polars.LazyFrame.collect_batches`; the order of rows is kept also without `maintain_order`."""
+        return self._batches(lf, chunk_size=chunk_size, lazy=lazy)
+
+    def _batches(self, lf: pl.LazyFrame, *, chunk_size: int | None = None, lazy: bool = False) -> QueryBatches:
         return QueryBatches(lambda: self._start(lf), schema=lf.collect_schema, chunk_size=chunk_size, lazy=lazy)
 
     def collect_all(self, lfs: Iterable[pl.LazyFrame], *, optimizations: pl.QueryOptFlags) -> list[pl.DataFrame]:

@@ -63,6 +63,11 @@ class LocalSession:
         state = "closed" if self._closed else "not started" if self._running is None else "running"
         return f"local, {self._options.max_functions} functions, {state}"
 
+    @property
+    def shares_files(self) -> bool:
+        """True: everything runs on this machine."""
+        return True
+
     def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False) -> QueryStatus:
         """Start a query."""
         return self._call(lambda coordinator: coordinator.submit(plan, labels=tuple(labels), discard_result=discard_result))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -46,6 +47,7 @@ _FIRST_CONTACT_S: Final = 3.0
 """How long a coordinator that never answered is tried to be connected to: its URL is rather wrong than it restarts."""
 
 _LONG_POLL_S: Final = 20.0
+_THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _EVENT_FIELD: Final = "data:"
 
@@ -113,6 +115,11 @@ class RemoteSession:
 
     def __repr__(self) -> str:
         return f"connected to {self._url}"
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether the coordinator is on this machine, as far as its address tells."""
+        return urlsplit(self._url).hostname in _THIS_MACHINE
 
     def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False) -> QueryStatus:
         """Start a query."""

@@ -2,10 +2,10 @@
 
 A plan is sent as ``LazyFrame.serialize`` writes it, but for three things that mean something only here:
 
-* relative paths of scans become absolute: functions run in another working directory. (Not for a scan with
+* relative paths of scans and sinks become absolute: functions run in another working directory. (Not for a scan with
   ``include_file_paths``, whose paths are part of the answer.)
-* the credential provider that ``scan_*("s3://...")`` adds by itself is taken out: it is a Python object, which
-  coordinators refuse. Functions use ``storage_options`` and the credentials of their own environment. A provider that
+* the credential provider that ``scan_*("s3://...")`` and ``sink_*`` add by themselves is taken out: it is a Python object,
+  which coordinators refuse. Functions use ``storage_options`` and the credentials of their own environment. A provider that
   somebody chose (an object, or a profile) is refused here with advice, because dropping it would change what is read.
 * functions of ``pipe_with_schema`` are called (:mod:`frazil._pipes`), and what they return is sent.
 
@@ -24,12 +24,13 @@ import polars as pl
 
 from frazil._pipes import resolve_pipes
 from frazil_functions.arena import Arena, Raw
+from frazil_functions.arena_nodes import python_kinds
 from frazil_functions.errors import PlanError, PythonPlanError
 
-__all__ = ["serialize"]
+__all__ = ["check_local_target", "serialize"]
 
 _GLOB_CHARACTERS: Final = frozenset("*?[")
-_SINKS: Final = ("Sink", "SinkMultiple")
+_SINK_TARGETS: Final = {"File": "target", "Partitioned": "base_path"}
 _POLARS_PICKLE_HEADER_BYTES: Final = 3
 _BUILDER_MODULE: Final = "polars.io.cloud.credential_provider._builder"
 _AUTOMATIC: Final = frozenset(
@@ -47,7 +48,13 @@ _ADVICE: Final = (
 )
 
 
-def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int) -> bytes:
+_SINK_ADVICE: Final = (
+    "leave out file_path_provider, sinked_paths_callback and functions as metadata, use sink_batches with engine= for a "
+    "callback, or let polars write in this process, with engine='streaming'"
+)
+
+
+def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = True) -> bytes:
     """Return the plan of `lf` as a coordinator takes it.
 
     Parameters
@@ -56,15 +63,15 @@ def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int) -> bytes:
         The query.
     max_plan_bytes
         Largest plan that the coordinator accepts.
+    shares_files
+        Whether paths mean the same files for the coordinator; if not, a sink to a path is refused.
 
     Raises
     ------
     PythonPlanError
         When the plan holds a Python object that can't be serialised, or a chosen credential provider.
     PlanError
-        When the plan is too large.
-    NotImplementedError
-        When the query ends in a sink.
+        When the plan is too large, or ends in a sink that only this process could write.
     """
     try:
         plan = lf.serialize()
@@ -75,9 +82,9 @@ def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int) -> bytes:
         ) from error
     _check_size(plan, max_plan_bytes)
     arena = Arena.decode(plan)
-    if arena.kind(arena.root) in _SINKS:
-        raise NotImplementedError("sinks are not distributed yet: collect the query, or sink it with engine='streaming'")
     changed = [resolve_pipes(arena), *(_localise(payload) for payload in _scans(arena))]
+    if arena.kind(arena.root) == "Sink":
+        changed.append(_localise_sink(arena.payload(arena.root), shares_files=shares_files))
     if not any(changed):
         return plan
     plan = arena.encode()
@@ -106,12 +113,49 @@ def _localise(scan: Raw) -> bool:
     """Adapt a scan in place, and return whether anything changed."""
     arguments = cast("Raw", scan.get("unified_scan_args") or {})
     changed = arguments.get("include_file_paths") is None and _make_paths_absolute(scan)
+    return _without_provider(arguments) or changed
+
+
+def _without_provider(arguments: Raw) -> bool:
     options = arguments.get("cloud_options")
-    if isinstance(options, dict) and options.get("credential_provider") is not None:
-        _refuse_chosen_provider(options["credential_provider"])
-        options["credential_provider"] = None
-        changed = True
-    return changed
+    if not isinstance(options, dict) or options.get("credential_provider") is None:
+        return False
+    _refuse_chosen_provider(options["credential_provider"])
+    options["credential_provider"] = None
+    return True
+
+
+def _localise_sink(sink: Raw, *, shares_files: bool) -> bool:
+    """Adapt a sink in place, and return whether anything changed."""
+    ((kind, body),) = cast("Raw", sink["payload"]).items()
+    target = body.get(_SINK_TARGETS.get(kind, "")) if isinstance(body, dict) else None
+    if not isinstance(body, dict) or not isinstance(target, dict) or not isinstance(target.get("inner"), str):
+        raise PythonPlanError(f"a sink to a Python object can't be sent to functions: {_SINK_ADVICE}")
+    arguments = cast("Raw", body["unified_sink_args"])
+    changed = _without_provider(arguments)
+    if found := sorted(set(python_kinds([body]))):
+        raise PythonPlanError(f"the sink holds Python objects ({', '.join(found)}), which are refused: {_SINK_ADVICE}")
+    path = cast("str", target["inner"])
+    if "://" in path or path.startswith("file:"):
+        return changed
+    check_local_target(path, shares_files=shares_files)
+    target["inner"] = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118  # a Path would take a slash at the end away
+    return True
+
+
+def check_local_target(path: str, *, shares_files: bool) -> None:
+    """Refuse a path to write to that would mean another machine's disk.
+
+    Raises
+    ------
+    PlanError
+        Unless `shares_files`.
+    """
+    if not shares_files:
+        raise PlanError(
+            f"{path} is a path of this machine, and functions write elsewhere: sink to s3://, gs:// or az://, or name a "
+            f"folder of the coordinator's machine as file://{path if path.startswith('/') else '/' + path}"
+        )
 
 
 def _make_paths_absolute(scan: Raw) -> bool:

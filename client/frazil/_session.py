@@ -37,6 +37,11 @@ class Session(Protocol):
         """Settings of the queries of this session."""
         ...
 
+    @property
+    def shares_files(self) -> bool:
+        """Whether a path means the same file here and for the coordinator."""
+        ...
+
     def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False) -> QueryStatus:
         """Start a query and return at once; with `discard_result`, its rows are deleted at its end."""
         ...

@@ -24,6 +24,7 @@ from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, StageGraph
 from frazil_coordinator.plan.report import Report, planned_report
 from frazil_coordinator.platform.base import Platform
 from frazil_coordinator.prices import Prices
+from frazil_coordinator.publication import Publication
 from frazil_coordinator.registry import QueryRecord
 from frazil_coordinator.retention import small_result_in_memory
 from frazil_coordinator.schedule.bind import query_prefixes
@@ -33,7 +34,15 @@ from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryState, StageProgress
-from frazil_functions.errors import BordersError, CancelledQueryError, DeadlineError, FrazilError, InternalError, QueryError
+from frazil_functions.errors import (
+    BordersError,
+    CancelledQueryError,
+    DeadlineError,
+    FrazilError,
+    InternalError,
+    PlanError,
+    QueryError,
+)
 from frazil_functions.ids import QueryId, StageId
 from frazil_functions.storage import Store
 from frazil_functions.task import BlockRef
@@ -98,16 +107,21 @@ class Execution:
     async def _plan_and_drive(self, record: QueryRecord, plan: bytes) -> tuple[BlockRef, ...]:
         graph = await self._plan_or_stop(record, plan, record.settings)
         try:
-            return await self._drive(record, graph)
+            return await self._drive(record, graph, await _publication(record, graph))
         except BordersError as error:
             # Nothing wrong was read: whoever met the quotes said so. It costs what was done so far.
             _LOGGER.warning("planning again with whole text files", extra={"query": record.id, "error": str(error)})
             settings = replace(record.settings, split_text_files=False)
-            return await self._drive(record, await self._plan_or_stop(record, plan, settings))
+            graph = await self._plan_or_stop(record, plan, settings)
+            return await self._drive(record, graph, await _publication(record, graph))
 
     def _plan_blocking(self, plan: bytes, settings: Settings) -> tuple[StageGraph, Report]:
         try:
             graph = self.planner(plan, settings)
+            if graph.sink is not None and graph.sink.local and not self.platform.shares_files:
+                raise PlanError(
+                    f"{graph.sink.target} is a path, and the functions are on other machines: sink to s3://, gs:// or az://"
+                )
             return graph, planned_report(graph)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise QueryError(str(error), exception=type(error).__name__) from error
@@ -134,8 +148,8 @@ class Execution:
         )
         return graph
 
-    async def _drive(self, record: QueryRecord, graph: StageGraph) -> tuple[BlockRef, ...]:
-        """Run the planned query, and delete what it left but for its result."""
+    async def _drive(self, record: QueryRecord, graph: StageGraph, sink: Publication | None) -> tuple[BlockRef, ...]:
+        """Run the planned query, publish what it wrote for the user, and delete what it left but for its result."""
         driver = QueryDriver(
             query=record.id,
             graph=graph,
@@ -145,11 +159,14 @@ class Execution:
             slots=self.slots,
             on_progress=lambda progress: record.progress(_progress(progress)),
             put_fragment=lambda stage, fragment: self._put_fragment(record.id, stage, fragment),
+            sink=None if sink is None else sink.output,
         )
         record.driver = driver
         blocks: tuple[BlockRef, ...] = ()
         try:
             blocks = await asyncio.to_thread(small_result_in_memory, self.store, await driver.run())
+            if sink is not None:
+                await asyncio.to_thread(sink.publish, driver.files())
             return blocks
         except DeadlineError as error:  # the driver knows only what planning left of the time
             if (limit_s := record.settings.timeout_s) is None:
@@ -158,18 +175,30 @@ class Execution:
         finally:
             profile = driver.profile()
             record.profile = priced(profile, record.report, Prices.of(record.settings))
+            if sink is not None:
+                record.profile["sink"] = sink.profile()
             keep = {block.key for block in blocks if block.data is None}
             given_up = any(stage.attempts > stage.done for stage in record.status.progress)
             wrote = any(stage["requests"].get("put") for stage in profile["stages"])
             sent_apart = any(len(stage.fragment) > INLINE_FRAGMENT_BYTES for stage in graph.stages)
-            if given_up or wrote or sent_apart or keep:  # a query that is all inline costs no request to the store
-                await self.cleaner.clear(record.id, keep=keep, again=given_up)
+            other = None if sink is None or (sink.finished and not given_up) else sink.discard
+            if given_up or wrote or sent_apart or keep or other:  # a query that is all inline costs no request to the store
+                await self.cleaner.clear(record.id, keep=keep, again=given_up, other=other)
 
     async def _put_fragment(self, query: QueryId, stage: StageId, fragment: bytes) -> str:
         (prefix,) = query_prefixes(self.exchange_prefix, query)
         key = f"{prefix}{stage}/fragment"
         await asyncio.to_thread(self.store.put, key, [fragment])
         return key
+
+
+async def _publication(record: QueryRecord, graph: StageGraph) -> Publication | None:
+    """Return what publishes the files of a query that ends in a sink, its target looked at."""
+    if graph.sink is None:
+        return None
+    publication = Publication(graph.sink, record.id)
+    await asyncio.to_thread(publication.prepare)
+    return publication
 
 
 def _settle(record: QueryRecord, blocks: tuple[BlockRef, ...], error: FrazilError | None) -> None:

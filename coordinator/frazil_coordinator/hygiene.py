@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from frazil_coordinator.schedule.bind import query_prefixes
@@ -44,8 +44,16 @@ class Cleaner:
         self._sweep_after_s = tuple(sweep_after_s)
         self._sweeps: dict[QueryId, asyncio.Task[None]] = {}
         self._kept: dict[QueryId, frozenset[str]] = {}
+        self._others: dict[QueryId, Callable[[], None]] = {}
 
-    async def clear(self, query: QueryId, *, keep: Collection[str] = (), again: bool = False) -> None:
+    async def clear(
+        self,
+        query: QueryId,
+        *,
+        keep: Collection[str] = (),
+        again: bool = False,
+        other: Callable[[], None] | None = None,
+    ) -> None:
         """Delete the objects of `query`.
 
         Parameters
@@ -56,7 +64,11 @@ class Cleaner:
             Keys of objects that stay, because they are the result; until the next call.
         again
             Whether attempts were given up that may still write: then it is swept again later.
+        other
+            Deletes, blocking, what the query left in another store (staged files of a sink); called with each sweep.
         """
+        if other is not None:
+            self._others[query] = other
         self._kept.pop(query, None)
         if keep:
             self._kept[query] = frozenset(keep)
@@ -64,6 +76,8 @@ class Cleaner:
         if (again or not done) and query not in self._sweeps:
             # Held in the dict until it is done, and ended by aclose: a task group can't outlive its block.
             self._sweeps[query] = asyncio.create_task(self._sweep(query), name=f"sweep {query}")
+        elif query not in self._sweeps:
+            self._others.pop(query, None)
 
     async def aclose(self) -> None:
         """End the sweeps that are planned, doing each once more."""
@@ -81,7 +95,8 @@ class Cleaner:
                 before = after_s
                 await self._delete(query)
         finally:
-            self._sweeps.pop(query, None)
+            if self._sweeps.pop(query, None) is not None:  # else aclose sweeps once more
+                self._others.pop(query, None)
 
     async def _delete(self, query: QueryId) -> bool:
         """Delete what may be deleted now; return whether it worked."""
@@ -89,6 +104,8 @@ class Cleaner:
         try:
             for prefix in query_prefixes(self._exchange_prefix, query):
                 await asyncio.to_thread(_delete_but, self._store, prefix, kept)
+            if (other := self._others.get(query)) is not None:
+                await asyncio.to_thread(other)
         except (FrazilError, OSError) as error:
             _LOGGER.warning("exchange objects not deleted", extra={"query": query, "error": type(error).__name__})
             return False

@@ -1,8 +1,9 @@
-"""Runs one task: binds its inputs, streams the fragment through Polars, and writes the next exchange.
+"""Runs one task: binds its inputs, streams the fragment through Polars, and writes the next exchange, or the user's files.
 
 A plain function of its request and the object store, called in a worker thread by :mod:`frazil_functions.app`; it knows no
 HTTP. Everything that it reads is named by the request, and its output goes to a key that no other execution uses, so that
-running it twice, or stopping it anywhere, harms nothing. Next on the main path: :mod:`frazil_functions.exchange`.
+running it twice, or stopping it anywhere, harms nothing. Next on the main path: :mod:`frazil_functions.exchange`, and for a
+query that ends in a sink :mod:`frazil_functions.sink`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
+import msgspec
 import polars as pl
 
 from frazil_functions.errors import (
@@ -28,9 +30,19 @@ from frazil_functions.exchange.writer import ExchangeWriter, WrittenOutput
 from frazil_functions.failures import task_error
 from frazil_functions.fragment import BoundFragment, bind
 from frazil_functions.memory import MemoryWatch, resident_bytes
+from frazil_functions.sink import node_of, sink_options, write_sink
 from frazil_functions.sources import changed_source, secret_values
 from frazil_functions.storage import CountingStore, Store
-from frazil_functions.task import Descriptor, ExchangeInput, Heartbeat, ScanInput, TaskRequest, TaskStats
+from frazil_functions.task import (
+    Descriptor,
+    ExchangeInput,
+    Heartbeat,
+    ScanInput,
+    SinkFile,
+    SinkOutput,
+    TaskRequest,
+    TaskStats,
+)
 
 __all__ = ["CancelToken", "TaskRun", "run_task"]
 
@@ -144,7 +156,7 @@ class TaskRun:
                 written = self._run_fragment(where)
             except BaseException as error:  # a polars panic is no Exception
                 raise task_error(error, where=where, in_polars=False) from error
-        return Descriptor(key=written.key, blocks=written.blocks, inline=written.inline, stats=self.stats())
+        return msgspec.structs.replace(written, stats=self.stats())
 
     def stats(self) -> TaskStats:
         """Return what the attempt has used so far."""
@@ -163,14 +175,21 @@ class TaskRun:
         """Return how far the attempt is."""
         return Heartbeat(rows=self._rows_out, bytes=self._raw_bytes_out, memory_bytes=resident_bytes())
 
-    def _run_fragment(self, where: dict[str, str]) -> WrittenOutput:
+    def _run_fragment(self, where: dict[str, str]) -> Descriptor:
         self.cancelled.raise_if_set()
+        sink = self._request.sink
         with bind(self._fragment(), self._request.inputs, self._read, allow_udfs=self._allow_udfs) as bound:
-            secrets = {value for _, options in bound.scan_options for value in secret_values(options)}
+            options = [options for _, options in bound.scan_options]
+            if sink is not None:
+                options.append(sink_options(node_of(sink)).get("cloud_options"))
+            secrets = {value for one in options for value in secret_values(one)}
             fail = partial(task_error, where=where, files=[split.path for split in bound.splits], secrets=secrets)
             try:
                 bound.fill_ranges()
-                return self._write(bound, fail)
+                if sink is None:
+                    written = self._write(bound, fail)
+                    return Descriptor(key=written.key, blocks=written.blocks, inline=written.inline)
+                return Descriptor(key=None, blocks=(), files=self._write_files(sink, bound, fail))
             except BaseException as error:
                 raise self._cause(bound, error, fail) from error
 
@@ -208,10 +227,7 @@ class TaskRun:
         key = f"{self._request.output.prefix}/{self._request.attempt}-{uuid.uuid4().hex}"
         writer = ExchangeWriter(self._request.output, store=self._store, key=key, map_index=self._request.task)
         try:
-            for frame in _batches(bound, fail):
-                self.cancelled.raise_if_set()
-                self._rows_out += frame.height
-                self._raw_bytes_out += int(frame.estimated_size())
+            for frame in self._counted(bound, fail):
                 writer.write(frame)
             self._rows_in += sum(split.rows for split in bound.splits) + bound.range_lines
             _check_sources(bound)
@@ -225,6 +241,32 @@ class TaskRun:
             self.cancelled.raise_if_set()
         self._bytes_out = written.bytes
         return written
+
+    def _write_files(
+        self, sink: SinkOutput, bound: BoundFragment, fail: Callable[[BaseException], FrazilError]
+    ) -> tuple[SinkFile, ...]:
+        """Stream the fragment's rows into files that nobody looks at before the coordinator publishes them."""
+        request = self._request
+        execution = f"{request.stage}-{request.task}-{request.attempt}-{uuid.uuid4().hex}"
+        try:
+            files = write_sink(self._counted(bound, fail), bound.lf.collect_schema(), sink, execution)
+        except FrazilError:
+            raise
+        except BaseException as error:
+            raise fail(error) from error
+        self._rows_in += sum(split.rows for split in bound.splits) + bound.range_lines
+        _check_sources(bound)
+        self.cancelled.raise_if_set()
+        self._bytes_out = sum(file.bytes for file in files)
+        return files
+
+    def _counted(self, bound: BoundFragment, fail: Callable[[BaseException], FrazilError]) -> Iterator[pl.DataFrame]:
+        """Yield the fragment's rows while the task shall go on."""
+        for frame in _batches(bound, fail):
+            self.cancelled.raise_if_set()
+            self._rows_out += frame.height
+            self._raw_bytes_out += int(frame.estimated_size())
+            yield frame
 
     def _cause(
         self, bound: BoundFragment, error: BaseException, fail: Callable[[BaseException], FrazilError]

@@ -20,7 +20,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from frazil_functions.errors import SourceError
 
-__all__ = ["FileStat", "is_remote", "scan_store", "stat_file"]
+__all__ = ["FileStat", "cloud_config", "is_remote", "scan_store", "stat_file"]
 
 _SCHEME: Final = re.compile(r"^([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
@@ -70,7 +70,7 @@ def scan_store(path: str, cloud_options: object) -> tuple[ObjectStore, str, str]
         return LocalStore(), "/", str(local).lstrip("/")
     parts = urlsplit(path)
     root = f"{parts.scheme}://{parts.netloc}"
-    config = msgspec.json.encode(_config(cloud_options))
+    config = msgspec.json.encode(cloud_config(cloud_options))
     return _remote_store(root, config), f"{root}/", path[len(root) :].lstrip("/")
 
 
@@ -111,7 +111,7 @@ def _remote_store(root: str, config: bytes) -> ObjectStore:
     return store
 
 
-def _config(cloud_options: object) -> dict[str, str]:
+def cloud_config(cloud_options: object) -> dict[str, str]:
     """Return a plan's ``cloud_options.config``, e.g. ``{"Aws": [["AccessKeyId", "…"]]}``, as obstore's options."""
     if not isinstance(cloud_options, Mapping) or not isinstance(config := cloud_options.get("config"), Mapping):
         return {}

@@ -69,6 +69,38 @@ class FolderStore:
                 self._fail("write", key, error)
             raise
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a temporary file beside the object, then link it to its name, which fails when there is one."""
+        target = self._path(key)
+        temporary = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+        try:
+            with _create(temporary) as descriptor:
+                _write_all(descriptor, data)
+                os.fsync(descriptor)
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            self._fail("write", key, error)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        return True
+
+    def install(self, source: str, target: str, size: int) -> None:
+        """Rename a file, making the folder of `target`."""
+        del size  # a rename moves no bytes
+        before, after = self._path(source), self._path(target)
+        try:
+            if not before.exists():  # said of the source, and not of a folder on the way to the target
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
+            after.parent.mkdir(parents=True, exist_ok=True)
+            before.replace(after)
+        except FileNotFoundError as error:
+            self._fail("read", source, error)
+        except OSError as error:
+            self._fail("write", target, error)
+
     def get(self, key: str) -> bytes:
         """Return a whole object."""
         path = self._path(key)
@@ -108,7 +140,9 @@ class FolderStore:
             if path.name.startswith(_TEMPORARY):
                 continue
             with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
-                found.append(ObjectInfo(key=path.relative_to(self._root).as_posix(), size=path.stat().st_size))
+                stat = path.stat()
+                key = path.relative_to(self._root).as_posix()
+                found.append(ObjectInfo(key=key, size=stat.st_size, modified_unix_s=stat.st_mtime))
         return sorted(found, key=lambda info: info.key)
 
     def delete(self, keys: Iterable[str]) -> None:

@@ -30,6 +30,9 @@ class ObjectInfo:
     size: int
     """Bytes."""
 
+    modified_unix_s: float = 0.0
+    """When it was written, in seconds since 1970, where a listing tells it."""
+
 
 class Store(Protocol):
     """Immutable objects under keys; every method is synchronous and may be called from several threads.
@@ -58,6 +61,17 @@ class Store(Protocol):
 
     def put(self, key: str, parts: Sequence[bytes]) -> None:
         """Write one object, `parts` back to back: 1 PUT. A reader sees all of it or nothing; a failure leaves nothing."""
+        ...
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write one object unless there is one under `key`: 1 conditional PUT. Return whether it was written."""
+        ...
+
+    def install(self, source: str, target: str, size: int) -> None:
+        """Make the object `source`, of `size` bytes, be under `target`, in the place of what is there; all of it or nothing.
+
+        A folder renames it; an object store copies it (1 PUT; in parts above 5 GB) and leaves `source` where it is.
+        """
         ...
 
     def get(self, key: str) -> bytes:
@@ -124,7 +138,7 @@ class CountingStore:
 
     @property
     def requests(self) -> dict[str, int]:
-        """Requests so far by operation: ``get``, ``put``, ``head``, ``list``, ``delete``; a copy."""
+        """Requests so far by operation: ``get``, ``put``, ``copy``, ``head``, ``list``, ``delete``; a copy."""
         with self._lock:
             return dict(self._requests)
 
@@ -155,6 +169,18 @@ class CountingStore:
         self._count("put", 1)
         self._store.put(key, parts)
         self._count("put", 0, sum(len(part) for part in parts))
+
+    def create(self, key: str, data: builtins.bytes) -> bool:
+        """See :meth:`Store.create`."""
+        self._count("put", 1)
+        created = self._store.create(key, data)
+        self._count("put", 0, len(data))
+        return created
+
+    def install(self, source: str, target: str, size: int) -> None:
+        """See :meth:`Store.install`; counted as ``copy``."""
+        self._count("copy", 1)
+        self._store.install(source, target, size)
 
     def get(self, key: str) -> builtins.bytes:
         """See :meth:`Store.get`."""

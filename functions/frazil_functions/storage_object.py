@@ -15,13 +15,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import from_url
 
 from frazil_functions.errors import BlockError, FrazilError, StorageError, StorageFullError
 from frazil_functions.storage_model import ObjectInfo, check_key
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
 __all__ = ["ObjectStore"]
@@ -30,6 +31,12 @@ _MULTIPART_ABOVE: Final = 256 * 1024 * 1024
 """Bytes above which a PUT goes in parts: a single request might not end within its timeout."""
 
 _MULTIPART_CHUNK: Final = 16 * 1024 * 1024
+_COPY_LIMIT: Final = 5_000_000_000
+"""Bytes above which S3 copies no object in one request (CopyObject)."""
+
+_LARGE_CHUNK: Final = 64 * 1024 * 1024
+"""Part of a larger copy: an upload has 10,000 parts at most."""
+
 _CLIENT_KEYS: Final = frozenset(
     {"allow_http", "allow_invalid_certificates", "connect_timeout", "http1_only", "http2_only", "pool_idle_timeout"}
     | {
@@ -126,6 +133,26 @@ class ObjectStore:
                     max_concurrency=4,
                 )
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Write one object unless it is there: 1 PUT with ``If-None-Match: *``."""
+        with self._errors("write", key):
+            try:
+                obstore.put(self._store, check_key(key), data, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                return False
+        return True
+
+    def install(self, source: str, target: str, size: int) -> None:
+        """Copy an object inside the store: 1 PUT, or read and written again in parts when it is too large for that."""
+        with self._errors("read", source):
+            if size <= _COPY_LIMIT:
+                obstore.copy(self._store, check_key(source), check_key(target))
+                return
+            parts = obstore.get(self._store, check_key(source)).stream(min_chunk_size=_LARGE_CHUNK)
+            obstore.put(
+                self._store, check_key(target), parts, use_multipart=True, chunk_size=_LARGE_CHUNK, max_concurrency=4
+            )
+
     def get(self, key: str) -> bytes:
         """Return a whole object."""
         with self._errors("read", key):
@@ -159,7 +186,7 @@ class ObjectStore:
         """Return the objects below the folder `prefix`, sorted by key."""
         with self._errors("list", prefix):
             found = obstore.list(self._store, prefix.strip("/") or None).collect()
-        return sorted((ObjectInfo(key=meta["path"], size=meta["size"]) for meta in found), key=lambda info: info.key)
+        return sorted(map(_info, found), key=lambda info: info.key)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects, in bulk where the store can; one that is missing is no error."""
@@ -219,6 +246,10 @@ class ObjectStore:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+
+def _info(meta: ObjectMeta) -> ObjectInfo:
+    return ObjectInfo(key=meta["path"], size=meta["size"], modified_unix_s=meta["last_modified"].timestamp())
 
 
 def _found(pattern: re.Pattern[str], text: str) -> str:

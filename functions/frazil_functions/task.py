@@ -30,6 +30,8 @@ __all__ = [
     "KeyRange",
     "Output",
     "ScanInput",
+    "SinkFile",
+    "SinkOutput",
     "SortKey",
     "Split",
     "Started",
@@ -202,6 +204,30 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     """Output of at most so many encoded bytes travels in the descriptor, and no object is written."""
 
 
+class SinkOutput(msgspec.Struct, frozen=True, kw_only=True):
+    """Files for the user that a task writes instead of exchange blocks (docs/sinks.md)."""
+
+    node: bytes
+    """The plan's sink node as polars wrote it, in MessagePack: format, options, keys, credentials."""
+
+    folder: str
+    """Path or URL of the query's folder for staged files; an execution writes into a folder of its own below it."""
+
+    name: str = ""
+    """Name of the one file. Polars names the files of a partitioned sink itself: there it is the name of a file that holds
+    nothing but the schema, written when there are no rows; empty when then no file is wanted."""
+
+
+class SinkFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a task wrote."""
+
+    path: str
+    """Relative to :attr:`SinkOutput.folder`."""
+
+    rows: int
+    bytes: int
+
+
 class TaskLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds that the function enforces."""
 
@@ -224,6 +250,9 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     inputs: tuple[TaskInput, ...]
     output: Output
+    sink: SinkOutput | None = None
+    """When given, the rows are written there, and `output` is not looked at."""
+
     limits: TaskLimits = TaskLimits()
     deadline_unix_s: float | None = None
     """Absolute time after which nobody wants the answer."""
@@ -292,6 +321,9 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
 
     inline: bytes | None = None
     """The blocks' bytes back to back (offsets count from here) when the output travelled inline."""
+
+    files: tuple[SinkFile, ...] = ()
+    """Files of a sink, in the order of their rows; then there are no blocks."""
 
     stats: TaskStats = TaskStats()
 

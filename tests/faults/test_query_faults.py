@@ -87,6 +87,10 @@ class _Killing:
         """Attempts that ended with their function."""
 
     @property
+    def shares_files(self) -> bool:
+        return True
+
+    @property
     def max_in_flight(self) -> int:
         return self._inner.max_in_flight
 

@@ -72,6 +72,7 @@ class FragmentPlatform:
     store: Store
     before: Callable[[TaskRequest], Awaitable[None]] | None = None
     max_in_flight: int = 4
+    shares_files: bool = True
     requests: list[TaskRequest] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     """Keys that attempts had chosen when they were cancelled."""

@@ -83,6 +83,7 @@ class ScriptedPlatform:
 
     script: Script = field(default_factory=lambda: _one_second)
     max_in_flight: int = 1000
+    shares_files: bool = True
     requests: list[TaskRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)

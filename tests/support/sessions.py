@@ -43,6 +43,7 @@ class FakeSession:
     plans: dict[str, bytes] = field(default_factory=dict)
     states: dict[str, QueryState] = field(default_factory=dict)
     closed: int = 0
+    shares_files: bool = True
 
     def _status(self, query: QueryId) -> QueryStatus:
         state = self.states[query]

@@ -90,6 +90,11 @@ class PlansOnly:
         """Settings of the session that plans."""
         return self._inner.settings
 
+    @property
+    def shares_files(self) -> bool:
+        """As the session's."""
+        return self._inner.shares_files
+
     def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False) -> QueryStatus:
         """Show the plan."""
         del discard_result

@@ -29,13 +29,15 @@ class Distributor:
     ----------
     context
         Shared state; its arena is the user's plan.
+    ordered
+        Whether the order of the plan's rows can be seen.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, ordered: bool = True) -> None:
         self._context = context
         self._arena = context.arena
         self._digests = self._arena.digests()
-        demand = order_demand(self._arena, self._digests)
+        demand = order_demand(self._arena, self._digests, root=ordered)
         context.ordered = frozenset(number for number, digest in self._digests.items() if digest in demand)
         self._relations: dict[str, Relation] = {}
         self._uses = self._count_uses()

@@ -18,11 +18,13 @@ from frazil_functions.ids import StageId
 from frazil_functions.task import BlockRef, ExchangeKind, SortKey, Split
 
 __all__ = [
+    "FILE_NUMBER",
     "INLINE_FRAGMENT_BYTES",
     "ExchangeSource",
     "ExchangeSpec",
     "InlineSource",
     "ScanSource",
+    "Sink",
     "Source",
     "Stage",
     "StageGraph",
@@ -154,6 +156,46 @@ class Stage:
         return tuple(dict.fromkeys(source.stage for source in self.sources if isinstance(source, ExchangeSource)))
 
 
+FILE_NUMBER: Final = "__frazil_file"
+"""Column that says into which of a sink's numbered files a row goes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sink:
+    """The files of the user's that the root stage writes (docs/sinks.md)."""
+
+    node: bytes
+    """The plan's sink node as polars wrote it, in MessagePack."""
+
+    kind: Literal["file", "dataset", "partitioned", "numbered"]
+    """``file``: one file by one task. ``dataset``: one file a task. ``partitioned``: what `pl.PartitionBy` says, by each
+    task for its own rows. ``numbered``: files by :data:`FILE_NUMBER`, which is not written."""
+
+    format: str
+    """``Parquet``, ``Csv``, ``Ipc``, ``NDJson``."""
+
+    target: str
+    """What the user named, for people."""
+
+    store: str
+    """Path or URL of the store that holds the target and the staged files."""
+
+    base: str
+    """Key in `store` of the folder under which files are staged, and to which `folder` is relative; may be empty."""
+
+    folder: str
+    """Key of the folder that the files shall be in, or below; may be empty."""
+
+    name: str
+    """Name of the one file; of a dataset and of numbered files, the ending of the files' names."""
+
+    local: bool = False
+    """Whether it is a folder of this machine."""
+
+    cloud_options: object = None
+    """Credentials and such, as decoded from the plan."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageGraph:
     """The plan of a query."""
@@ -167,6 +209,9 @@ class StageGraph:
 
     estimates: tuple[StageEstimate, ...] = ()
     """``estimates[i]`` is what stage `i` will read, need and cost; empty when nobody estimated it."""
+
+    sink: Sink | None = None
+    """Where the root's rows go instead; the result then has no rows and no columns."""
 
     @property
     def root(self) -> Stage:

@@ -43,7 +43,7 @@ _KEEPS_ORDER: Final = frozenset({"Rename", "Explode", "Unnest", "Unpivot", "Hint
 _ORDER_FREE_FUNCTIONS: Final = frozenset({"Stats"})
 
 
-def order_demand(arena: Arena, digests: dict[int, str]) -> frozenset[str]:
+def order_demand(arena: Arena, digests: dict[int, str], *, root: bool = True) -> frozenset[str]:
     """Return the digests of the nodes the order of whose rows can be seen: by the user, or by an operation on the way.
 
     Parameters
@@ -52,8 +52,10 @@ def order_demand(arena: Arena, digests: dict[int, str]) -> frozenset[str]:
         The user's plan.
     digests
         ``arena.digests()``; equal sub-plans are planned once, so one demand holds for all of them.
+    root
+        Whether the order of the plan's own rows can be seen.
     """
-    seen = {digests[arena.root]}
+    seen = {digests[arena.root]} if root else set[str]()
     for number in reversed(arena.reachable()):
         node = decode_node(arena, number)
         needs = _needs(node, seen=digests[number] in seen)

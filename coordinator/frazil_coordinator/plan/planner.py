@@ -21,6 +21,7 @@ from frazil_coordinator.plan.memory import factor_of, largest_input_bytes, withi
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.nodes import DataFrameScan, Scan
 from frazil_coordinator.plan.pushdown import observe
+from frazil_coordinator.plan.sinks import keeps_order, spread, take_sink
 from frazil_coordinator.plan.sql import expand_sql
 from frazil_coordinator.plan.stages import build_stages
 from frazil_coordinator.plan.tables import Table, Unsplittable, listed_bytes, open_table
@@ -65,6 +66,10 @@ def plan_query(plan: bytes, settings: Settings) -> StageGraph:
         When polars raises: a missing file or column, a wrong dtype.
     SourceError
         When a store refuses, or a file is broken.
+
+    Notes
+    -----
+    A sink at the end of the plan is taken off and becomes `StageGraph.sink`.
     """
     if len(plan) > settings.max_plan_bytes:
         raise PlanError(f"the plan has {len(plan)} bytes; at most {settings.max_plan_bytes} are accepted (max_plan_bytes)")
@@ -95,6 +100,7 @@ def _broken_scan(arena: Arena) -> dict[str, str]:
 
 
 def _plan(arena: Arena, settings: Settings) -> StageGraph:
+    sink = take_sink(arena)
     schema = arena.lazy().collect_schema()
     expand_sql(arena)
     settings = within_memory(settings, {arena.kind(number) for number in arena.reachable()})
@@ -103,7 +109,12 @@ def _plan(arena: Arena, settings: Settings) -> StageGraph:
     columns = _columns(arena, scans)
     context = Context(arena, settings, tables=tables, columns=columns, small=_is_small(settings, tables, columns))
     context.partitions = _partitions(context)
-    graph = build_stages(Distributor(context).plan(), schema)
+    relation = Distributor(context, ordered=keeps_order(sink)).plan()
+    if sink is None:
+        graph = build_stages(relation, schema)
+    else:
+        sink, relation = spread(sink, relation, context)
+        graph = replace(build_stages(relation, pl.Schema()), sink=sink)
     if settings.fallback == "raise" and graph.fallbacks:
         reasons = "; ".join(graph.fallbacks)
         raise FallbackError(f'a part of the query would run in one task: {reasons} (fallback="allow" permits it)')

@@ -39,6 +39,11 @@ class Platform(Protocol):
         """Attempts that may be in flight at once."""
         ...
 
+    @property
+    def shares_files(self) -> bool:
+        """Whether functions see the disks of this process, so that they can write to its paths."""
+        ...
+
     def invoke(self, request: TaskRequest) -> AsyncGenerator[TaskEvent, None]:
         """Send one attempt, and yield its events; the last one is `Succeeded` or `Failed`.
 

@@ -51,6 +51,11 @@ class KnativePlatform:
         self._lost_total = 0
 
     @property
+    def shares_files(self) -> bool:
+        """False: they are pods."""
+        return False
+
+    @property
     def max_in_flight(self) -> int:
         """Attempts that may be in flight at once."""
         return self._max_in_flight

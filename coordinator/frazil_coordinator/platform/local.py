@@ -130,6 +130,11 @@ class LocalPlatform:
         self._closed = False
 
     @property
+    def shares_files(self) -> bool:
+        """True: they are processes of this machine."""
+        return True
+
+    @property
     def max_in_flight(self) -> int:
         """Attempts that may be in flight at once: one a process."""
         return self._max_functions

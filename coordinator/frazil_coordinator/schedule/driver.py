@@ -67,6 +67,8 @@ from frazil_functions.task import (
     BlockRef,
     Failed,
     Heartbeat,
+    SinkFile,
+    SinkOutput,
     Started,
     Succeeded,
     TaskEvent,
@@ -108,6 +110,8 @@ class QueryDriver:
         Monotonic seconds, those of the running loop's timers.
     put_fragment
         How to store a fragment that is too large to travel in each request; None sends all inline.
+    sink
+        Where the tasks of the root stage write files of the user's.
 
     Notes
     -----
@@ -126,6 +130,7 @@ class QueryDriver:
         on_progress: Callable[[Progress], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         put_fragment: PutFragment | None = None,
+        sink: SinkOutput | None = None,
     ) -> None:
         self._query = query
         self._graph = graph
@@ -135,6 +140,7 @@ class QueryDriver:
         self._on_progress = on_progress
         self._clock = clock
         self._put_fragment = put_fragment
+        self._sink = sink
         self._state = QueryState(StageShape.of(graph), RetryLimits.of(settings))
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._share = slots.share(lambda: self._events.put_nowait(SlotGranted()))
@@ -183,6 +189,10 @@ class QueryDriver:
         if finish.error is not None:
             raise _with_history(finish.error, finish.history)
         return result_blocks(self._state.descriptors(self._graph.root.id))
+
+    def files(self) -> tuple[tuple[SinkFile, ...], ...]:
+        """Return the files that the tasks of the root stage wrote, by task, after :meth:`run`."""
+        return tuple(descriptor.files for descriptor in self._state.descriptors(self._graph.root.id))
 
     def cancel(self) -> None:
         """Stop the query: :meth:`run` raises `CancelledQueryError` when all its attempts are stopped."""
@@ -381,6 +391,7 @@ class QueryDriver:
             output=output_for(
                 stage, ref.task, query=self._query, settings=self._settings, exchange_prefix=self._exchange_prefix
             ),
+            sink=self._sink if ref.stage == self._graph.root.id else None,
             limits=self._limits,
             deadline_unix_s=self._deadline_unix_s,
             polars_version=pl.__version__,

@@ -166,18 +166,6 @@ def test_batches_are_a_stream_of_arrow_data(engine: frazil.Engine) -> None:
     assert_frame_equal(pl.DataFrame(batches), local(query(8)))
 
 
-@pytest.mark.parametrize("name", ["sink_parquet", "sink_csv", "sink_ipc", "sink_ndjson"])
-def test_sinks_say_that_they_are_not_distributed(engine: frazil.Engine, name: str) -> None:
-    with pytest.raises(NotImplementedError, match=name):
-        getattr(query(), name)("/nowhere/x", engine=engine)
-
-
-def test_a_lazy_sink_is_refused_before_anything_runs(engine: frazil.Engine, session: FakeSession) -> None:
-    with pytest.raises(NotImplementedError, match="not distributed yet"):
-        query().sink_parquet("/nowhere/x", lazy=True).collect(engine=engine)
-    assert session.calls == []
-
-
 def test_a_polars_error_comes_back_as_its_class_with_the_place(engine: frazil.Engine, session: FakeSession) -> None:
     session.error = QueryError("no x", exception="ColumnNotFoundError", where={"stage": "2", "task": "5"})
     with pytest.raises(pl.exceptions.ColumnNotFoundError, match="no x") as caught:

@@ -13,6 +13,7 @@ from frazil_coordinator.schedule.driver import PutFragment, QueryDriver
 from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
+from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.errors import (
     BlockError,
     CancelledQueryError,
@@ -365,7 +366,7 @@ def test_a_request_carries_versions_limits_and_where_to_write() -> None:
     run = Run(chain_graph(1), settings=Settings(function_memory_bytes=5, heartbeat_s=2.0))
     run.ok()
     (request,) = run.platform.requests
-    assert (request.polars_version, request.protocol_version) == (pl.__version__, 1)
+    assert (request.polars_version, request.protocol_version) == (pl.__version__, PROTOCOL_VERSION)
     assert (request.limits.memory_bytes, request.limits.heartbeat_s) == (5, 2.0)
     assert request.output.prefix.startswith("x/")
     assert request.output.prefix.endswith("/q/0/0")

@@ -1,0 +1,216 @@
+"""One query's sink: where its tasks write, and how what they wrote becomes visible.
+
+All methods block; :mod:`frazil_coordinator.execution` calls them in threads. Requests, besides those by which Polars writes
+the files: 1 LIST to begin with; 1 LIST, 1 conditional PUT, one copy a file (a folder renames) and 2 DELETE with 1 LIST to
+publish. A query that fails costs 1 LIST and its DELETE.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final, TypedDict
+
+from frazil_coordinator.plan.model import Sink
+from frazil_coordinator.publication.manifest import MANIFEST, STAGING, Manifest, ManifestFile, encode_manifest, join
+from frazil_coordinator.publication.pending import finish, finish_found, finish_pending, install_all
+from frazil_functions.errors import BlockError, FrazilError, InternalError, StorageError
+from frazil_functions.ids import QueryId
+from frazil_functions.scan_files import cloud_config
+from frazil_functions.storage import CountingStore, Store, open_store
+from frazil_functions.task import SinkFile, SinkOutput
+
+__all__ = ["Publication", "SinkProfile", "sink_store"]
+
+_SLOW: Final = {"timeout": "900s", "read_timeout": "900s"}
+"""A store answers when it has copied a file of gigabytes, and not before."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class SinkProfile(TypedDict):
+    """What a sink wrote, in the profile of its query."""
+
+    target: str
+    files: int
+    rows: int
+    bytes: int
+    requests: dict[str, int]
+    """Of the coordinator to the target's store, by operation."""
+
+
+def sink_store(url: str, cloud_options: object) -> Store:
+    """Open the store of a sink.
+
+    Parameters
+    ----------
+    url
+        Path or URL.
+    cloud_options
+        As decoded from the plan.
+
+    Raises
+    ------
+    StorageError
+        When it can't be opened.
+    """
+    options = cloud_config(cloud_options)
+    if options.get("endpoint", "").startswith("http://"):
+        options.setdefault("allow_http", "true")
+    return open_store(url, {**_SLOW, **options})
+
+
+class Publication:
+    """The files of one query.
+
+    Parameters
+    ----------
+    sink
+        What the plan says.
+    query
+        The query.
+    store
+        The target's store, when it isn't to be opened here.
+    """
+
+    def __init__(self, sink: Sink, query: QueryId, store: Store | None = None) -> None:
+        self._sink = sink
+        self._query = query
+        self._given = store
+        self._opened: CountingStore | None = None
+        self._stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+        # Not the query alone: one that is planned again must not be swept away with what it wrote before.
+        self._folder = f"{query}-{secrets.token_hex(4)}"
+        self._staging = join(sink.base, STAGING, self._folder)
+        self._committed = False
+        self._written: tuple[int, int, int] = (0, 0, 0)
+        self.finished = False
+        """Whether the files are visible and nothing is left of the staged ones."""
+
+    @property
+    def output(self) -> SinkOutput:
+        """What the tasks of the root stage are told."""
+        names = {"file": self._sink.name, "partitioned": ""}
+        name = names.get(self._sink.kind, f"0.{self._sink.name}")
+        root = self._sink.store.rstrip("/")
+        return SinkOutput(node=self._sink.node, folder=f"{root}/{self._staging}", name=name)
+
+    def profile(self) -> SinkProfile:
+        """Return what was written; nothing before it was published."""
+        files, rows, size = self._written
+        requests = {} if self._opened is None else self._opened.requests
+        return SinkProfile(target=self._sink.target, files=files, rows=rows, bytes=size, requests=requests)
+
+    def prepare(self) -> None:
+        """Look whether the target can be written, and finish what others left unfinished beside it.
+
+        Raises
+        ------
+        StorageError
+            When the store can't be opened, or refuses.
+        """
+        finish_pending(self._store(), self._sink.base)
+
+    def publish(self, tasks: Sequence[Sequence[SinkFile]]) -> None:
+        """Make the files visible.
+
+        Parameters
+        ----------
+        tasks
+            What the tasks wrote, by task.
+
+        Raises
+        ------
+        InternalError
+            When a file is not there as its task wrote it.
+        StorageError
+            When the store refuses. Either nothing is visible then, or the message says how to finish.
+        """
+        store = self._store()
+        if not any(tasks):
+            return  # no rows, by keys
+        manifest = Manifest(
+            query=self._query, target=self._sink.target, committed_unix_s=time.time(), files=self._files(tasks)
+        )
+        found = store.list(join(self._sink.base, STAGING))
+        sizes = {info.key: info.size for info in found}
+        for file in manifest.files:
+            if sizes.get(join(self._staging, file.staged)) != file.bytes:
+                raise InternalError(f"staged file {file.staged} of query {self._query} is missing or has another size")
+        finish_found(store, self._sink.base, found, but=self._folder)
+        self._commit(store, manifest)
+        try:
+            install_all(store, self._staging, self._sink.base, manifest)
+        except FrazilError as error:
+            raise StorageError(
+                f"the files of query {self._query} are committed and may be visible in part: {error.message}. The next sink "
+                f"beside {self._sink.target} finishes it, by the manifest {store.url}/{self._staging}/{MANIFEST}"
+            ) from error
+        self._written = (len(manifest.files), sum(f.rows for f in manifest.files), sum(f.bytes for f in manifest.files))
+        self._committed = False
+        try:
+            finish(store, self._staging)
+        except FrazilError as error:  # the files are all there; who finds the manifest installs them once more
+            _LOGGER.warning("staged files not deleted", extra={"query": self._query, "error": error.message})
+        else:
+            self.finished = True
+
+    def discard(self) -> None:
+        """Delete the staged files, unless they are committed.
+
+        Raises
+        ------
+        StorageError
+            When the store refuses.
+        """
+        if self._opened is not None and not self._committed:
+            self._opened.delete_prefix(self._staging)
+
+    def _store(self) -> CountingStore:
+        if self._opened is None:
+            self._opened = CountingStore(self._given or sink_store(self._sink.store, self._sink.cloud_options))
+        return self._opened
+
+    def _commit(self, store: Store, manifest: Manifest) -> None:
+        key, data = f"{self._staging}/{MANIFEST}", encode_manifest(manifest)
+        self._committed = True  # from here on nobody may delete: the answer may be lost, and the manifest be there
+        try:
+            if not store.create(key, data) and store.get(key) != data:
+                raise InternalError(f"query {self._query} was committed by somebody else")
+        except FrazilError:
+            with suppress(BlockError):
+                store.head(key)
+                raise
+            self._committed = False
+            raise
+
+    def _files(self, tasks: Sequence[Sequence[SinkFile]]) -> tuple[ManifestFile, ...]:
+        """Return the files with their names: those with rows; when there are none, one that holds the schema."""
+        written = [file for files in tasks for file in files]
+        kept = [file for file in written if file.rows] or written[:1]
+        numbers: Counter[str] = Counter()
+        named: list[ManifestFile] = []
+        for number, file in enumerate(kept):
+            name = self._name(file.path, number, numbers)
+            target = join(self._sink.folder, name)
+            named.append(ManifestFile(staged=file.path, published=target, rows=file.rows, bytes=file.bytes))
+        return tuple(named)
+
+    def _name(self, staged: str, number: int, numbers: Counter[str]) -> str:
+        """Return the name of the file `number`; `numbers` counts the files in each folder of keys."""
+        sink = self._sink
+        if sink.kind == "file":
+            return sink.name
+        if sink.kind == "dataset":
+            return f"{self._stamp}-{self._query}-{number:05d}.{sink.name}"
+        # <execution>/<folders of keys>/<number>.<ending>, as polars names them; the numbers go on from task to task.
+        folders = staged.partition("/")[2].rpartition("/")[0]
+        if sink.kind == "numbered":
+            return f"{int(folders.partition('=')[2] or 0):08x}.{sink.name}"
+        numbers[folders] += 1
+        return join(folders, f"{numbers[folders] - 1:08x}.{sink.name}")
