@@ -15,6 +15,7 @@ from itertools import groupby
 from types import TracebackType
 from typing import Final, Protocol, Self, cast
 
+import msgspec
 import polars as pl
 
 from frazil_functions.arena import Arena, Raw
@@ -237,10 +238,12 @@ def _bind_scan(arena: Arena, node: int, given: ScanInput, schema: pl.Schema, hel
     for whole, run in groupby(given.splits, key=lambda split: split.whole):
         splits = tuple(run)
         if whole:
-            scans.append(arena.add(_scan_of(arena, node, splits)))
+            scans.append(arena.add(_scan_of(arena, node, splits, given.scan_type)))
         else:
             scans.extend(
-                arena.add(_scan_of(arena, node, (split,))) if split.length is None else _scan_range(arena, node, split, held)
+                arena.add(_scan_of(arena, node, (split,), given.scan_type))
+                if split.length is None
+                else _scan_range(arena, node, split, held)
                 for split in splits
             )
     if len(scans) == 1:
@@ -248,7 +251,7 @@ def _bind_scan(arena: Arena, node: int, given: ScanInput, schema: pl.Schema, hel
     return arena.add({"Union": {"inputs": scans, "args": dict(_UNION)}})
 
 
-def _scan_of(arena: Arena, node: int, splits: tuple[Split, ...]) -> Raw:
+def _scan_of(arena: Arena, node: int, splits: tuple[Split, ...], scan_type: bytes | None) -> Raw:
     """Return the placeholder's scan with `splits` as its sources: whole files, or one part of a file."""
     scan = dict(arena.payload(node))
     arguments = dict(cast("Raw", scan["unified_scan_args"]))
@@ -261,6 +264,8 @@ def _scan_of(arena: Arena, node: int, splits: tuple[Split, ...]) -> Raw:
     if splits[0].hive_start:
         arguments["hive_options"] = {**cast("Raw", arguments["hive_options"]), "hive_start_idx": splits[0].hive_start}
     scan["unified_scan_args"] = arguments
+    if scan_type is not None:
+        scan["scan_type"] = msgspec.msgpack.decode(scan_type)
     scan["sources"] = {"Paths": [{"inner": split.path} for split in splits]}
     return {arena.kind(node): scan}
 

@@ -108,6 +108,10 @@ class ScanInput(msgspec.Struct, frozen=True, kw_only=True, tag="scan"):
     splits: tuple[Split, ...]
     """No split means an empty table of the placeholder's schema."""
 
+    scan_type: bytes | None = None
+    """MessagePack of the ``scan_type`` of the user's scan (its format and options), where the placeholder is only a stand-in
+    for it: polars opens the file of an IPC scan when it resolves a plan. None: the placeholder's own."""
+
 
 class KeyRange(msgspec.Struct, frozen=True, kw_only=True):
     """A half-open interval ``low <= key < high`` of row-encoded sort keys; None is unbounded."""

@@ -63,7 +63,7 @@ block_refs = st.builds(
     data=st.none() | blobs,
 )
 key_ranges = st.builds(KeyRange, low=st.none() | blobs, high=st.none() | blobs)
-scans = st.builds(ScanInput, splits=st.lists(splits, max_size=3).map(tuple))
+scans = st.builds(ScanInput, splits=st.lists(splits, max_size=3).map(tuple), scan_type=st.none() | blobs)
 exchanges = st.builds(
     ExchangeInput,
     blocks=st.lists(block_refs, max_size=3).map(tuple),

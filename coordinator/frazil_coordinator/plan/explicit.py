@@ -11,14 +11,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
 
+import msgspec
 import polars as pl
 from polars.exceptions import PolarsError
 
 from frazil_coordinator.plan.nodes import Scan
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.scan_files import FileStat, is_remote
+from frazil_functions.text_ranges import TEXT_FORMATS
 
-__all__ = ["Unsplittable", "check_options", "explicit_scan", "with_paths"]
+__all__ = ["Unsplittable", "check_options", "explicit_scan", "scan_type_of", "with_paths"]
 
 _WHOLE: Final = {
     "deletion_files": "deletion files",
@@ -28,7 +30,7 @@ _WHOLE: Final = {
 }
 _TEXT_WHOLE: Final = {"pre_slice": "n_rows"}
 _PLAIN_NAME: Final = re.compile(r"[^\"'\r\n]+")
-_FORMATS: Final = {"Parquet": "Parquet", "Csv": "CSV", "NDJson": "NDJSON"}
+_FORMATS: Final = frozenset({"Parquet", "Ipc", *TEXT_FORMATS})
 
 
 class Unsplittable(Exception):  # noqa: N818  # a reason, not an error: the scan runs whole in one task
@@ -41,7 +43,7 @@ def check_options(node: Scan, arguments: Raw) -> None:
         raise Unsplittable(f"a scan of {node.format} files is not split")
     if not node.paths:
         raise Unsplittable("a scan of in-memory buffers is not split")
-    text = node.format != "Parquet"
+    text = node.format in TEXT_FORMATS
     for name, why in (_WHOLE | (_TEXT_WHOLE if text else {})).items():
         if arguments.get(name) is not None:
             raise Unsplittable(f"a scan{' of text files' if text else ''} with {why} is not split")
@@ -64,7 +66,8 @@ def explicit_scan(node: Scan, files: Sequence[FileStat], schema: pl.Schema) -> t
     Returns
     -------
     tuple of Raw and int
-        The scan node, and where in the files' paths the names of hive partitions begin.
+        The scan node, as a placeholder can be made of it, and where in the files' paths the names of hive partitions
+        begin.
 
     Raises
     ------
@@ -73,9 +76,15 @@ def explicit_scan(node: Scan, files: Sequence[FileStat], schema: pl.Schema) -> t
     """
     if not files:
         raise Unsplittable("a scan of no files is not split")
-    if node.format == "Parquet":
-        return _parquet(node, files, schema)
-    return _text(node, schema), 0
+    if node.format in TEXT_FORMATS:
+        return _text(node, schema), 0
+    scan, hive_start = _columnar(node, files, schema)
+    return _stand_in(scan, schema), hive_start
+
+
+def scan_type_of(node: Scan) -> bytes:
+    """Return the format and options of a scan, as `frazil_functions.task.ScanInput.scan_type` carries them."""
+    return msgspec.msgpack.encode(cast("Raw", node.raw["Scan"])["scan_type"])
 
 
 def with_paths(raw: Raw, paths: Sequence[str]) -> pl.LazyFrame:
@@ -88,7 +97,7 @@ def with_paths(raw: Raw, paths: Sequence[str]) -> pl.LazyFrame:
     return arena.lazy()
 
 
-def _parquet(node: Scan, files: Sequence[FileStat], schema: pl.Schema) -> tuple[Raw, int]:
+def _columnar(node: Scan, files: Sequence[FileStat], schema: pl.Schema) -> tuple[Raw, int]:
     arguments = cast("Raw", cast("Raw", node.raw["Scan"])["unified_scan_args"])
     hive = cast("Raw", arguments["hive_options"])
     off: Raw = {"hive_options": {**hive, "enabled": False, "schema": None}, "pre_slice": None}
@@ -97,7 +106,7 @@ def _parquet(node: Scan, files: Sequence[FileStat], schema: pl.Schema) -> tuple[
         explicit = with_paths(plain, [files[0].path]).collect_schema()
     except PolarsError as error:
         raise Unsplittable(f"its files can't be scanned one by one ({error})") from error
-    set_schema = {"schema": _plain(_read(arguments, schema))}
+    set_schema = {"schema": _plain(_read(arguments, schema))} if node.format == "Parquet" else {}
     folders = any(_is_folder(path) for path in node.paths)
     if hive["enabled"] is False or (hive["enabled"] is None and not folders):
         if explicit != schema:
@@ -120,6 +129,15 @@ def _parquet(node: Scan, files: Sequence[FileStat], schema: pl.Schema) -> tuple[
         raise Unsplittable("a scan with columns from the names of its folders (hive) in an unusual order is not split")
     # The start is set with the files: polars takes none beyond the end of the placeholder's path.
     return _changed(changed, {"hive_options": {**given, "hive_start_idx": 0}}, {}), start
+
+
+def _stand_in(scan: Raw, schema: pl.Schema) -> Raw:
+    """Return a Parquet scan of the same schema in the place of an IPC scan: polars opens an IPC file whatever is known."""
+    own = cast("Raw", scan["Scan"])
+    if "Parquet" in cast("Raw", own["scan_type"]):
+        return scan
+    parquet = Arena.of(pl.scan_parquet("schema", schema=_read(cast("Raw", own["unified_scan_args"]), schema), glob=False))
+    return {"Scan": {**own, "scan_type": parquet.payload(parquet.root)["scan_type"]}}
 
 
 def _text(node: Scan, schema: pl.Schema) -> Raw:

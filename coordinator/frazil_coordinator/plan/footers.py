@@ -1,4 +1,4 @@
-"""What is known of a file before it is read: the row groups of a Parquet file, or just its size.
+"""What is known of a file before it is read: row groups of a Parquet file, record batches of an IPC file, or its size.
 
 Footers are read once per etag and kept. :mod:`~frazil_coordinator.plan.tables` cuts the files by them.
 """
@@ -15,6 +15,7 @@ import obstore
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from frazil_coordinator.plan.ipc_footers import read_ipc_footer
 from frazil_functions.errors import QueryError
 from frazil_functions.scan_files import FileStat, scan_store
 
@@ -33,8 +34,13 @@ class RowGroup:
     bytes: dict[str, int]
     """Compressed bytes by top-level column."""
 
+    whole_bytes: int | None = None
+    """Bytes of all columns where nobody tells those of each (IPC)."""
+
     def size(self, columns: Sequence[str] | None) -> int:
         """Return the compressed bytes of `columns`; None: of all."""
+        if self.whole_bytes is not None:
+            return self.whole_bytes
         if columns is None:
             return sum(self.bytes.values())
         return sum(self.bytes.get(column, 0) for column in columns)
@@ -42,9 +48,12 @@ class RowGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footer:
-    """What a Parquet footer says."""
+    """What a Parquet footer says, or that of an IPC file, whose record batches are its row groups."""
 
     row_groups: tuple[RowGroup, ...]
+    schema: bytes | None = None
+    """The schema of an IPC file, to be compared with those of the scan's other files."""
+
     file_bytes: int | None = None
     """Size of a file whose rows nobody has counted, in place of row groups; such a file is read whole."""
 
@@ -61,21 +70,21 @@ class Footer:
 
 
 class _FooterCache:
-    """Footers by path and etag, the most recently used ones."""
+    """Footers by kind, path and etag, the most recently used ones."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._footers: OrderedDict[tuple[str, str], Footer] = OrderedDict()
+        self._footers: OrderedDict[tuple[str, str, str], Footer] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[str, str]) -> Footer | None:
+    def get(self, key: tuple[str, str, str]) -> Footer | None:
         """Return a footer that was kept."""
         with self._lock:
             if (footer := self._footers.get(key)) is not None:
                 self._footers.move_to_end(key)
             return footer
 
-    def put(self, key: tuple[str, str], footer: Footer) -> None:
+    def put(self, key: tuple[str, str, str], footer: Footer) -> None:
         """Keep a footer, perhaps in place of the one used longest ago."""
         with self._lock:
             self._footers[key] = footer
@@ -91,17 +100,40 @@ def uncounted(file: FileStat) -> Footer:
     return Footer(row_groups=(), file_bytes=file.size)
 
 
-def read_footer(file: FileStat, options: object) -> Footer:
-    """Read a Parquet footer: one GET of the file's last 64 KiB, and one more for a larger footer.
+def read_footer(file: FileStat, options: object, kind: str = "Parquet") -> Footer:
+    """Read the footer of a file, unless it was read before.
+
+    Parameters
+    ----------
+    file
+        The file.
+    options
+        The scan's ``cloud_options``.
+    kind
+        ``Parquet`` (one GET of the file's last 64 KiB, and one more for a larger footer) or ``Ipc``
+        (:mod:`~frazil_coordinator.plan.ipc_footers`).
 
     Raises
     ------
     QueryError
-        When the file is not Parquet.
+        When the file is not of this kind.
     """
-    key = None if file.etag is None else (file.path, file.etag)
+    key = None if file.etag is None else (kind, file.path, file.etag)
     if key is not None and (cached := _CACHE.get(key)) is not None:
         return cached
+    footer = _read_ipc(file, options) if kind == "Ipc" else _read_parquet(file, options)
+    if key is not None:
+        _CACHE.put(key, footer)
+    return footer
+
+
+def _read_ipc(file: FileStat, options: object) -> Footer:
+    found = read_ipc_footer(file, options)
+    groups = tuple(RowGroup(rows=batch.rows, bytes={}, whole_bytes=batch.bytes) for batch in found.batches)
+    return Footer(row_groups=groups, schema=found.schema)
+
+
+def _read_parquet(file: FileStat, options: object) -> Footer:
     store, _, name = scan_store(file.path, options)
     tail = _range(store, name, max(0, file.size - _TAIL_BYTES), file.size)
     try:
@@ -112,10 +144,7 @@ def read_footer(file: FileStat, options: object) -> Footer:
     except (pa.ArrowException, OSError) as error:
         message = f"not a Parquet file, or a broken one: {file.path}: {error}"
         raise QueryError(message, exception="ComputeError", where={"file": file.path}) from error
-    footer = Footer(row_groups=tuple(_row_group(metadata.row_group(n)) for n in range(metadata.num_row_groups)))
-    if key is not None:
-        _CACHE.put(key, footer)
-    return footer
+    return Footer(row_groups=tuple(_row_group(metadata.row_group(n)) for n in range(metadata.num_row_groups)))
 
 
 def _range(store: obstore.store.ObjectStore, name: str, start: int, end: int) -> bytes:

@@ -48,6 +48,9 @@ class ScanSource:
     path: str = ""
     """What the user named, for people."""
 
+    scan_type: bytes | None = None
+    """See `frazil_functions.task.ScanInput`."""
+
     files: int = 0
     bytes: int = 0
     """Compressed bytes of the projected columns, as far as footers tell."""

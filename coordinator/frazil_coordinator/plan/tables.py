@@ -1,9 +1,9 @@
 """Tables of files, and how they are cut into splits.
 
-A split of a Parquet file is a range of its rows (``pre_slice`` of the scan node: polars then skips the row groups outside
-it), so one large file gives many tasks; CSV and NDJSON files are not counted, so they are cut into ranges of lines
-(:mod:`~frazil_coordinator.plan.lines`). A scan that can't be cut exactly is no error: :func:`open_table` gives the reason,
-and the scan runs whole in one task. Next: :mod:`~frazil_coordinator.plan.explicit`.
+A split of a Parquet or IPC file is a range of its rows (``pre_slice`` of the scan node: polars then skips the row groups
+and record batches outside it), so one large file gives many tasks; CSV and NDJSON files are not counted, so they are cut
+into ranges of lines (:mod:`~frazil_coordinator.plan.lines`). A scan that can't be cut exactly is no error:
+:func:`open_table` gives the reason, and the scan runs whole in one task. Next: :mod:`~frazil_coordinator.plan.explicit`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final, cast
 import polars as pl
 from msgspec import structs
 
-from frazil_coordinator.plan.explicit import Unsplittable, check_options, explicit_scan, with_paths
+from frazil_coordinator.plan.explicit import Unsplittable, check_options, explicit_scan, scan_type_of, with_paths
 from frazil_coordinator.plan.footers import Footer, read_footer, uncounted
 from frazil_coordinator.plan.lines import Lines, cut_lines
 from frazil_coordinator.plan.listing import expand
@@ -27,6 +27,7 @@ from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Raw
 from frazil_functions.scan_files import FileStat
 from frazil_functions.task import Split, input_path
+from frazil_functions.text_ranges import TEXT_FORMATS
 
 __all__ = ["Cuts", "Table", "Unsplittable", "cut", "listed_bytes", "open_table"]
 
@@ -56,6 +57,9 @@ class Table:
 
     most: int | None = None
     """Rows that the scan yields at most, of all files together."""
+
+    scan_type: bytes | None = None
+    """What `scan` really is, when it is only a stand-in: see `frazil_functions.task.ScanInput`."""
 
     row_index: tuple[str, int] | None = None
     """Name and offset of a row index that `scan` doesn't yield, because rows are not counted: to be added to its rows."""
@@ -91,20 +95,17 @@ def open_table(node: Scan, schema: pl.Schema) -> Table:
     SourceError
         When the store refuses.
     QueryError
-        When a file of a Parquet scan is not Parquet.
+        When a file is not of the scan's format.
     """
     arguments = cast("Raw", cast("Raw", node.raw["Scan"])["unified_scan_args"])
     check_options(node, arguments)
     options = arguments.get("cloud_options")
     files = tuple(expand(node.paths, options, use_glob=bool(arguments.get("glob", True))))
-    if node.format != "Parquet":
+    text = node.format in TEXT_FORMATS
+    if text:
         files = tuple(file for file in files if file.size)  # polars skips empty ones among others, and refuses one alone
     scan, hive_start = explicit_scan(node, files, schema)
-    if node.format == "Parquet":
-        with ThreadPoolExecutor(min(_THREADS, max(1, len(files)))) as pool:
-            footers = tuple(pool.map(lambda file: read_footer(file, options), files))
-    else:
-        footers = tuple(uncounted(file) for file in files)
+    footers = tuple(uncounted(file) for file in files) if text else _footers(files, options, node.format)
     path = node.paths[0] if len(node.paths) == 1 else f"{node.paths[0]} and {len(node.paths) - 1} more"
     first, most = _slice(arguments)
     return Table(
@@ -116,8 +117,17 @@ def open_table(node: Scan, schema: pl.Schema) -> Table:
         first=first,
         most=most,
         hive_start=hive_start,
-        row_index=_row_index(arguments) if node.format != "Parquet" else None,
+        row_index=_row_index(arguments) if text else None,
+        scan_type=scan_type_of(node) if node.format == "Ipc" else None,
     )
+
+
+def _footers(files: Sequence[FileStat], options: object, kind: str) -> tuple[Footer, ...]:
+    with ThreadPoolExecutor(min(_THREADS, max(1, len(files)))) as pool:
+        footers = tuple(pool.map(lambda file: read_footer(file, options, kind), files))
+    if len({footer.schema for footer in footers}) > 1:
+        raise Unsplittable(f"a scan of {kind} files with different columns is not split")
+    return footers
 
 
 def _row_index(arguments: Raw) -> tuple[str, int] | None:

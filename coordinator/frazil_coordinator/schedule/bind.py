@@ -80,7 +80,7 @@ def _bind_source(
             raise InternalError(
                 f"stage {stage.id} has {stage.tasks} tasks, but {source.path} has {len(source.splits)} splits"
             )
-        return [ScanInput(splits=splits) for splits in source.splits]
+        return [ScanInput(splits=splits, scan_type=source.scan_type) for splits in source.splits]
     if isinstance(source, InlineSource):
         if len(source.blocks) != stage.tasks:
             raise InternalError(f"stage {stage.id} has {stage.tasks} tasks, but a frame has {len(source.blocks)} parts")

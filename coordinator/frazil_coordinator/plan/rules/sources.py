@@ -42,6 +42,7 @@ def _(node: Scan, context: Context, inputs: Sequence[Relation]) -> Relation:
         row_groups=row_groups,
         columns=projected,
         table_columns=len(table.schema),
+        scan_type=table.scan_type,
     )
     rows = Relation(
         lf=table.placeholder(number),
