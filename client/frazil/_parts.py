@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -108,6 +108,12 @@ def coordinator_extra() -> Iterator[None]:
         ) from error
 
 
+def _with_memory(settings: Settings, options: LocalOptions) -> Settings:
+    """Return the settings with the memory of a function, so that queries are planned for it."""
+    limits = [limit for limit in (settings.function_memory_bytes, options.memory_limit_bytes) if limit is not None]
+    return replace(settings, function_memory_bytes=min(limits, default=None))
+
+
 @asynccontextmanager
 async def open_coordinator(options: LocalOptions, settings: Settings) -> AsyncIterator[Coordinator]:
     """Give a coordinator with functions of this machine; at the end, stop both and delete a temporary store.
@@ -138,6 +144,10 @@ async def open_coordinator(options: LocalOptions, settings: Settings) -> AsyncIt
             log_dir=scratch / "functions",
         )
         stack.push_async_callback(platform.aclose)
-        coordinator = Coordinator(settings=settings, platform=platform, store=open_store(place, options.storage_options))
+        coordinator = Coordinator(
+            settings=_with_memory(settings, options),
+            platform=platform,
+            store=open_store(place, options.storage_options),
+        )
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

@@ -125,6 +125,47 @@ def test_explain_says_when_a_script_needs_rows_to_go_on(folder: Path) -> None:
     assert "stopped after 1 plans" in done.stderr
 
 
+@pytest.mark.parametrize("where", ["here", "server"])
+def test_explain_analyze_shows_what_a_query_did(folder: Path, server: Server, where: str) -> None:
+    (folder / "a.sql").write_text("SELECT k, SUM(v) AS v FROM t GROUP BY k")
+    at = ["--url", server.url, "--token", TOKEN] if where == "server" else ["--max-functions=1"]
+    done = run("explain", "--analyze", "a.sql", "--table", "t=t/*.parquet", *at, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("measured") == done.stdout.count("planned") >= 3
+    assert "\x1b[" not in done.stdout
+
+
+def test_explain_analyze_of_a_script_gives_it_its_rows(folder: Path) -> None:
+    name = script(folder, "analyzed.py", f"{GROUPED}\ntable.select('v').collect()")
+    done = run("explain", "--analyze", "--max-functions=1", name, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(ANSWER)
+    assert done.stdout.count("total") == 2
+
+
+def test_explain_prints_json_for_programs(folder: Path) -> None:
+    (folder / "j.sql").write_text("SELECT k FROM t")
+    done = run("explain", "--json", "j.sql", "--table", "t=t/*.parquet", cwd=folder)
+    document = json.loads(done.stdout)
+    assert document["stages"][0]["predicted"]["rows_out"] == {"value": 24, "bound": "exact"}
+    assert document["measured"] is None
+
+
+def test_dry_run_checks_the_caps_and_runs_nothing(folder: Path) -> None:
+    name = script(folder, "capped.py", "table.select('v').collect()\ntable.sort('v').collect()")
+    done = run("run", "--dry-run", name, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("STAGE 0") == 2
+    capped = run("run", "--dry-run", name, cwd=folder, FRAZIL_MAX_TASKS="6")
+    assert capped.returncode == 1
+    assert capped.stdout.count("STAGE 0") == 1
+    assert re.search(r"CapError: the query would have \d+ tasks, more than max_tasks=6 allows", capped.stderr)
+    (folder / "capped.sql").write_text("SELECT k FROM t ORDER BY v")
+    sql = run("run", "--dry-run", "capped.sql", "--table", "t=t/*.parquet", cwd=folder, FRAZIL_MAX_COST="0")
+    assert sql.returncode == 1
+    assert "more than max_cost=$0.000000 allows" in sql.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

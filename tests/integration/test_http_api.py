@@ -30,6 +30,7 @@ from frazil_coordinator.status import (
 )
 from frazil_functions.errors import (
     CancelledQueryError,
+    CapError,
     FrazilError,
     PlanError,
     PlanVersionError,
@@ -252,6 +253,81 @@ def test_explain_runs_nothing(server: Server, orders: pl.LazyFrame) -> None:
     response = server.post(orders.group_by("key").len().serialize(), path="/v1/explain")
     assert len(decode_explanation(response.content).stages) >= 2
     assert len(decode_statuses(server.client.get("/v1/queries?limit=1000").content)) == before
+
+
+def test_dry_run_estimates_and_runs_nothing(server: Server, orders: pl.LazyFrame) -> None:
+    before = len(decode_statuses(server.client.get("/v1/queries?limit=1000").content))
+    response = server.post(orders.group_by("key").len().serialize(), dry_run="true")
+    assert response.status_code == 200
+    predicted = decode_explanation(response.content).predicted
+    assert predicted is not None
+    assert predicted["rows_in"] == {"value": 60, "bound": "at_most"}
+    assert len(decode_statuses(server.client.get("/v1/queries?limit=1000").content)) == before
+
+
+@pytest.mark.parametrize("cap", [{"max_tasks": 2}, {"max_bytes_scanned": 10}, {"max_cost": 1e-9}])
+def test_query_above_a_cap_is_a_problem_on_a_dry_run_and_a_failed_query_else(
+    server: Server, orders: pl.LazyFrame, cap: dict[str, float]
+) -> None:
+    plan = orders.group_by("key").len().serialize()
+    refused = server.post(plan, settings={**TINY, **cap}, dry_run="true")
+    assert (refused.status_code, refused.json()["kind"], refused.json()["status"]) == (403, "cap", 403)
+    assert isinstance(error_of(refused), CapError)
+    status = server.ended(server.post(plan, settings={**TINY, **cap}).headers["location"])
+    assert status.state is QueryState.FAILED
+    assert status.error is not None
+    assert next(iter(cap)) in status.error.message
+    assert sum(stage.attempts for stage in status.progress) == 0
+
+
+def test_a_query_can_not_lift_the_limits_of_its_coordinator(server: Server, orders: pl.LazyFrame) -> None:
+    lifted = server.post(orders.serialize(), settings={"max_plan_bytes": 2_000_000})
+    assert lifted.status_code == 400
+    assert "above the 1000000" in lifted.json()["detail"]
+    cheaper = server.post(orders.serialize(), settings={"price_vcpu_second": 0.0})
+    assert cheaper.status_code == 400
+    assert "price_vcpu_second is the coordinator's" in cheaper.json()["detail"]
+
+
+def test_explain_analyze_runs_the_query_and_keeps_no_result(server: Server, orders: pl.LazyFrame) -> None:
+    plan = orders.group_by("key").len().serialize()
+    explanation = decode_explanation(server.post(plan, path="/v1/explain", analyze="true", label="analyzed").content)
+    assert explanation.measured is not None
+    assert explanation.measured["rows_out"] == 4
+    assert "measured" in explanation.text
+    (status,) = decode_statuses(server.client.get("/v1/queries?label=analyzed").content)
+    assert server.client.get(f"/v1/queries/{status.id}/result").status_code == 410
+    later = server.client.get(f"/v1/queries/{status.id}/plan", params={"analyze": "true"})
+    assert decode_explanation(later.content).measured == explanation.measured
+    assert decode_explanation(server.client.get(f"/v1/queries/{status.id}/plan").content).measured is None
+
+
+def test_explain_analyze_of_a_query_that_fails_is_its_problem(server: Server, orders: pl.LazyFrame) -> None:
+    lf = orders.select(pl.col("value").cast(pl.String).str.to_date())
+    response = server.post(lf.serialize(), path="/v1/explain", analyze="true")
+    assert response.status_code == 400
+    with pytest.raises(getattr(pl.exceptions, response.json()["exception"])):
+        lf.collect()
+
+
+def test_who_hangs_up_on_an_analysis_cancels_its_query(server: Server, long: pl.LazyFrame) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        server.client.post(
+            "/v1/explain?analyze=true&label=hung-up",
+            content=long.serialize(),
+            headers={"Frazil-Settings": json.dumps(TINY)},
+            timeout=1.5,
+        )
+    eventually(
+        lambda: (
+            [
+                one.state is QueryState.CANCELLED
+                for one in decode_statuses(server.client.get("/v1/queries?label=hung-up").content)
+            ]
+            == [True]
+        ),
+        "the query is cancelled",
+    )
 
 
 def test_an_error_of_polars_names_its_class_stage_and_task(server: Server, orders: pl.LazyFrame) -> None:

@@ -98,6 +98,9 @@ def _stage(
     of_files = [_scanned(source) for source in stage.sources]
     scanned = total([*of_files, *(_whole(paths, whole, stage) for paths in flow.whole)])
     bytes_in = total(read.bytes for read in reads)
+    rows_in = total([*(read.rows for read in reads), *(UNKNOWN for _ in flow.whole)])
+    if stage.first_rows is not None:  # tasks that come after enough rows never start
+        scanned, bytes_in, rows_in = scanned.at_most(), bytes_in.at_most(), rows_in.at_most()
     output = _output(stage, flow.rows, flow.schema, settings)
     gets = total([*(read.gets for read in reads), _fragment_gets(stage)])
     scan_gets = total(_scan_gets(source) for source in stage.sources)
@@ -113,7 +116,7 @@ def _stage(
         bytes_read=scanned.value + bytes_in.value,
     )
     figures = StageEstimate(
-        rows_in=total([*(read.rows for read in reads), *(UNKNOWN for _ in flow.whole)]),
+        rows_in=rows_in,
         rows_out=flow.rows,
         bytes_scanned=scanned,
         bytes_in=bytes_in,

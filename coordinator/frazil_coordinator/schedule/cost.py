@@ -80,7 +80,8 @@ def _requests(stage: StageProfile) -> Counter[str]:
 
 def _stage_cost(stage: StageProfile, requests: Counter[str], planned: StageReport | None, prices: Prices) -> StageCost:
     expected = None if planned is None else planned.predicted
-    done = len(stage["task_list"]) / max(1, stage["tasks"])
+    # Of the planned tasks: a head may need only some of them, and a divided task is several.
+    done = min(1.0, len(stage["task_list"]) / planned.tasks) if planned is not None else 0.0
     scanned = 0 if expected is None else round(expected.bytes_scanned.value * done)
     scan_gets = 0 if expected is None else round(expected.scan_gets.value * done)
     dollars = prices.dollars(
