@@ -12,6 +12,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -313,9 +314,12 @@ class Coordinator:
             async with asyncio.timeout(grace_s):
                 for record in running:
                     await record.ended.wait()
-                async with asyncio.timeout(_FETCH_GRACE_S):
-                    for record in running:
-                        await record.settled.wait()
+                with suppress(TimeoutError):  # results that nobody fetches
+                    async with asyncio.timeout(_FETCH_GRACE_S):
+                        for record in running:
+                            await record.settled.wait()
+                for record in self._registry:  # results that somebody is fetching
+                    await record.unread.wait()
         except TimeoutError:
             _LOGGER.info("drained as far as time allowed", extra={"grace_s": grace_s})
 
@@ -329,6 +333,7 @@ class Coordinator:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._results.close()
         for record in self._registry:
             await self._results.drop(record, at_once=True)
         await self._cleaner.aclose()

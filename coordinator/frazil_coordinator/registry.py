@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 import msgspec
@@ -91,6 +92,10 @@ class QueryRecord:
         self.readers = 0
         """Readers of the result at this moment; it is not dropped under them."""
 
+        self.unread = asyncio.Event()
+        """Set while nobody reads the result."""
+
+        self.unread.set()
         self.was_read = False
         """Whether the result was read to its end."""
 
@@ -117,6 +122,18 @@ class QueryRecord:
     def has_objects(self) -> bool:
         """Whether its result lies in the exchange store."""
         return any(block.data is None for block in self.blocks or ())
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Count a reader of the result while the context lasts."""
+        self.readers += 1
+        self.unread.clear()
+        try:
+            yield
+        finally:
+            self.readers -= 1
+            if not self.readers:
+                self.unread.set()
 
     def progress(self, stages: tuple[StageProgress, ...]) -> None:
         """Note how far it is; the first attempt makes it a running one."""

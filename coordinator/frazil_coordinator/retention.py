@@ -49,6 +49,7 @@ class Results:
     def __init__(self, store: Store, cleaner: Cleaner) -> None:
         self._store = store
         self._cleaner = cleaner
+        self._closing = False
 
     async def read(self, record: QueryRecord) -> AsyncGenerator[pl.DataFrame, None]:
         """Yield the result of an ended query, block by block in order; at least one frame, which may be empty.
@@ -56,28 +57,36 @@ class Results:
         Raises
         ------
         FrazilError
-            Why the query failed; `ResultGoneError` when the result is no longer there.
+            Why the query failed; `ResultGoneError` when the result is no longer there, or :meth:`close` is called.
         """
         if record.status.error is not None:
             raise from_wire(record.status.error)
         if record.blocks is None or record.schema is None:
             raise ResultGoneError(f"the result of query {record.id} is deleted: it was read once, or its time was up")
-        record.readers += 1
         try:
-            empty = True
-            async with aclosing(self._frames(record.blocks)) as frames:
-                async for frame in frames:
-                    if frame.height:
-                        empty = False
-                        yield frame
-            if empty:
-                yield pl.DataFrame(schema=record.schema)
-            record.was_read = True
+            with record.reading():
+                empty = True
+                async with aclosing(self._frames(record.blocks)) as frames:
+                    async for frame in frames:
+                        if frame.height:
+                            empty = False
+                            yield frame
+                if empty:
+                    yield pl.DataFrame(schema=record.schema)
+                record.was_read = True
+        except FrazilError:
+            if self._closing:  # whatever it met: its blocks are being deleted
+                message = f"the coordinator ended while the result of query {record.id} was read"
+                raise ResultGoneError(message) from None
+            raise
         finally:
-            record.readers -= 1
             record.settled.set()
             if record.was_read and record.has_objects:
                 await self.drop(record)
+
+    def close(self) -> None:
+        """Stop those who read at their next block: results are about to be deleted under them."""
+        self._closing = True
 
     async def drop(self, record: QueryRecord, *, at_once: bool = False) -> bool:
         """Delete a result, unless it is being read and not `at_once`; return whether it is gone."""
@@ -90,7 +99,9 @@ class Results:
 
     async def _frames(self, blocks: tuple[BlockRef, ...]) -> AsyncGenerator[pl.DataFrame, None]:
         stopped = Event()
-        iterator = read_exchange(self._store, ExchangeInput(blocks=blocks), cancelled=stopped.is_set)
+        iterator = read_exchange(
+            self._store, ExchangeInput(blocks=blocks), cancelled=lambda: stopped.is_set() or self._closing
+        )
         try:
             while (frame := await asyncio.to_thread(next, iterator, None)) is not None:
                 yield frame

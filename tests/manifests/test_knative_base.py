@@ -264,6 +264,14 @@ def test_the_coordinator_sends_to_the_small_functions_and_never_more_than_they_t
     assert in_flight <= min(800, 0.9 * int(scaling(FUNCTIONS["frazil-function-small"])[f"{AUTOSCALING}max-scale"]))
 
 
+def test_queries_are_planned_for_the_memory_that_functions_have() -> None:
+    function = FunctionSettings.from_env(environment(FUNCTIONS["frazil-function-small"]))
+    limits = container(FUNCTIONS["frazil-function-small"])["resources"]["limits"]
+    settings = Settings.from_env(environment(COORDINATOR))
+    assert settings.function_memory_bytes == function.memory_limit_bytes
+    assert (settings.function_vcpus, settings.function_gib * 2**30) == (quantity(limits["cpu"]), quantity(limits["memory"]))
+
+
 def test_both_sides_share_keys_and_store() -> None:
     (function,) = FUNCTIONS.values()
     for name in ("FRAZIL_TASK_KEYS", "FRAZIL_STORE_URL", "FRAZIL_STORE_OPTIONS"):

@@ -15,6 +15,7 @@ from frazil_coordinator.api.inputs import read_plan, read_settings
 from frazil_coordinator.api.problems import NotEndedError, problem
 from frazil_coordinator.api.schemas import json_of, plan_body, stream_of
 from frazil_coordinator.api.sse import EVENT_STREAM, event_stream
+from frazil_coordinator.api.streams import BreakingResponse
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.results import ARROW_STREAM, arrow_stream
 from frazil_coordinator.status import Explanation, QueryState, QueryStatus, encode
@@ -126,7 +127,7 @@ def _add_results(router: APIRouter, coordinator: Coordinator) -> None:
         stream = arrow_stream(coordinator.result(QueryId(query)))
         # An error before the first byte is still a problem document; one after it can only break the connection.
         first = await anext(stream)
-        return StreamingResponse(_prepend(first, stream), media_type=ARROW_STREAM, headers={"Cache-Control": "no-store"})
+        return BreakingResponse(_prepend(first, stream), media_type=ARROW_STREAM, headers={"Cache-Control": "no-store"})
 
 
 async def _while_connected(request: Request, work: Coroutine[None, None, Explanation]) -> Explanation:

@@ -17,6 +17,7 @@ import pytest
 
 from frazil_coordinator.api.server import serve
 from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.retention import SMALL_RESULT_BYTES
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import QueryState, decode_status
 from frazil_functions.storage import FolderStore
@@ -84,6 +85,27 @@ async def test_what_runs_when_the_grace_is_over_is_cancelled_and_waiting_clients
         assert decode_status(waiting.result().content).state is QueryState.CANCELLED
         assert events.result().text.rstrip().rpartition("\n")[2].startswith('data: {"kind":"state"')
         await server
+
+
+async def test_a_result_that_is_cut_off_by_the_end_breaks_its_connection_without_a_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    large = pl.LazyFrame({"a": range(6 * SMALL_RESULT_BYTES // 8)}).serialize()
+    async with served(tmp_path, grace_s=0.05) as (client, _, gate, server):
+        gate.open.set()
+        location = (await client.post("/v1/queries", content=large)).headers["location"]
+        assert decode_status((await client.get(location, params={"wait_s": 20})).content).state is QueryState.SUCCEEDED
+        async with client.stream("GET", f"{location}/result") as response:
+            chunks = response.aiter_raw()
+            await anext(chunks)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await eventually_async(lambda: not list(tmp_path.rglob("exchange/*/*/*/*/*")), "its objects are deleted")
+            with pytest.raises(httpx.RemoteProtocolError):
+                async for _ in chunks:
+                    pass
+        await server
+    assert "a result broke off" in caplog.messages
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 async def test_a_port_that_is_taken_is_an_error_of_the_system(tmp_path: Path) -> None:
