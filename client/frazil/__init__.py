@@ -107,7 +107,7 @@ def local(
     Raises
     ------
     RequestError
-        When a value is out of its range.
+        When a value is out of its range, or `store` is of an unknown kind or has an unknown option.
     """
     from frazil._local import LocalSession
     from frazil._parts import local_options
@@ -120,7 +120,7 @@ def local(
         threads_per_function=threads_per_function,
         idle_s=idle_s,
     )
-    return Engine(LocalSession(options, settings or Settings()))
+    return Engine(LocalSession(options, _checked(settings) or Settings()))
 
 
 def connect(url: str, *, token: str | None = None, settings: Settings | None = None, timeout_s: float = 30.0) -> Engine:
@@ -140,8 +140,15 @@ def connect(url: str, *, token: str | None = None, settings: Settings | None = N
     Raises
     ------
     RequestError
-        When `url` is not an address.
+        When `url` is not an address, or `settings` are none.
     """
     from frazil._remote import RemoteSession
 
-    return Engine(RemoteSession(url, token=token, settings=settings, timeout_s=timeout_s))
+    return Engine(RemoteSession(url, token=token, settings=_checked(settings), timeout_s=timeout_s))
+
+
+def _checked(settings: object) -> Settings | None:
+    """Refuse what is no settings now, and not when the first query needs one."""
+    if settings is not None and not isinstance(settings, Settings):
+        raise RequestError(f"settings must be frazil.Settings(...), not {type(settings).__name__}")
+    return settings

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from frazil_coordinator.settings import Settings
-from frazil_functions.errors import RequestError
+from frazil_functions.errors import RequestError, StorageError
 
 if TYPE_CHECKING:
     from frazil_coordinator.coordinator import Coordinator
@@ -64,9 +64,7 @@ def local_options(
         raise RequestError("max_functions and threads_per_function must be at least 1")
     if idle_s < 0:
         raise RequestError("idle_s must not be negative")
-    place = None if store is None else str(store)
-    if place is not None and "://" not in place:
-        place = str(Path(place).expanduser().absolute())
+    place = None if store is None else _checked_store(str(store), storage_options or {})
     return LocalOptions(
         max_functions=functions,
         store=place,
@@ -75,6 +73,24 @@ def local_options(
         threads_per_function=threads_per_function,
         idle_s=idle_s,
     )
+
+
+def _checked_store(store: str, options: Mapping[str, str]) -> str:
+    """Return the store as an absolute path or as its URL; nothing is made, and no request is sent."""
+    if "://" not in store:
+        folder = Path(store).expanduser().absolute()
+        if folder.exists() and not folder.is_dir():
+            raise RequestError(f"store: {folder} is not a folder")
+        return str(folder)
+    if store.startswith("file://"):
+        return store  # opening it would make the folder
+    with coordinator_extra():
+        from frazil_functions.storage import open_store
+    try:
+        open_store(store, options)
+    except StorageError as error:
+        raise RequestError(f"store: {error.message}") from None
+    return store
 
 
 def _cpus() -> int:

@@ -20,7 +20,7 @@ import polars as pl
 
 from frazil._session import FallbackWarning, Session
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus, StageProgress
-from frazil_functions.errors import CancelledQueryError, FrazilError, InternalError, from_wire, user_exception
+from frazil_functions.errors import CancelledQueryError, FrazilError, InternalError, UserError, from_wire, user_exception
 from frazil_functions.ids import QueryId
 
 __all__ = ["Query", "abandon", "user_errors"]
@@ -32,14 +32,15 @@ _OUTSIDE_OF: Final = tuple(str(Path(module).parent) for module in (__file__, str
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Raise the exceptions that a user of Polars expects to catch instead of Frazil's own."""
+    """Raise the exceptions that a user of Polars expects to catch instead of Frazil's own.
+
+    What is wrong with the query itself is told by class, text and notes: the way that it took through the coordinator and
+    its functions is left out. That of any other error is kept: it may tell what is wrong with Frazil or its platform.
+    """
     try:
         yield
-    except FrazilError as error:
-        expected = user_exception(error)
-        if expected is error:
-            raise
-        raise expected from error
+    except UserError as error:
+        raise user_exception(error).with_traceback(None) from None
 
 
 class Query:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 import warnings
 
 import polars as pl
@@ -10,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import frazil
-from frazil_functions.errors import FrazilError, QueryError, StorageError
+from frazil_functions.errors import QueryError, StorageError
 from support.sessions import FakeSession
 
 
@@ -171,7 +172,16 @@ def test_a_polars_error_comes_back_as_its_class_with_the_place(engine: frazil.En
     with pytest.raises(pl.exceptions.ColumnNotFoundError, match="no x") as caught:
         query().collect(engine=engine)
     assert caught.value.__notes__ == ["frazil: stage 2, task 5"]
-    assert isinstance(caught.value.__cause__, FrazilError)
+    told = "".join(traceback.format_exception(caught.value))
+    assert told.count("Traceback") == 1, "neither the coordinator's way to it nor Frazil's own class"
+    assert "QueryError" not in told
+
+
+def test_what_is_wrong_with_the_platform_keeps_its_cause(engine: frazil.Engine, session: FakeSession) -> None:
+    session.error = StorageError("the store is down")
+    with pytest.raises(StorageError) as caught:
+        query().collect(engine=engine)
+    assert not caught.value.__suppress_context__
 
 
 def test_an_interrupt_cancels_the_query_and_goes_on(engine: frazil.Engine, session: FakeSession) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +48,34 @@ def test_amounts_of_memory(text: str | int, amount: int) -> None:
 def test_what_is_no_amount_of_memory(text: str | int) -> None:
     with pytest.raises(frazil.RequestError, match="amount of memory"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("store", "options", "says"),
+    [
+        ("ftp://host/x", {}, "stores of kind 'ftp' are not known"),
+        ("s3://bucket/x", {"aws_secret": "x"}, "aws_secret"),
+        ("s3://key:secret@bucket/x", {}, "holds credentials"),
+        (__file__, {}, "is not a folder"),
+    ],
+)
+def test_a_store_that_can_not_be_is_refused_when_the_engine_is_made(store: str, options: dict[str, str], says: str) -> None:
+    with pytest.raises(frazil.RequestError, match=f"store: .*{says}"):
+        frazil.local(store=store, storage_options=options)
+
+
+def test_a_folder_that_is_missing_is_made_by_the_first_query_only(tmp_path: Path) -> None:
+    for store in (str(tmp_path / "new"), (tmp_path / "new").as_uri()):
+        frazil.local(store=store).close()
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("settings", [{"start_small": False}, "start_small=false"])
+def test_what_is_no_settings_is_refused_when_the_engine_is_made(settings: Any) -> None:
+    with pytest.raises(frazil.RequestError, match=rf"must be frazil.Settings.*not {type(settings).__name__}"):
+        frazil.local(settings=settings)
+    with pytest.raises(frazil.RequestError, match="settings must be"):
+        frazil.connect("http://127.0.0.1:1", settings=settings)
 
 
 @pytest.mark.parametrize(("name", "value"), [("max_functions", 0), ("threads_per_function", 0), ("idle_s", -1.0)])

@@ -461,48 +461,6 @@ async def test_draining_ends_when_the_grace_is_over(store: CountingStore) -> Non
         assert coordinator.status(query).state is QueryState.RUNNING
 
 
-async def test_a_result_that_is_being_read_is_read_to_its_end_before_draining_ends(
-    store: CountingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("frazil_coordinator.coordinator._FETCH_GRACE_S", 0.0)
-    async with opened(store) as (coordinator, _):
-        query = (await coordinator.submit(LARGE.serialize())).id
-        frames = coordinator.result(query)
-        read = [await anext(frames)]
-        draining = asyncio.create_task(coordinator.drain(60))
-        for _ in range(100):
-            await asyncio.sleep(0)
-        assert not draining.done()
-        read += [frame async for frame in frames]
-        await draining
-        assert_frame_equal(pl.concat(read), LARGE.collect())
-
-
-async def test_a_result_that_nobody_fetches_holds_up_draining_only_for_its_grace(
-    store: CountingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("frazil_coordinator.coordinator._FETCH_GRACE_S", 0.0)
-    async with opened(store) as (coordinator, platform):
-        platform.before = gate = Gate()
-        query = (await coordinator.submit(LARGE.serialize())).id
-        await gate.reached.wait()
-        draining = asyncio.create_task(coordinator.drain(60))
-        gate.open.set()
-        await draining
-        assert coordinator.status(query).state is QueryState.SUCCEEDED
-
-
-async def test_closing_under_a_reader_tells_it_so(store: CountingStore) -> None:
-    async with opened(store) as (coordinator, _):
-        query = (await coordinator.submit(LARGE.serialize())).id
-        frames = coordinator.result(query)
-        assert (await anext(frames)).height
-        await coordinator.aclose()
-        assert left(store) == []
-        with pytest.raises(ResultGoneError, match="the coordinator ended while the result"):
-            _ = [frame async for frame in frames]  # what was fetched before is still given
-
-
 class BrokenStore(FolderStore):
     """Lists and deletes nothing while it is broken."""
 
