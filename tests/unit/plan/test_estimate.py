@@ -166,6 +166,21 @@ def test_query_at_its_caps_is_let_through(t: pl.LazyFrame) -> None:
     check_caps(graph, Settings(max_bytes_scanned=scanned, max_tasks=8, max_cost=sum(e.dollars for e in graph.estimates)))
 
 
+def test_query_that_can_not_be_estimated_is_run_unless_there_is_a_cap(
+    t: pl.LazyFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise pl.exceptions.ComputeError("only a function knows")
+
+    monkeypatch.setattr("frazil_coordinator.plan.planner.estimate", fail)
+    graph = _plan(t.select("x"))
+    assert graph.estimates == ()
+    check_caps(graph, Settings(max_tasks=5))
+    for cap in ({"max_bytes_scanned": 10**9}, {"max_cost": 10**9}):
+        with pytest.raises(CapError, match="not known beforehand"):
+            check_caps(graph, Settings(**cap))  # type: ignore[arg-type]  # by name
+
+
 def test_scan_that_is_not_split_counts_with_the_size_of_its_files(tmp_path: Path) -> None:
     pl.DataFrame({"a": range(9)}).write_csv(tmp_path / "one.csv")
     size = (tmp_path / "one.csv").stat().st_size
