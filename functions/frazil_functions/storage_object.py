@@ -10,6 +10,7 @@ import builtins
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
@@ -148,10 +149,16 @@ class ObjectStore:
             if size <= _COPY_LIMIT:
                 obstore.copy(self._store, check_key(source), check_key(target))
                 return
-            parts = obstore.get(self._store, check_key(source)).stream(min_chunk_size=_LARGE_CHUNK)
+            parts = self._parts(source, size)
             obstore.put(
                 self._store, check_key(target), parts, use_multipart=True, chunk_size=_LARGE_CHUNK, max_concurrency=4
             )
+
+    def _parts(self, key: str, size: int) -> Iterator[bytes]:
+        """Yield an object in parts, read by another thread: obstore takes them while this one drives its runtime."""
+        with ThreadPoolExecutor(1) as pool:
+            for start in range(0, size, _LARGE_CHUNK):
+                yield pool.submit(self.get_range, key, start, min(_LARGE_CHUNK, size - start)).result()
 
     def get(self, key: str) -> bytes:
         """Return a whole object."""
