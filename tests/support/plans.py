@@ -31,6 +31,7 @@ from support.random_tables import (
     random_table,
     value,
 )
+from support.whole_frames import beside, merge, move, pivot, statistics, unpivot
 
 __all__ = ["Example", "State", "random_example"]
 
@@ -333,7 +334,7 @@ def _concat(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -
 
 _OPERATORS: Final = (
     _filter, _group_by, _join, _sort, _select, _with_columns, _slice, _unique, _aggregate_all, _explode, _rename, _cast,
-    _fill_null, _drop_nulls, _cross_join, _group_by, _join, _concat,
+    _fill_null, _drop_nulls, _cross_join, _group_by, _join, _concat, unpivot, pivot, move, beside, merge, statistics,
 )  # fmt: skip
 
 
