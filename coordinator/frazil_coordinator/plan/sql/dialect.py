@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import polars as pl
 from sqlglot import Dialect, TokenType, exp, parser
 
-__all__ = ["Unclear", "has_aggregate", "parse", "to_polars"]
+from frazil_coordinator.plan.exprs import from_expr, kind_of, members, substitute, to_expr
+from frazil_coordinator.plan.nodes import RawExpr
+from frazil_functions.arena import Raw
+
+__all__ = ["Unclear", "has_aggregate", "parse", "to_polars", "with_named_windows"]
 
 
 class Unclear(Exception):  # noqa: N818  # not an error: the query stays as it is
@@ -32,6 +36,7 @@ class _PolarsSql(Dialect):
 
 _INTERVAL: Final = re.compile(r"^(\d+) [A-Za-z]+$")
 _DIALECT: Final = _PolarsSql()
+_AGGREGATING: Final = frozenset({"Quantile"})
 _QUERIES: Final = (exp.Query, exp.Exists, exp.Subquery)
 
 
@@ -90,7 +95,44 @@ def to_polars(node: exp.Expr, resolve: Callable[[exp.Column], str]) -> pl.Expr:
             copy = name
         else:
             column.replace(name)
-    return pl.sql_expr(_DIALECT.generate(copy, normalize_functions=False, copy=False))
+    found = from_expr(pl.sql_expr(_DIALECT.generate(copy, normalize_functions=False, copy=False)))
+    return to_expr(substitute(found, _known_condition))
+
+
+def _known_condition(raw: RawExpr) -> RawExpr | None:
+    """Return a FILTER (WHERE …) without the CASE that polars adds where it does not know that the condition is Boolean."""
+    inner = members(raw)
+    place = {"Filter": "by", "Agg": "Sum"}.get(kind_of(raw), "")
+    if not isinstance(inner, dict) or place not in inner or kind_of(inner[place]) != "Ternary":
+        return None
+    case = cast("Raw", members(inner[place]))
+    if any(case[name] != from_expr(pl.lit(value)) for name, value in (("truthy", True), ("falsy", False))):
+        return None
+    return {kind_of(raw): {**inner, place: case["predicate"]}}
+
+
+def with_named_windows(node: exp.Select) -> exp.Select:
+    """Return a SELECT whose windows are written out instead of named (``OVER w … WINDOW w AS (…)``).
+
+    Raises
+    ------
+    Unclear
+        When a window extends another one.
+    """
+    named = {one.name: one for one in node.args.get("windows") or []}
+    if not named:
+        return node
+    copy = node.copy()
+    copy.set("windows", None)
+    for window in list(copy.find_all(exp.Window)):
+        if not window.alias:
+            continue
+        given = named.get(window.alias)
+        if given is None or given.alias or window.args.get("partition_by") or window.args.get("order"):
+            raise Unclear("a window that extends another one")
+        written = {name: value for name, value in given.copy().args.items() if name not in ("this", "alias", "over")}
+        window.replace(exp.Window(this=window.this.copy(), over="OVER", **written))
+    return copy
 
 
 def has_aggregate(raw: object, *, window: bool = False) -> bool:
@@ -103,7 +145,7 @@ def has_aggregate(raw: object, *, window: bool = False) -> bool:
                 if window:
                     return True
                 continue
-            if "Agg" in value:
+            if "Agg" in value or ("Function" in value and kind_of(value["Function"]["function"]) in _AGGREGATING):
                 return True
             stack.extend(value.values())
         elif isinstance(value, list):

@@ -23,8 +23,8 @@ from frazil_functions.task import input_path
 __all__ = ["build_sql", "expand_sql"]
 
 _LOG: Final = logging.getLogger(__name__)
-_TEMPORARY: Final = re.compile(r"_POLARS_TMP_SQL_\d+")
-"""Polars numbers its temporary columns through the life of the process."""
+_TEMPORARY: Final = re.compile(r"_POLARS_TMP_SQL_\d+|CACHE\[id: [0-9a-f-]+\]")
+"""Polars numbers its temporary columns through the life of the process, and gives caches random ids."""
 
 
 def expand_sql(arena: Arena) -> Arena:

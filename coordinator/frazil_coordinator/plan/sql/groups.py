@@ -59,12 +59,17 @@ def _strip(raw: RawExpr) -> RawExpr:
 
 def _keys(node: exp.Select, scope: Scope, projections: Sequence[Projection]) -> list[_Key]:
     clause = node.args["group"]
-    if any(value for name, value in clause.args.items() if name != "expressions") or not clause.expressions:
+    every = clause.args.get("all") is True and not clause.expressions
+    if any(value for name, value in clause.args.items() if name not in ("expressions", "all")):
+        raise Unclear("a GROUP BY of another kind")
+    if not every and (clause.args.get("all") or not clause.expressions):
         raise Unclear("a GROUP BY of another kind")
     schema = scope.lf.collect_schema()
+    found = [_key(item, scope, projections, schema) for item in clause.expressions]
+    if every:
+        found = [one.expr for one in projections if not has_aggregate(one.bare)]
     keys: list[_Key] = []
-    for item in clause.expressions:
-        raw = from_expr(_key(item, scope, projections, schema))
+    for raw in map(from_expr, found):
         bare = _strip(raw)
         if has_aggregate(bare, window=True) or not any(kind_of(part) == "Column" for part in walk(bare)):
             raise Unclear("a key that is no column")

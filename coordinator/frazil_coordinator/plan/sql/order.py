@@ -22,24 +22,38 @@ class Order:
     nulls_last: tuple[bool, ...]
 
     @classmethod
-    def of(cls, node: exp.Expr) -> Order | None:
+    def of(cls, node: exp.Expr, names: Sequence[str] = ()) -> Order | None:
         """Return the ORDER BY of a query; None when it has none.
+
+        Parameters
+        ----------
+        node
+            The query.
+        names
+            Its columns, which ``ORDER BY ALL`` stands for.
 
         Raises
         ------
         Unclear
-            For ``ORDER BY ALL`` and other extensions.
+            For extensions.
         """
         clause = node.args.get("order")
         if clause is None:
             return None
+        keys: list[tuple[exp.Expr, exp.Ordered]] = []
         for one in clause.expressions:
-            if not isinstance(one, exp.Ordered) or one.args.get("with_fill") or one.this.name.upper() == "ALL":
+            if not isinstance(one, exp.Ordered) or one.args.get("with_fill"):
                 raise Unclear("an ORDER BY of another kind")
+            if not isinstance(one.this, exp.Column) or one.this.name.upper() != "ALL":
+                keys.append((one.this, one))
+            elif len(clause.expressions) == 1 and names:
+                keys = [(exp.column(exp.to_identifier(name, quoted=True)), one) for name in names]
+            else:
+                raise Unclear("an ORDER BY ALL beside other keys")
         return cls(
-            keys=tuple(one.this for one in clause.expressions),
-            descending=tuple(bool(one.args.get("desc")) for one in clause.expressions),
-            nulls_last=tuple(not one.args.get("nulls_first") for one in clause.expressions),
+            keys=tuple(key for key, _ in keys),
+            descending=tuple(bool(one.args.get("desc")) for _, one in keys),
+            nulls_last=tuple(not one.args.get("nulls_first") for _, one in keys),
         )
 
     def sort(self, lf: pl.LazyFrame, by: Sequence[pl.Expr]) -> pl.LazyFrame:

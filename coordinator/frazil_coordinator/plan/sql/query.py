@@ -13,18 +13,24 @@ import polars as pl
 from sqlglot import exp
 
 from frazil_coordinator.plan.exprs import from_expr, kind_of, walk
-from frazil_coordinator.plan.sql.dialect import Unclear, has_aggregate
+from frazil_coordinator.plan.sql.dialect import Unclear, has_aggregate, with_named_windows
 from frazil_coordinator.plan.sql.groups import Projection, group_by
+from frazil_coordinator.plan.sql.nested import Nested, holds_query
 from frazil_coordinator.plan.sql.order import Order, sort_rows
 from frazil_coordinator.plan.sql.scope import Scope, conditions
+from frazil_coordinator.plan.sql.sets import combined
 
 __all__ = ["QueryBuilder"]
 
 _Tables: TypeAlias = Mapping[str, pl.LazyFrame]
 _OF_A_SELECT: Final = frozenset(
-    {"expressions", "from_", "joins", "where", "group", "having", "order", "limit", "offset", "distinct", "with_"}
-)
-_OF_A_UNION: Final = frozenset({"this", "expression", "distinct", "order", "limit", "offset", "with_"})
+    {
+        "expressions", "from_", "joins", "where", "group", "having", "order", "limit", "offset", "distinct", "with_",
+        "qualify", "windows",
+    }
+)  # fmt: skip
+_OF_A_SET: Final = frozenset({"this", "expression", "distinct", "by_name", "order", "limit", "offset", "with_"})
+_QUALIFIED: Final = "__POLARS_QUALIFY__POLARS_TMP_SQL_0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +75,9 @@ class QueryBuilder:
         if isinstance(node, exp.Select):
             _only(node, _OF_A_SELECT)
             return self._select(node, tables)
-        if isinstance(node, exp.Union):
-            _only(node, _OF_A_UNION)
-            return self._union(node, tables)
+        if isinstance(node, exp.SetOperation):
+            _only(node, _OF_A_SET)
+            return self._set(node, tables)
         if isinstance(node, exp.Subquery) and not node.alias:
             _only(node, frozenset({"this"}))
             return self._query(node.this, tables)
@@ -87,17 +93,14 @@ class QueryBuilder:
             _only(one, frozenset({"this", "alias"}))
             if one.args["alias"].columns or one.alias in found:
                 raise Unclear("a WITH that renames or hides")
-            found[one.alias] = self._query(one.this, found)
+            lf = self._query(one.this, found)
+            uses = sum(isinstance(part, exp.Table) and part.name == one.alias for part in node.walk())
+            found[one.alias] = lf.cache() if uses > 1 else lf
         return found
 
-    def _union(self, node: exp.Union, tables: _Tables) -> pl.LazyFrame:
-        parts = [self._query(part, tables) for part in (node.this, node.expression)]
-        first, second = (part.collect_schema() for part in parts)
-        if list(first.items()) != list(second.items()):
-            raise Unclear("a UNION of different columns")
-        lf = pl.union(parts, how="vertical") if self._mirror else pl.concat(parts)
-        if node.args.get("distinct"):
-            lf = lf.unique()
+    def _set(self, node: exp.SetOperation, tables: _Tables) -> pl.LazyFrame:
+        first, second = (self._query(part, tables) for part in (node.this, node.expression))
+        lf = combined(node, first, second, mirror=self._mirror)
         if order := Order.of(node):
             lf = sort_rows(lf, order, Scope.of("", lf).expr, lf.collect_schema().names())
         limit = _range(node)
@@ -122,7 +125,7 @@ class QueryBuilder:
         clause = node.args.get("from_")
         if clause is None:
             raise Unclear("a SELECT without FROM")
-        scope = Scope.of(*self._table(clause.this, tables))
+        scope = Scope.of(*self._table(clause.this, tables), mirror=self._mirror)
         where = node.args.get("where")
         left = conditions(where.this) if where is not None else []
         for join in [*(clause.this.args.get("joins") or []), *(node.args.get("joins") or [])]:
@@ -133,28 +136,59 @@ class QueryBuilder:
         # Polars filters by the whole WHERE when the joins use all of it.
         return scope, left or (conditions(where.this) if where is not None else [])
 
-    def _select(self, node: exp.Select, tables: _Tables) -> pl.LazyFrame:
+    def _nested(self, tables: _Tables) -> Nested:
+        return Nested(
+            lambda query: self._query(query, tables),
+            lambda select: self._filtered(select, tables),
+            lambda select: self._from(select, tables),
+            mirror=self._mirror,
+        )
+
+    def _filtered(self, node: exp.Select, tables: _Tables) -> Scope:
+        """Return the joined tables with the rows that WHERE keeps."""
         scope, left = self._from(node, tables)
-        if left:
+        if left and not any(map(holds_query, left)):
             where = left[0]
             for other in left[1:]:
                 where = exp.And(this=where, expression=other)
-            if where.find(exp.Column) is None:
+            left = [where]
+        nested = self._nested(tables)
+        for condition in left:
+            if condition.find(exp.Column) is None and not holds_query(condition):
                 raise Unclear("a WHERE without columns")
-            scope.lf = scope.lf.filter(scope.expr(where))
-        projections = _distinct_names([one for item in node.expressions for one in _projections(item, scope)])
+            if not holds_query(condition):
+                scope.lf = scope.lf.filter(scope.expr(condition))
+        for condition in filter(holds_query, left):
+            nested.keep(scope, condition)
+        return scope
+
+    def _select(self, node: exp.Select, tables: _Tables) -> pl.LazyFrame:
+        node = with_named_windows(node)
+        scope = self._filtered(node, tables)
+        items: list[exp.Expr] = list(node.expressions)
+        if any(map(holds_query, items)):
+            if node.args.get("group") or any(item.find(exp.Star) for item in items):
+                raise Unclear("a query among the columns of a GROUP BY, or beside *")
+            items = self._nested(tables).with_values(scope, items)
+        projections = _distinct_names([one for item in items for one in _projections(item, scope)])
         limit, distinct = _range(node), node.args.get("distinct")
-        if distinct is not None and distinct.args.get("on"):
-            raise Unclear("DISTINCT ON")
-        early = limit if limit is not None and distinct is None and not self._mirror else None
-        order = Order.of(node)
+        order = Order.of(node, [one.name for one in projections])
+        qualify = node.args.get("qualify")
+        late = distinct is not None or qualify is not None or self._mirror
+        early = None if late else limit
         if node.args.get("group"):
+            if qualify is not None:
+                raise Unclear("QUALIFY after GROUP BY")
             lf = group_by(node, scope, projections, order, early.of if early else _as_it_is)
         elif node.args.get("having"):
             raise Unclear("HAVING without GROUP BY")
+        elif qualify is not None:
+            lf = _qualified(qualify.this, items, scope, projections, order)
         else:
             lf = _plain(scope, projections, order, early)
-        if distinct is not None:
+        if distinct is not None and distinct.args.get("on") is not None:
+            lf = _distinct_on(distinct.args["on"], lf, order)
+        elif distinct is not None:
             lf = lf.unique(keep="any", maintain_order=True)
         return lf if limit is None or early is not None else limit.of(lf)
 
@@ -175,10 +209,17 @@ def _range(node: exp.Expr) -> _Range | None:
         clause = node.args.get(name)
         if clause is None:
             continue
-        value = clause.args.get("expression")
-        if not isinstance(clause, (exp.Limit, exp.Offset)) or not isinstance(value, exp.Literal) or not value.name.isdigit():
+        value = clause.args.get("count" if isinstance(clause, exp.Fetch) else "expression")
+        options = clause.args.get("limit_options")
+        if options is not None and (options.args.get("percent") or options.args.get("with_ties")):
+            raise Unclear("a FETCH of another kind")
+        if (
+            not isinstance(clause, (exp.Limit, exp.Offset, exp.Fetch))
+            or not isinstance(value, exp.Literal)
+            or not value.name.isdigit()
+        ):
             raise Unclear("a LIMIT that is not a number")
-        if clause.args.get("expressions") or clause.args.get("limit_options"):
+        if clause.args.get("expressions"):
             raise Unclear("a LIMIT of another kind")
         numbers[name] = int(value.name)
     limit, offset = numbers["limit"], numbers["offset"]
@@ -187,12 +228,17 @@ def _range(node: exp.Expr) -> _Range | None:
 
 def _projections(item: exp.Expr, scope: Scope) -> list[Projection]:
     if isinstance(item, exp.Star):
-        unknown = {name for name, value in item.args.items() if value and name != "except_"}
-        if unknown:
-            raise Unclear("a * that renames or replaces")
         left_out = {one.name for one in item.args.get("except_") or []}
-        names = scope.lf.collect_schema().names()
-        return [Projection(expr=pl.col(name), name=name) for name in names if name not in left_out]
+        names = [name for name in scope.lf.collect_schema().names() if name not in left_out]
+        replaced = {one.alias: scope.expr(one.this).alias(one.alias) for one in item.args.get("replace") or []}
+        renamed = {one.this.name: one.alias for one in item.args.get("rename") or []}
+        if not {*replaced, *renamed} <= set(names):
+            raise Unclear("a * that renames or replaces what is not there")
+        columns = [replaced.get(name, pl.col(name)) for name in names]
+        return [
+            Projection(expr=column.alias(renamed[name]) if name in renamed else column, name=renamed.get(name, name))
+            for name, column in zip(names, columns, strict=True)
+        ]
     if isinstance(item, exp.Column) and isinstance(item.this, exp.Star):
         return [_projection(expr) for expr in scope.columns_of(item.table)]
     if isinstance(item, exp.Alias):
@@ -240,3 +286,26 @@ def _plain(scope: Scope, projections: Sequence[Projection], order: Order | None,
     lf = scope.lf.with_columns(exprs)
     lf = sort_rows(lf, order, scope.expr, names)
     return (lf if early is None else early.of(lf)).select(names)
+
+
+def _qualified(
+    condition: exp.Expr, items: Sequence[exp.Expr], scope: Scope, projections: Sequence[Projection], order: Order | None
+) -> pl.LazyFrame:
+    """SELECT with QUALIFY, which may name columns of the SELECT list."""
+    named = {item.alias: item.this for item in items if isinstance(item, exp.Alias)}
+    holder = exp.Paren(this=condition.copy())
+    for column in list(holder.find_all(exp.Column)):
+        if not column.table and column.name in named:
+            column.replace(named[column.name].copy())
+    kept = Projection(expr=scope.expr(holder.this).alias(_QUALIFIED), name=_QUALIFIED, named=True)
+    lf = _plain(scope, [*projections, kept], order, None)
+    return lf.filter(pl.col(_QUALIFIED)).select([one.name for one in projections])
+
+
+def _distinct_on(on: exp.Expr, lf: pl.LazyFrame, order: Order | None) -> pl.LazyFrame:
+    """DISTINCT ON: the first row of each key, in the order of ORDER BY."""
+    if not all(isinstance(one, exp.Column) and not one.table for one in on.expressions):
+        raise Unclear("a DISTINCT ON of expressions")
+    if order is not None:
+        lf = sort_rows(lf, order, Scope.of("", lf).expr, lf.collect_schema().names())
+    return lf.unique([one.name for one in on.expressions], keep="first", maintain_order=True)

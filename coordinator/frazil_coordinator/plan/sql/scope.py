@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, cast
 
@@ -27,13 +28,16 @@ class Scope:
     tables: dict[str, pl.Schema] = field(default_factory=dict)
     """Table name → its own columns."""
 
+    mirror: bool = True
+    """Whether joins are built exactly as polars builds them; else so that they can be distributed."""
+
     renamed: dict[str, dict[str, str]] = field(default_factory=dict)
     """Table name → its column → the name in the joined frame, where they differ."""
 
     @classmethod
-    def of(cls, name: str, lf: pl.LazyFrame) -> Scope:
+    def of(cls, name: str, lf: pl.LazyFrame, *, mirror: bool = True) -> Scope:
         """Return the scope of one table."""
-        return cls(lf=lf, name=name, tables={name: lf.collect_schema()})
+        return cls(lf=lf, name=name, tables={name: lf.collect_schema()}, mirror=mirror)
 
     def column(self, node: exp.Column) -> str:
         """Return the name of a column in the joined frame.
@@ -53,12 +57,15 @@ class Scope:
 
     def expr(self, node: exp.Expr) -> pl.Expr:
         """Return an expression over the joined frame; a renamed column keeps the name that the query has for it."""
-        found = to_polars(self._with_dates(node), self.column)
+        found = self._unnamed(node)
         for column in node.find_all(exp.Column):
             name = self.column(column) if isinstance(column.this, exp.Identifier) else column.name
             if name != column.name and found.meta.output_name(raise_if_undetermined=False) == name:
                 return found.alias(column.name)
         return found
+
+    def _unnamed(self, node: exp.Expr) -> pl.Expr:
+        return to_polars(self._with_dates(node), self.column)
 
     def _with_dates(self, node: exp.Expr) -> exp.Expr:
         """Return the expression with each text that is compared with a column of dates as a date, as polars reads it."""
@@ -91,6 +98,11 @@ class Scope:
         how = _how(node)
         if how == "cross":
             self._add(name, right, self.lf.join(right, how="cross", suffix=f":{name}"))
+            return
+        found = conditions(node.args["on"]) if how == "inner" and node.args.get("on") else []
+        equal = self._equalities(found, name, right.collect_schema())
+        if None in equal:
+            self._add_where(name, right, found, equal)
         else:
             left_on, right_on = self._keys(node, name, right.collect_schema())
             self._add_equal(name, right, left_on, right_on, how)
@@ -129,6 +141,43 @@ class Scope:
         if (side.name in ours) == (side.name in theirs):
             return "none"
         return "new" if side.name in theirs else "old"
+
+    def _equalities(self, found: Sequence[exp.Expr], name: str, theirs: pl.Schema) -> list[tuple[exp.Expr, exp.Expr] | None]:
+        """Return for each condition the side of the tables before and that of the new one, None where it is no equality."""
+        pairs: list[tuple[exp.Expr, exp.Expr] | None] = []
+        for one in found:
+            sides = (one.left, one.right) if isinstance(one, exp.EQ) else (one, one)
+            match tuple(self._side_of_all(side, name, theirs) for side in sides):
+                case ("old", "new"):
+                    pairs.append(sides)
+                case ("new", "old"):
+                    pairs.append((sides[1], sides[0]))
+                case _:
+                    pairs.append(None)
+        return pairs
+
+    def _side_of_all(self, side: exp.Expr, name: str, theirs: pl.Schema) -> str:
+        found = {self._side_of(column, name, theirs) for column in side.find_all(exp.Column)}
+        return found.pop() if len(found) == 1 else "none"
+
+    def _add_where(
+        self,
+        name: str,
+        right: pl.LazyFrame,
+        found: Sequence[exp.Expr],
+        equal: Sequence[tuple[exp.Expr, exp.Expr] | None],
+    ) -> None:
+        """Join by conditions of any kind: all pairs of rows, filtered."""
+        before = self.lf
+        self._add(name, right, before.join(right, how="cross", suffix=f":{name}"))
+        predicates = [self._unnamed(one) for one, pair in zip(found, equal, strict=True) if pair is None]
+        # Equalities come last, as in polars.
+        predicates += [self._unnamed(pair[0]) == self._unnamed(pair[1]) for pair in equal if pair is not None]
+        if self.mirror:
+            for predicate in predicates:
+                self.lf = self.lf.filter(predicate)
+        else:
+            self.lf = before.join_where(right, *predicates, suffix=f":{name}")
 
     def _add_equal(self, name: str, right: pl.LazyFrame, left_on: list[pl.Expr], right_on: list[pl.Expr], how: _How) -> None:
         suffix = f":{name}"

@@ -1,0 +1,115 @@
+"""SQL with queries inside of queries, set operations and extensions, in stages over tiny splits, against Polars."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from support.frames import Case, check
+
+T = pl.DataFrame(
+    {
+        "id": range(21),
+        "k": [n % 5 if n % 6 else None for n in range(21)],
+        "x": [float(n * n % 17) if n % 8 else None for n in range(21)],
+        "s": [f"s{n % 4}" if n % 9 else None for n in range(21)],
+        "d": [dt.date(2024, 1, 1 + n % 9) for n in range(21)],
+        "b": [n % 3 == 0 if n % 4 else None for n in range(21)],
+    }
+)
+R = pl.DataFrame(
+    {
+        "k": [3, 1, None, 8, 1, 3, 0, None, 9],
+        "v": ["a", "b", "c", "d", "e", "f", "a", "b", None],
+        "id": [4, 2, 7, 7, 30, 1, 0, 4, 5],
+        "s": ["s1", "s2", None, "s0", "s9", "s1", "s1", "s2", "s0"],
+    }
+)
+
+ORDERED = (
+    "SELECT id FROM t WHERE k IN (SELECT k FROM r WHERE v > 'a') ORDER BY id",
+    "SELECT id FROM t WHERE x > 1 AND k IN (SELECT k FROM r) AND s LIKE 's%' ORDER BY id",
+    "SELECT id FROM t WHERE k IN (SELECT k FROM r GROUP BY k HAVING COUNT(*) > 1) ORDER BY id",
+    "SELECT id FROM t WHERE k = ANY(SELECT k FROM r) ORDER BY id",
+    "SELECT id FROM t WHERE k NOT IN (SELECT k FROM r) ORDER BY id",
+    "SELECT id, k FROM t WHERE k NOT IN (SELECT k FROM r WHERE k > 1) ORDER BY id",
+    "SELECT id FROM t WHERE k NOT IN (SELECT k FROM r WHERE v > 'zzz') ORDER BY id",
+    "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM r WHERE r.k = t.k AND r.v > 'b') AND x > 1 ORDER BY id",
+    "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM r WHERE r.k = t.k AND r.s = t.s) ORDER BY id",
+    "SELECT id FROM t WHERE NOT EXISTS (SELECT 1 FROM r WHERE r.k = t.k) ORDER BY id",
+    "SELECT id FROM t WHERE x > (SELECT AVG(x) FROM t) AND id < 18 ORDER BY id",
+    "SELECT id FROM t WHERE x > (SELECT MAX(id) FROM r WHERE v > 'zzz') ORDER BY id",
+    "SELECT id FROM t WHERE x > (SELECT id FROM r) ORDER BY id",
+    "SELECT id, x - (SELECT AVG(x) FROM t) AS dx, (SELECT MAX(id) FROM r) AS m FROM t ORDER BY id",
+    "SELECT t.id, r.v FROM t JOIN r ON t.id < r.id ORDER BY t.id, r.v",
+    "SELECT t.id, r.v FROM t JOIN r ON t.k = r.k AND r.id > 2 AND t.x > 3 ORDER BY t.id, r.v",
+    "SELECT t.id, r.v FROM t JOIN r ON t.k + 1 > r.k JOIN r AS q ON q.id = r.id AND q.k < t.k ORDER BY t.id, r.v, q.v",
+    "SELECT DISTINCT ON (k) k, id FROM t ORDER BY k, id",
+    "SELECT DISTINCT ON (k, s) k, s, id FROM t ORDER BY k, s, id DESC",
+    "SELECT id, k, ROW_NUMBER() OVER (PARTITION BY k ORDER BY id) AS n FROM t QUALIFY n = 1 ORDER BY id",
+    "SELECT id, k FROM t WHERE id > 3 QUALIFY ROW_NUMBER() OVER (PARTITION BY k ORDER BY id DESC) <= 2 ORDER BY id LIMIT 7",
+    "SELECT s, k, SUM(id) AS n FROM t GROUP BY ALL ORDER BY ALL DESC",
+    "SELECT id % 3 AS g, COUNT(*) AS n FROM t GROUP BY ALL ORDER BY ALL",
+    "SELECT * EXCLUDE (d) REPLACE (k + 1 AS k, UPPER(s) AS s) RENAME (b AS bb) FROM t WHERE id > 3 ORDER BY id",
+    "SELECT id, SUM(x) OVER w AS c FROM t WINDOW w AS (PARTITION BY k) ORDER BY id",
+    "SELECT id FROM t ORDER BY id FETCH FIRST 3 ROWS ONLY",
+    "SELECT k, SUM(x) FILTER (WHERE id > 3) AS f, COUNT(*) FILTER (WHERE b) AS n FROM t GROUP BY k ORDER BY k",
+    "SELECT k, QUANTILE_CONT(x, 0.3) AS q, MEDIAN(x) AS m FROM t GROUP BY k ORDER BY k",
+    """WITH a AS (SELECT k, SUM(id) AS n FROM t GROUP BY k)
+    SELECT a.k, c.n FROM a JOIN a AS c ON a.k = c.k WHERE a.n > (SELECT AVG(n) FROM a) ORDER BY a.k""",
+    "SELECT k FROM t EXCEPT SELECT k FROM r ORDER BY k NULLS FIRST LIMIT 2",
+)
+UNORDERED = (
+    "SELECT k FROM t EXCEPT SELECT k FROM r",
+    "SELECT k, s FROM t EXCEPT SELECT k, s FROM r",
+    "SELECT k, s FROM t EXCEPT ALL SELECT k, s FROM r",
+    "SELECT k FROM t INTERSECT SELECT k FROM r",
+    "SELECT k AS z FROM t INTERSECT ALL SELECT k FROM r",
+    "SELECT k, s FROM t UNION BY NAME SELECT s, k FROM r",
+    "SELECT k, id FROM t UNION ALL BY NAME SELECT v, k FROM r",
+    "SELECT SUM(id) FILTER (WHERE k > 1) AS a, COUNT(*) FILTER (WHERE s = 's1') AS b, AVG(x) AS c FROM t",
+    "SELECT DISTINCT ON (b) b FROM t",
+)
+WHOLE = (
+    "SELECT id, (SELECT MAX(r.id) FROM r WHERE r.k = t.k) AS m FROM t",
+    "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM r WHERE r.k = t.k AND r.id > t.id)",
+    "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM r)",
+    "SELECT id FROM t WHERE k IN (SELECT k FROM r) OR x > 3",
+    "SELECT id FROM t WHERE k IN (SELECT k FROM r WHERE r.id = t.id)",
+    "SELECT id FROM t WHERE x > ALL(SELECT id FROM r)",
+    "SELECT t.id FROM t LEFT JOIN r ON t.k = r.k AND t.id < r.id",
+    "SELECT id, SUM(x) OVER (w ORDER BY id) AS c FROM t WINDOW w AS (PARTITION BY k)",
+)
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, pl.LazyFrame]:
+    folder = tmp_path_factory.mktemp("sql")
+    T.write_parquet(folder / "t.parquet", row_group_size=5)
+    R.write_parquet(folder / "r.parquet", row_group_size=4)
+    return {"t": pl.scan_parquet(folder / "t.parquet"), "r": pl.scan_parquet(folder / "r.parquet")}
+
+
+def _cases() -> list[tuple[str, bool, bool]]:
+    return [
+        *((sql, True, False) for sql in ORDERED),
+        *((sql, False, False) for sql in UNORDERED),
+        *((sql, False, True) for sql in WHOLE),
+    ]
+
+
+@pytest.mark.parametrize(("sql", "ordered", "fallback"), _cases())
+@pytest.mark.parametrize("broadcast", [False, True], ids=["hash", "broadcast"])
+def test_answer_equals_polars(
+    sql: str, ordered: bool, fallback: bool, broadcast: bool, tables: Mapping[str, pl.LazyFrame], tmp_path: Path
+) -> None:
+    try:
+        pl.SQLContext(tables).execute(sql).collect_schema()
+    except pl.exceptions.PolarsError:
+        pytest.fail("not a statement that polars accepts")
+    case = Case(lambda found: pl.SQLContext(found).execute(sql), ordered=ordered, fallback=fallback)
+    check(case, tables, tmp_path, broadcast=broadcast)
