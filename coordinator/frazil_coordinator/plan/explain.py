@@ -92,19 +92,27 @@ def _output(stage: StageReport) -> str:
 
 def _source(source: SourceReport) -> str:
     if source.table is not None:
+        files, row_groups = (source.pruned.get(name, 0) for name in ("files", "row_groups"))
         parts = [
-            _plural(source.files or 0, "file"),
-            *([_plural(source.row_groups, "row group")] if source.row_groups else []),
+            _plural(source.files or 0, "file")
+            if not files
+            else f"files {source.files or 0:,} of {(source.files or 0) + files:,}",
+            *_row_groups(source.row_groups or 0, row_groups),
             _plural(source.splits or 0, "split"),
             *([f"{source.columns} of {source.table_columns} columns"] if source.table_columns else []),
             f"{_size(source.bytes or 0)} compressed",
         ]
-        pruned = [_plural(count, name.rstrip("s").replace("_", " ")) for name, count in source.pruned.items() if count]
-        left_out = f" · pruned: {', '.join(pruned)}" if pruned else ""
-        return f"← {source.table}: {', '.join(parts)}{left_out}"
+        return f"← {source.table}: {', '.join(parts)}"
     if source.frame_rows is not None:
         return f"← frame of {_plural(source.frame_rows, 'row')}"
     return ""  # a stage is drawn below
+
+
+def _row_groups(read: int, pruned: int) -> list[str]:
+    """Return how many row groups are read, and of how many."""
+    if pruned:
+        return [f"row groups {read:,} of {read + pruned:,}"]
+    return [_plural(read, "row group")] if read else []
 
 
 # Figures

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Final
 
 import obstore
@@ -34,6 +35,12 @@ class RowGroup:
     bytes: dict[str, int]
     """Compressed bytes by top-level column."""
 
+    first: int = 0
+    """Rows of the file before it."""
+
+    number: int = 0
+    """Its place in the file."""
+
     whole_bytes: int | None = None
     """Bytes of all columns where nobody tells those of each (IPC)."""
 
@@ -57,10 +64,35 @@ class Footer:
     file_bytes: int | None = None
     """Size of a file whose rows nobody has counted, in place of row groups; such a file is read whole."""
 
+    pruned_groups: int = 0
+    pruned_rows: int = 0
+    """Row groups, and their rows, that were left out of `row_groups`."""
+
+    columns: Mapping[str, int] = field(default_factory=dict)
+    """Number of each column that is not nested."""
+
+    metadata: pq.FileMetaData | None = None
+    """Where the statistics of a Parquet file are."""
+
     @property
     def rows(self) -> int:
-        """Rows of the file."""
-        return sum(group.rows for group in self.row_groups)
+        """Rows of the file, with those of row groups that were left out."""
+        return sum(group.rows for group in self.row_groups) + self.pruned_rows
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether nothing is left of the file."""
+        return self.pruned_groups > 0 and not self.row_groups
+
+    def only(self, positions: Sequence[int]) -> Footer:
+        """Return the footer with only some of its row groups."""
+        kept = tuple(self.row_groups[position] for position in positions)
+        return replace(
+            self,
+            row_groups=kept,
+            pruned_groups=self.pruned_groups + len(self.row_groups) - len(kept),
+            pruned_rows=self.rows - sum(group.rows for group in kept),
+        )
 
     def size(self, columns: Sequence[str] | None) -> int:
         """Return the bytes to read for `columns` (None: for all)."""
@@ -130,7 +162,7 @@ def read_footer(file: FileStat, options: object, kind: str = "Parquet") -> Foote
 def _read_ipc(file: FileStat, options: object) -> Footer:
     found = read_ipc_footer(file, options)
     groups = tuple(RowGroup(rows=batch.rows, bytes={}, whole_bytes=batch.bytes) for batch in found.batches)
-    return Footer(row_groups=groups, schema=found.schema)
+    return Footer(row_groups=_numbered(groups), schema=found.schema)
 
 
 def _read_parquet(file: FileStat, options: object) -> Footer:
@@ -144,7 +176,23 @@ def _read_parquet(file: FileStat, options: object) -> Footer:
     except (pa.ArrowException, OSError) as error:
         message = f"not a Parquet file, or a broken one: {file.path}: {error}"
         raise QueryError(message, exception="ComputeError", where={"file": file.path}) from error
-    return Footer(row_groups=tuple(_row_group(metadata.row_group(n)) for n in range(metadata.num_row_groups)))
+    groups = [_row_group(metadata.row_group(number)) for number in range(metadata.num_row_groups)]
+    return Footer(row_groups=_numbered(groups), columns=_flat_columns(metadata.schema), metadata=metadata)
+
+
+def _numbered(groups: Sequence[RowGroup]) -> tuple[RowGroup, ...]:
+    firsts = accumulate((group.rows for group in groups), initial=0)
+    return tuple(replace(group, first=first, number=number) for number, (group, first) in enumerate(zip(groups, firsts)))  # noqa: B905  # one first more
+
+
+def _flat_columns(schema: pq.ParquetSchema) -> dict[str, int]:
+    """Return the numbers of the columns that are neither lists nor structs."""
+    columns = [schema.column(number) for number in range(len(schema))]
+    return {
+        column.name: number
+        for number, column in enumerate(columns)
+        if column.path == column.name and column.max_repetition_level == 0 and "." not in column.name
+    }
 
 
 def _range(store: obstore.store.ObjectStore, name: str, start: int, end: int) -> bytes:

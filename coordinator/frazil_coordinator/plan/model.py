@@ -58,6 +58,9 @@ class ScanSource:
     row_groups: int = 0
     """Row groups of Parquet files, as far as footers tell."""
 
+    pruned: Mapping[str, int] = field(default_factory=dict)
+    """What statistics and the names of folders left out: ``files``, ``row_groups``."""
+
     columns: int = 0
     """Columns that are read of each."""
 

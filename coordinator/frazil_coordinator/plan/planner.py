@@ -6,7 +6,9 @@ Reads footers, so it blocks; call it in a thread. Main path: :mod:`~frazil_coord
 
 from __future__ import annotations
 
+import io
 import logging
+from collections import Counter
 from dataclasses import replace
 from typing import Final
 
@@ -21,7 +23,8 @@ from frazil_coordinator.plan.figures import StageEstimate
 from frazil_coordinator.plan.memory import factor_of, largest_input_bytes, within_memory
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.nodes import DataFrameScan, Scan
-from frazil_coordinator.plan.pushdown import observe
+from frazil_coordinator.plan.pruning import prune
+from frazil_coordinator.plan.pushdown import Demand, observe
 from frazil_coordinator.plan.sinks import keeps_order, spread, take_sink
 from frazil_coordinator.plan.sql import expand_sql
 from frazil_coordinator.plan.stages import build_stages
@@ -107,7 +110,9 @@ def _plan(arena: Arena, settings: Settings) -> StageGraph:
     settings = within_memory(settings, {arena.kind(number) for number in arena.reachable()})
     scans = {number: arena.lazy(number).collect_schema() for number in arena.reachable() if arena.kind(number) == "Scan"}
     tables = {number: _open(arena, number, found) for number, found in scans.items()}
-    columns = _columns(arena, scans)
+    demands = _demands(arena, scans)
+    columns = {number: _columns(uses, scans[number]) for number, uses in demands.items()}
+    tables = {number: _pruned(table, demands[number]) for number, table in tables.items()}
     context = Context(arena, settings, tables=tables, columns=columns, small=_is_small(settings, tables, columns))
     context.partitions = _partitions(context)
     relation = Distributor(context, ordered=keeps_order(sink)).plan()
@@ -158,18 +163,35 @@ def _open(arena: Arena, number: int, schema: pl.Schema) -> Table | str:
         return str(reason)
 
 
-def _columns(arena: Arena, scans: dict[int, pl.Schema]) -> dict[int, tuple[str, ...] | None]:
-    """Return the columns that the query reads of each scan; None for all."""
+def _demands(arena: Arena, scans: dict[int, pl.Schema]) -> dict[int, list[Demand]]:
+    """Return what the query needs of each scan, of equal scans together; an empty list where nobody knows."""
     found = observe(arena, {number: ([number], schema) for number, schema in scans.items()})
-    columns: dict[int, tuple[str, ...] | None] = {}
-    for number, schema in scans.items():
-        uses = [] if found is None else found[number]
-        if not uses or any(use.columns is None for use in uses):
-            columns[number] = None
-        else:
-            wanted = {name for use in uses for name in use.columns or ()}
-            columns[number] = tuple(name for name in schema.names() if name in wanted)
-    return columns
+    digests = arena.digests()
+    if found is None:
+        return {number: [] for number in scans}
+    reads = Counter(digests[child] for number in arena.reachable() for child in arena.inputs(number))
+    demands: dict[int, list[Demand]] = {}
+    for number in scans:
+        # Equal scans become one relation, whichever of them is planned first.
+        uses = [use for other in scans if digests[other] == digests[number] for use in found[other]]
+        # A use that polars skipped on empty data, or made one with another, may need more than is known.
+        demands[number] = uses if len(uses) >= reads[digests[number]] else []
+    return demands
+
+
+def _columns(uses: list[Demand], schema: pl.Schema) -> tuple[str, ...] | None:
+    """Return the columns that are read; None for all."""
+    if not uses or any(use.columns is None for use in uses):
+        return None
+    wanted = {name for use in uses for name in use.columns or ()}
+    return tuple(name for name in schema.names() if name in wanted)
+
+
+def _pruned(table: Table | str, uses: list[Demand]) -> Table | str:
+    """Leave out what no use of the table looks at. A predicate beside a limit holds for the limited rows only."""
+    if isinstance(table, str) or any(use.predicate is None or use.rows is not None for use in uses):
+        return table
+    return prune(table, [pl.Expr.deserialize(io.BytesIO(use.predicate)) for use in uses if use.predicate is not None])
 
 
 def _is_small(settings: Settings, tables: dict[int, Table | str], columns: dict[int, tuple[str, ...] | None]) -> bool:

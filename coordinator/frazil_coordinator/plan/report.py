@@ -168,6 +168,7 @@ def _source(source: Source) -> SourceReport:
             columns=source.columns,
             table_columns=source.table_columns,
             bytes=source.bytes,
+            pruned=dict(source.pruned),
         )
     if isinstance(source, InlineSource):
         return SourceReport(frame_rows=source.rows)

@@ -229,8 +229,8 @@ class _Packer:
 
     def rows(self, file: FileStat, footer: Footer, columns: Sequence[str] | None) -> None:
         """Add the row groups of one file."""
-        offset = 0
         for group in footer.row_groups:
+            offset = group.first
             # What the user's slice leaves of this row group.
             low = max(0, self._first - self._seen - offset)
             high = group.rows if self._end is None else min(group.rows, self._end - self._seen - offset)
@@ -238,7 +238,6 @@ class _Packer:
             for start in range(low, high, step):
                 rows = min(step, high - start)
                 self._add(file, footer.rows, offset + start, rows, group.size(columns) * rows // max(1, group.rows))
-            offset += group.rows
         self._seen += footer.rows
 
     def _add(self, file: FileStat, file_rows: int, offset: int, rows: int, size: int) -> None:

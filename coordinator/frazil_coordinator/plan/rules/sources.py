@@ -37,9 +37,13 @@ def _(node: Scan, context: Context, inputs: Sequence[Relation]) -> Relation:
     source = ScanSource(
         splits=groups,
         path=table.path,
-        files=len(table.files),
+        files=sum(not footer.is_pruned for footer in table.footers),
         bytes=size,
         row_groups=row_groups,
+        pruned={
+            "files": sum(footer.is_pruned for footer in table.footers),
+            "row_groups": sum(footer.pruned_groups for footer in table.footers),
+        },
         columns=projected,
         table_columns=len(table.schema),
         scan_type=table.scan_type,
