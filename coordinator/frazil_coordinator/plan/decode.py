@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias, TypedDict, cast
 
 from frazil_coordinator.plan.nodes import (
+    AsofJoin,
     Cache,
     DataFrameScan,
     Distinct,
@@ -116,6 +117,8 @@ def _join(common: _Common, payload: Raw) -> Node:
             validation=str(args["validation"]),
             **common,
         )
+    if isinstance(how, dict) and "AsOf" in how and "Equi" in condition and args["slice"] is None:
+        return _asof_join(common, _map(condition["Equi"]), _map(how["AsOf"]))
     if "Equi" not in condition or args["slice"] is not None or not isinstance(how, str):
         return Opaque(kind=f"Join on {'/'.join(condition)} {how}", **common)
     on = _map(condition["Equi"])
@@ -125,6 +128,18 @@ def _join(common: _Common, payload: Raw) -> Node:
         right_on=_exprs(on["right_on"]),
         maintain_order=str(args["maintain_order"]),
         validation=str(args["validation"]),
+        **common,
+    )
+
+
+def _asof_join(common: _Common, on: Raw, options: Raw) -> Node:
+    by = [tuple(cast("list[str]", options[side] or ())) for side in ("left_by", "right_by")]
+    return AsofJoin(
+        left_on=_exprs(on["left_on"]),
+        right_on=_exprs(on["right_on"]),
+        left_by=by[0],
+        right_by=by[1],
+        check_sortedness=bool(options["check_sortedness"]),
         **common,
     )
 

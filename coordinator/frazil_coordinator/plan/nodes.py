@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from frazil_functions.arena import Raw
 
 __all__ = [
+    "AsofJoin",
     "Cache",
     "DataFrameScan",
     "Distinct",
@@ -112,7 +113,7 @@ class Join(Node):
 
     how: str
     """``Inner``, ``Left``, ``Right``, ``Full``, ``Semi``, ``Anti``, ``Cross``, or ``Where`` for an inner join by predicates;
-    an as-of join is :class:`Opaque`."""
+    an as-of join is :class:`AsofJoin`."""
 
     left_on: tuple[RawExpr, ...]
     right_on: tuple[RawExpr, ...]
@@ -124,6 +125,19 @@ class Join(Node):
 
     validation: str
     """``ManyToMany`` when nothing is checked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsofJoin(Node):
+    """A join of each row of the left side with the nearest one of the right side."""
+
+    left_on: tuple[RawExpr, ...]
+    right_on: tuple[RawExpr, ...]
+    left_by: tuple[str, ...]
+    """Columns that must be equal; none when any two rows may be paired."""
+
+    right_by: tuple[str, ...]
+    check_sortedness: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ back to one task.
 
 from __future__ import annotations
 
-from frazil_coordinator.plan.rules import beside, groups, joins, order, reshape, rows, sources, unions
+from frazil_coordinator.plan.rules import asof, beside, groups, joins, order, reshape, rows, sources, unions
 from frazil_coordinator.plan.rules.base import distribute
 
-__all__ = ["beside", "distribute", "groups", "joins", "order", "reshape", "rows", "sources", "unions"]
+__all__ = ["asof", "beside", "distribute", "groups", "joins", "order", "reshape", "rows", "sources", "unions"]
