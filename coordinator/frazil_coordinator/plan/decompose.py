@@ -15,13 +15,31 @@ from typing import Final, cast
 import polars as pl
 from polars.exceptions import PolarsError
 
-from frazil_coordinator.plan.exprs import expand, from_expr, is_literal, is_row_wise, kind_of, members, serialised, to_expr
+from frazil_coordinator.plan.exprs import (
+    expand,
+    from_expr,
+    is_literal,
+    is_row_wise,
+    is_separable,
+    kind_of,
+    members,
+    operands,
+    serialised,
+    to_expr,
+    with_operands,
+)
+from frazil_coordinator.plan.looks import Shape, literal_int, shape_of
 from frazil_coordinator.plan.nodes import RawExpr
 from frazil_functions.arena import Raw
 
 __all__ = ["Decomposition", "decompose"]
 
 _PREFIX: Final = "__frazil_p"
+_FEW: Final = 1_000_000
+"""Values of each task that may be brought into one."""
+
+_SAME_AGAIN: Final = frozenset({"Product", "Bitwise"})
+"""Functions that merge their own results."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +113,61 @@ class _Splitter:
         if kind in ("KeepName", "RenameAlias"):
             return self.final(cast("Raw", inner)["expr"] if kind == "RenameAlias" else inner)
         if kind == "Agg":
-            return self._agg(raw, cast("Raw", inner))
+            few = None if self._grouped else self._of_few(raw)
+            return self._agg(raw, cast("Raw", inner)) if few is None else few
         if kind == "Function" and self._is_aggregating_function(cast("Raw", inner)):
             return self._function(raw, cast("Raw", inner))
+        if not self._grouped and (rebuilt := self._of_few(raw)) is not None:
+            return rebuilt
         return self._over_aggregates(raw)
+
+    def _of_few(self, raw: RawExpr) -> pl.Expr | None:
+        """Return values of which each task gives only as many as can be among the result's; None for others.
+
+        They are put together again, so an aggregate of them is the original one.
+        """
+        kind, inner, parts = kind_of(raw), members(raw), operands(raw)
+        if kind == "Slice":
+            return self._slice(raw, parts)
+        if kind == "Gather" and cast("Raw", inner)["returns_scalar"]:
+            index = literal_int(parts[1])
+            values = None if index is None else self._ends(parts[0], -index if index < 0 else index + 1, last=index < 0)
+            return None if values is None else to_expr(with_operands(raw, [from_expr(values), parts[1]]))
+        if kind == "Function" and kind_of(cast("Raw", inner)["function"]) in ("TopK", "TopKBy") and is_literal(parts[1]):
+            if not all(map(is_row_wise, parts)) or not all(
+                shape_of(part) is Shape.COLUMN for part in (parts[0], *parts[2:])
+            ):
+                return None
+            columns = [parts[0], *parts[2:]]
+            kept = [self._collected(to_expr(with_operands(raw, [part, *parts[1:]]))) for part in columns]
+            return to_expr(with_operands(raw, [from_expr(kept[0]), parts[1], *map(from_expr, kept[1:])]))
+        if kind == "Function" and kind_of(cast("Raw", inner)["function"]) == "Unique" and is_separable(parts[0]):
+            return to_expr(with_operands(raw, [from_expr(self._collected(to_expr(raw)))]))
+        if kind in ("Agg", "Function") and shape_of(parts[0]) is Shape.OTHER and all(map(is_literal, parts[1:])):
+            values = self._of_few(parts[0])
+            return None if values is None else to_expr(with_operands(raw, [from_expr(values), *parts[1:]]))
+        return None
+
+    def _slice(self, raw: RawExpr, parts: list[RawExpr]) -> pl.Expr | None:
+        offset, length = literal_int(parts[1]), literal_int(parts[2])
+        if offset is None or (offset >= 0 and length is None):
+            return None
+        values = self._ends(parts[0], -offset if offset < 0 else offset + (length or 0), last=offset < 0)
+        return None if values is None else to_expr(with_operands(raw, [from_expr(values), *parts[1:]]))
+
+    def _ends(self, raw: RawExpr, count: int, *, last: bool) -> pl.Expr | None:
+        """Return the first or last values of a column in its order, or in that of its values."""
+        is_sort = kind_of(raw) == "Sort"
+        rows = operands(raw)[0] if is_sort else raw
+        if count > _FEW or not is_separable(rows) or shape_of(rows) is Shape.SCALAR:
+            return None
+        values = to_expr(raw)
+        kept = self._collected(values.tail(count) if last else values.head(count))
+        return to_expr(with_operands(raw, [from_expr(kept)])) if is_sort else kept
+
+    def _collected(self, values: pl.Expr) -> pl.Expr:
+        """Return values of all tasks, one task's after the other's; a task without rows has none."""
+        return self._add_expr(values.implode()).explode(empty_as_null=False)
 
     def _over_aggregates(self, raw: RawExpr) -> pl.Expr:
         """Row-wise functions of aggregates: keep them, and replace the aggregates inside."""
@@ -153,14 +222,19 @@ class _Splitter:
             column, ddof = cast("list[object]", value)
             variance = self._variance(column, cast("int", ddof))
             return variance.sqrt() if name == "Std" else variance
-        if name in ("First", "Last") and self._grouped and is_row_wise(value):
-            return to_expr({"Agg": {name: from_expr(self._add(raw))}})
+        if name in ("First", "Last"):
+            if not self._grouped:  # a task may have no rows
+                self._check_rows(value)
+                ends = to_expr(value).head(1) if name == "First" else to_expr(value).tail(1)
+                return to_expr({"Agg": {name: from_expr(self._collected(ends))}})
+            if is_row_wise(value):
+                return to_expr({"Agg": {name: from_expr(self._add(raw))}})
         if name == "NUnique" and not self._grouped:
             # By key, whole groups are shuffled instead: their distinct values need not pass through one task.
             self._check_rows(value)
-            return self._add_expr(to_expr(value).unique().implode()).explode().n_unique()
+            return self._collected(to_expr(value).unique()).n_unique()
         if name == "Implode" and not self._grouped and is_row_wise(cast("Raw", value)["input"]):
-            return self._add_expr(to_expr(cast("Raw", value)["input"]).implode()).explode().implode()
+            return self._collected(to_expr(cast("Raw", value)["input"])).implode()
         if name in ("FirstNonNull", "LastNonNull"):
             self._check_rows(value)
             return to_expr({"Agg": {name: from_expr(self._add(raw))}})
@@ -170,8 +244,8 @@ class _Splitter:
     def _is_aggregating_function(inner: Raw) -> bool:
         function = inner["function"]
         if kind_of(function) == "Boolean":
-            return kind_of(members(function)) in ("Any", "All")
-        return function == "NullCount"
+            return kind_of(members(function)) in ("Any", "All", "HasNulls")
+        return function == "NullCount" or kind_of(function) in _SAME_AGAIN
 
     def _function(self, raw: RawExpr, inner: Raw) -> pl.Expr:
         (column,) = cast("list[RawExpr]", inner["input"])
@@ -179,6 +253,8 @@ class _Splitter:
         partial = self._add(raw)
         if inner["function"] == "NullCount":
             return partial.sum()
+        if kind_of(members(inner["function"])) == "HasNulls":
+            return partial.any()
         return to_expr({"Function": {**inner, "input": [from_expr(partial)]}})
 
     def _mean(self, raw: RawExpr) -> pl.Expr:
@@ -211,10 +287,5 @@ class _Splitter:
     @staticmethod
     def _check_rows(raw: RawExpr) -> None:
         """Raise unless `raw` can be computed from any part of the rows: row-wise, perhaps filtered."""
-        inner = members(raw)
-        if kind_of(raw) == "Filter" and isinstance(inner, dict):
-            if is_row_wise(inner["input"]) and is_row_wise(inner["by"]):
-                return
-        elif is_row_wise(raw) and not is_literal(raw):
-            return
-        raise _NotDecomposableError
+        if not is_separable(raw) or shape_of(raw) is Shape.SCALAR:
+            raise _NotDecomposableError

@@ -13,7 +13,17 @@ from typing import Final, cast
 
 import polars as pl
 
-from frazil_coordinator.plan.exprs import function_traits, is_literal, is_row_wise, kind_of, members, operands, to_expr
+from frazil_coordinator.plan.exprs import (
+    function_traits,
+    is_literal,
+    is_row_wise,
+    kind_of,
+    members,
+    operands,
+    row_operands,
+    to_expr,
+    with_operands,
+)
 from frazil_coordinator.plan.nodes import RawExpr
 from frazil_functions.arena import Raw
 
@@ -87,10 +97,8 @@ def look_of(raw: RawExpr) -> Look:
         return Look.GROUP if str(inner["mapping"]) in _SAME_ROWS and keys_of(raw) else Look.WHOLE
     if kind == "Function" and isinstance(inner, dict):
         return _look_of_function(raw, inner)
-    parts = operands(raw)
-    if parts and all(is_row_wise(part) for part in parts):
-        return Look.ROW if is_row_wise(raw) else Look.WHOLE
-    return Look.ROW if kind in _ROW_WISE_KINDS else Look.WHOLE
+    bare = with_operands(raw, [{"Column": "x"} for _ in operands(raw)])
+    return Look.ROW if is_row_wise(bare) else Look.WHOLE
 
 
 _ROW_WISE_KINDS: Final = frozenset({"Column", "Alias", "KeepName", "RenameAlias", "BinaryExpr", "Cast", "Ternary"})
@@ -164,9 +172,8 @@ def _is_random(rolling: Raw) -> bool:
 def keys_of(raw: RawExpr) -> list[RawExpr]:
     """Return the row-wise keys of an expression of the class ``GROUP`` by which its groups may be brought together."""
     inner = cast("Raw", members(raw))
-    if kind_of(raw) == "Over":
-        return [key for key in cast("list[RawExpr]", inner["partition_by"]) if is_row_wise(key) and not is_literal(key)]
-    return [key for key in cast("list[RawExpr]", inner["input"]) if is_row_wise(key) and not is_literal(key)]
+    keys = cast("list[RawExpr]", inner["partition_by" if kind_of(raw) == "Over" else "input"])
+    return [key for key in keys if is_row_wise(key) and shape_of(key) is Shape.COLUMN]
 
 
 def shape_of(raw: RawExpr) -> Shape:
@@ -177,8 +184,8 @@ def shape_of(raw: RawExpr) -> Shape:
     if kind in ("Len", "Agg"):
         return Shape.SCALAR if "AggGroups" not in str(inner) else Shape.OTHER
     if kind == "Column" or is_row_wise(raw):
-        shapes = [shape_of(part) for part in operands(raw)]
-        return max(shapes, default=Shape.COLUMN)
+        parts = row_operands(raw) if kind == "Function" else operands(raw)
+        return max(map(shape_of, parts), default=Shape.COLUMN)
     if not isinstance(inner, dict):
         return max((shape_of(part) for part in operands(raw)), default=Shape.OTHER)
     if kind == "Over":
@@ -201,4 +208,4 @@ def _shape_of_function(raw: RawExpr, inner: Raw) -> Shape:
         return Shape.COLUMN
     if not keeps_length or not parts:
         return Shape.OTHER
-    return max(map(shape_of, parts)) if separable else shape_of(parts[0])
+    return max(map(shape_of, row_operands(raw))) if separable else shape_of(parts[0])

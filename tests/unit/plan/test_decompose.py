@@ -81,9 +81,12 @@ def test_aggregate_without_an_exact_decomposition_is_left_whole(agg: pl.Expr) ->
     assert decompose([from_expr(agg)], _frame([]).lazy(), grouped=True) is None
 
 
-def test_first_of_all_rows_is_left_whole_because_a_part_may_have_none() -> None:
-    assert decompose([from_expr(X.first())], _frame([]).lazy(), grouped=False) is None
-    assert decompose([from_expr(X.first())], _frame([]).lazy(), grouped=True) is not None
+def test_part_without_rows_gives_no_first_value() -> None:
+    rows = _frame([(0, None, None, None), (1, 5, None, None)])
+    parts = decompose([from_expr(X.first()), from_expr(X.last().alias("z"))], rows.lazy(), grouped=False)
+    assert parts is not None
+    partial = pl.concat([part.select(parts.partial) for part in (rows.lazy().head(0), rows.lazy(), rows.lazy().head(0))])
+    assert partial.select(parts.final).collect().row(0) == (None, 5)
 
 
 def test_equal_partial_aggregates_are_computed_once() -> None:

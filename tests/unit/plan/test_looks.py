@@ -280,6 +280,7 @@ def test_others_may_not(sample: str) -> None:
         ("pl.lit(1) + 1", Shape.SCALAR),
         ("i.sum() / pl.len()", Shape.SCALAR),
         ("i - i.mean()", Shape.COLUMN),
+        ("i.is_in(pl.Series([1, 2])) & (i > i.mean())", Shape.COLUMN),
         ("i.filter(b)", Shape.OTHER),
         ("i.filter(b).sum()", Shape.SCALAR),
         ("i.shift() + i", Shape.COLUMN),

@@ -14,6 +14,7 @@ from frazil_coordinator.plan.exprs import has_selector, is_row_wise, plain_colum
 from frazil_coordinator.plan.nodes import Distinct, GroupBy, Node, RawExpr, Select
 from frazil_coordinator.plan.relation import SINGLE, Distribution, Relation, apply
 from frazil_coordinator.plan.rules.base import distribute, run_single
+from frazil_coordinator.plan.rules.dynamic import windows_by_key
 from frazil_coordinator.plan.rules.udfs import map_groups
 from frazil_functions.arena import Raw
 from frazil_functions.task import ROW_TAG_COLUMNS
@@ -29,7 +30,7 @@ def _(node: GroupBy, context: Context, inputs: Sequence[Relation]) -> Relation:
     if node.mapped:
         return map_groups(node, context, rows)
     if not node.plain:
-        return run_single(node, context, inputs, "a dynamic or rolling group_by has no distributed form", "GROUP BY")
+        return windows_by_key(node, context, rows)
     if not node.keys or not all(map(is_row_wise, node.keys)):
         return run_single(node, context, inputs, "a key of the group_by looks at more than one row", "GROUP BY")
     keys = [to_expr(key) for key in node.keys]

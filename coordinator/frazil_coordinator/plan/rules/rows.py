@@ -7,22 +7,30 @@ from dataclasses import replace
 from typing import Final, cast
 
 from frazil_coordinator.plan.context import Context
-from frazil_coordinator.plan.decompose import decompose
-from frazil_coordinator.plan.exprs import alias_of, is_literal, is_row_wise, kind_of, plain_column, to_expr
+from frazil_coordinator.plan.exprs import (
+    alias_of,
+    expand,
+    has_selector,
+    is_literal,
+    is_row_wise,
+    is_separable,
+    kind_of,
+    plain_column,
+    to_expr,
+)
 from frazil_coordinator.plan.nodes import Cache, Filter, HStack, MapFunction, Node, RawExpr, Select
 from frazil_coordinator.plan.relation import ANY, Distribution, Relation, apply
 from frazil_coordinator.plan.rules.base import distribute, run_single
+from frazil_coordinator.plan.rules.errors import NotDistributedError, describe
 from frazil_coordinator.plan.rules.groups import aggregate_all
+from frazil_coordinator.plan.rules.lifting import beside, evaluate
 from frazil_coordinator.plan.rules.positions import moved_rows
 from frazil_coordinator.plan.rules.reshape import unpivot
-from frazil_coordinator.plan.rules.running import number_rows, over_running
-from frazil_coordinator.plan.rules.scalars import lift, reads_a_column, with_scalars
+from frazil_coordinator.plan.rules.running import number_rows
 from frazil_coordinator.plan.rules.stats import statistics
 from frazil_coordinator.plan.rules.udfs import map_batches
-from frazil_coordinator.plan.rules.windows import over_windows
+from frazil_coordinator.plan.rules.vectors import vector
 from frazil_functions.arena import Raw
-
-__all__ = ["describe"]
 
 _ROW_WISE_FUNCTIONS: Final = frozenset({"Rename", "Explode", "Unnest"})
 
@@ -39,13 +47,12 @@ def _(node: Filter, context: Context, inputs: Sequence[Relation]) -> Relation:
     operator = f"FILTER {describe(node.predicate)}"
     if rows.is_single or is_row_wise(node.predicate):
         return rows.then(apply(node.raw, [rows.lf]), operator, divisible=is_row_wise(node.predicate))
-    lifted = lift([node.predicate], rows.lf)
-    if lifted is not None and (mixed := with_scalars(lifted, context, rows)) is not None:
-        kept = mixed.lf.filter(lifted.exprs[0]).drop(list(lifted.scalars))
-        return mixed.then(kept, operator)
-    if (windowed := over_windows(node, [node.predicate], context, rows, operator)) is not None:
-        return windowed
-    return run_single(node, context, inputs, f"filter looks at more than one row: {describe(node.predicate)}", operator)
+    try:
+        done = evaluate([node.predicate], rows, context, ordered=node.number in context.ordered)
+    except NotDistributedError as error:
+        return run_single(node, context, inputs, f"filter looks at more than one row: {error}", operator)
+    wide = done.relation if not done.scalar else beside(rows, context.broadcast(done.relation))
+    return wide.then(wide.lf.filter(*done.exprs).drop(done.helpers), operator)
 
 
 @distribute.register
@@ -57,51 +64,54 @@ def _(node: Select, context: Context, inputs: Sequence[Relation]) -> Relation:
     if all(map(is_row_wise, node.exprs)) and not all(map(is_literal, node.exprs)):
         selected = rows.then(apply(node.raw, [rows.lf]), operator, keeps_rows=True, divisible=True)
         return replace(selected, distribution=_after_select(rows, node.exprs))
+    if len(node.exprs) == 1 and is_separable(node.exprs[0]) and not has_selector(node.exprs[0]):
+        return rows.then(apply(node.raw, [rows.lf]), operator, distribution=ANY)
     if (aggregated := aggregate_all(node, context, rows)) is not None:
         return aggregated
-    lifted = lift(node.exprs, rows.lf)
-    if lifted is not None and not any(reads_a_column(expr, rows.schema.names()) for expr in lifted.exprs):
-        lifted = None  # one row, whatever the input
-    if lifted is not None and (mixed := with_scalars(lifted, context, rows)) is not None:
-        return mixed.then(mixed.lf.select(lifted.exprs), operator, distribution=ANY)
-    if (windowed := over_windows(node, node.exprs, context, rows, operator)) is not None:
-        return windowed
-    if (running := over_running(node, context, rows, operator)) is not None:
-        return running
     if (moved := moved_rows(node, context, rows, operator)) is not None:
         return moved
-    culprit = _culprit(node, rows)
-    return run_single(node, context, inputs, f"select looks at more than one row: {describe(culprit)}", operator)
+    if (listed := _one_vector(node, context, rows)) is not None:
+        return listed
+    try:
+        done = evaluate(node.exprs, rows, context, ordered=node.number in context.ordered)
+    except NotDistributedError as error:
+        return run_single(node, context, inputs, f"select looks at more than one row: {error}", operator)
+    distribution = None if done.scalar else ANY
+    return done.relation.then(done.relation.lf.select(done.exprs), operator, distribution=distribution)
 
 
-def _culprit(node: Select, rows: Relation) -> RawExpr:
-    """Return the expression for which a select can't be distributed: the one that can't be aggregated in two steps."""
-    alone = [raw for raw in node.exprs if decompose([raw], rows.lf, grouped=False) is None]
-    looking = [raw for raw in alone if not is_row_wise(raw)]
-    return next(iter([*looking, *alone, *node.exprs]))
+def _one_vector(node: Select, context: Context, rows: Relation) -> Relation | None:
+    """Return the relation of a select of one expression with a number of values of its own, when there is a plan for it."""
+    try:
+        singles = [single for raw in node.exprs for single in expand(raw, rows.schema)]
+    except ValueError:
+        return None
+    if len(singles) != 1 or is_row_wise(singles[0]):
+        return None
+    return vector(singles[0], rows, context)
 
 
 @distribute.register
 def _(node: HStack, context: Context, inputs: Sequence[Relation]) -> Relation:
     (rows,) = inputs
     operator = "WITH COLUMNS " + ", ".join(describe(raw) for raw in node.exprs)
-    if not rows.is_single and not all(map(is_row_wise, node.exprs)):
-        lifted = lift(node.exprs, rows.lf)
-        if lifted is not None and (mixed := with_scalars(lifted, context, rows)) is not None:
-            widened = mixed.lf.with_columns(lifted.exprs).drop(list(lifted.scalars))
-            return mixed.then(widened, operator, distribution=ANY)
-        if (windowed := over_windows(node, node.exprs, context, rows, operator)) is not None:
-            return windowed
-        if (running := over_running(node, context, rows, operator)) is not None:
-            return running
-        culprit = next(raw for raw in node.exprs if not is_row_wise(raw))
-        reason = f"with_columns looks at more than one row: {describe(culprit)}"
-        return run_single(node, context, inputs, reason, operator)
+    if rows.is_single or all(map(is_row_wise, node.exprs)):
+        divisible = all(map(is_row_wise, node.exprs))
+        stacked = rows.then(apply(node.raw, [rows.lf]), operator, keeps_rows=True, divisible=divisible)
+        return replace(stacked, distribution=_after_stack(rows.distribution, rows, node))
+    try:
+        done = evaluate(node.exprs, rows, context, ordered=node.number in context.ordered)
+    except NotDistributedError as error:
+        return run_single(node, context, inputs, f"with_columns looks at more than one row: {error}", operator)
+    wide = done.relation if not done.scalar else beside(rows, context.broadcast(done.relation))
+    stacked = wide.then(wide.lf.with_columns(done.exprs).drop(done.helpers), operator)
+    return replace(stacked, distribution=_after_stack(wide.distribution, rows, node))
+
+
+def _after_stack(distribution: Distribution, rows: Relation, node: HStack) -> Distribution:
+    """Return the distribution without the columns that are written anew."""
     written = set(rows.lf.select(*map(to_expr, node.exprs)).collect_schema()) if node.exprs else set[str]()
-    kept = {name: name for name in rows.distribution.keys if name not in written}
-    divisible = all(map(is_row_wise, node.exprs))
-    stacked = rows.then(apply(node.raw, [rows.lf]), operator, keeps_rows=True, divisible=divisible)
-    return replace(stacked, distribution=_renamed(rows.distribution, kept))
+    return _renamed(distribution, {name: name for name in distribution.keys if name not in written})
 
 
 @distribute.register
@@ -172,12 +182,6 @@ def _renamed(distribution: Distribution, names: dict[str, str]) -> Distribution:
     if not all(name in names for name in distribution.keys):
         return ANY
     return replace(distribution, keys=tuple(names[name] for name in distribution.keys))
-
-
-def describe(raw: RawExpr, limit: int = 60) -> str:
-    """Return an expression as text for people, at most `limit` characters."""
-    text = " ".join(str(to_expr(raw)).split())
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def _upper(name: str) -> str:

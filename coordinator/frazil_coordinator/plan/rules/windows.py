@@ -1,84 +1,103 @@
-"""Windows (``over``): rows of equal keys into one task, the expression as it is, and the rows back into their order."""
+"""Windows (``over``), and what else looks at the rows of equal keys.
+
+Rows of equal keys come into one task, which computes the expression as it is; then the rows go back into their order.
+Windows that share a key are done together: rows are shuffled by the keys that they share, which brings every window's groups
+together. Others follow one after the other. Rows keep their order inside a partition; where somebody looks at it, row tags
+bring them back into it between partitions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, cast
-
-from polars.exceptions import PolarsError
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from frazil_coordinator.plan.context import Context
-from frazil_coordinator.plan.exprs import expand, is_row_wise, kind_of, members, serialised, substitute, to_expr, walk
-from frazil_coordinator.plan.nodes import Filter, HStack, Node, RawExpr, Select
-from frazil_coordinator.plan.relation import ANY, Distribution, Relation, apply
-from frazil_functions.arena import Raw
+from frazil_coordinator.plan.exprs import plain_column, serialised, to_expr
+from frazil_coordinator.plan.looks import keys_of
+from frazil_coordinator.plan.nodes import RawExpr
+from frazil_coordinator.plan.relation import ANY, Distribution, Relation
+from frazil_coordinator.plan.rules.errors import describe
 from frazil_functions.task import ROW_TAG_COLUMNS
 
-__all__ = ["over_windows"]
-
-_STAND_IN: Final = "__frazil_window"
-_SAME_ROWS: Final = frozenset({"GroupsToRows", "Join"})
-"""Mapping strategies that give one value a row of the input, in its order."""
+__all__ = ["group_columns"]
 
 
-def over_windows(node: Node, exprs: Sequence[RawExpr], context: Context, rows: Relation, operator: str) -> Relation | None:
-    """Return the relation of a node whose expressions are row-wise but for windows; None when they are not.
+@dataclass(slots=True)
+class _Pass:
+    """Expressions that have keys in common."""
 
-    All windows must share at least one key: rows are shuffled by the keys that they share, which brings every window's
-    groups together. Rows keep their order inside a partition; where somebody looks at it, row tags bring them back into
-    it between partitions.
+    exprs: dict[str, RawExpr]
+    keys: dict[bytes, RawExpr]
+
+    @property
+    def columns(self) -> list[str | None]:
+        """Keys that are bare columns."""
+        return [plain_column(key) for key in self.keys.values()]
+
+
+def _passes(exprs: Mapping[str, RawExpr]) -> list[_Pass]:
+    passes: list[_Pass] = []
+    for name, raw in exprs.items():
+        keys = {serialised(key): key for key in keys_of(raw)}
+        for one in passes:
+            shared = {key: raw for key, raw in one.keys.items() if key in keys}
+            if shared:
+                one.exprs[name] = raw
+                one.keys = shared
+                break
+        else:
+            passes.append(_Pass(exprs={name: raw}, keys=keys))
+    return passes
+
+
+def group_columns(
+    exprs: Mapping[str, RawExpr], rows: Relation, context: Context, *, tagged: bool, ordered: bool
+) -> Relation:
+    """Return the rows with expressions of the class ``GROUP`` as columns, without row tags.
+
+    Parameters
+    ----------
+    exprs
+        Column → expression over the columns of `rows`.
+    rows
+        The rows; with row tags when they are `tagged`.
+    context
+        Inserts exchanges.
+    tagged
+        Whether the rows carry row tags.
+    ordered
+        Whether an expression, or somebody after it, looks at the order of rows.
     """
-    try:
-        singles = [single for raw in exprs for single in expand(raw, rows.schema)]
-    except (PolarsError, ValueError):
-        return None
-    keys = _shared_keys(singles)
-    if not keys:
-        return None
-    on = [to_expr(key) for key in keys]
-    keyed = rows.lf.select([key.alias(f"{_STAND_IN}{n}") for n, key in enumerate(on)]).collect_schema()
-    delivers = Distribution(kind="hash", keys=tuple(keyed.names()), dtypes=tuple(keyed.dtypes()))
-    ordered = node.number in context.ordered
-    by_key = context.shuffle(rows, on, delivers=delivers, kind="map", row_tag=ordered)
-    done = by_key.then(apply(_written_out(node, singles, tagged=ordered), [by_key.lf]), operator, distribution=ANY)
-    return context.restore_order(done) if ordered else done
+    shuffled = False
+    for one in _passes(exprs):
+        columns = [to_expr(raw).alias(name) for name, raw in one.exprs.items()]
+        if not shuffled and _lie_together(rows, one):
+            rows = rows.then(rows.lf.with_columns(columns), _operator(one))
+            continue
+        on = [to_expr(key) for key in one.keys.values()]
+        by_key = context.shuffle(rows, on, delivers=_delivers(one, rows), kind="map", row_tag=ordered and not tagged)
+        # A second shuffle puts the blocks of the first one's partitions together, each of them in order.
+        lf = by_key.lf.sort(ROW_TAG_COLUMNS) if shuffled and ordered else by_key.lf
+        distribution = ANY if None in one.columns else by_key.distribution
+        rows = by_key.then(lf.with_columns(columns), _operator(one), distribution=distribution)
+        tagged, shuffled = tagged or ordered, True
+    if shuffled and ordered:
+        return context.restore_order(rows)
+    return rows.then(rows.lf.drop(ROW_TAG_COLUMNS)) if tagged else rows
 
 
-def _shared_keys(exprs: Sequence[RawExpr]) -> list[RawExpr]:
-    """Return the row-wise keys that all windows of the expressions have; none when something else looks at several rows."""
-    windows: list[Raw] = []
+def _lie_together(rows: Relation, one: _Pass) -> bool:
+    return rows.distribution.kind == "hash" and set(rows.distribution.keys) <= set(one.columns)
 
-    def stand_in(part: RawExpr) -> RawExpr | None:
-        if kind_of(part) != "Over" or not isinstance(part, dict):
-            return None
-        windows.append(cast("Raw", members(part)))
-        return {"Column": _STAND_IN}
 
-    if not all(is_row_wise(substitute(raw, stand_in)) for raw in exprs):
-        return []
-    if not windows or not all(str(window["mapping"]) in _SAME_ROWS for window in windows):
-        return []
-    by_window = [
-        {
-            serialised(key): key
-            for key in cast("list[RawExpr]", window["partition_by"])
-            if is_row_wise(key) and any(kind_of(part) == "Column" for part in walk(key))
-        }
-        for window in windows
+def _delivers(one: _Pass, rows: Relation) -> Distribution:
+    """Return how rows lie by the keys; under the text of a key that is no column, which no column has."""
+    names = [
+        column if column is not None else describe(key) for column, key in zip(one.columns, one.keys.values(), strict=True)
     ]
-    return [key for name, key in by_window[0].items() if all(name in others for others in by_window)]
+    dtypes = rows.lf.select(to_expr(key).alias(str(n)) for n, key in enumerate(one.keys.values())).collect_schema().dtypes()
+    return Distribution(kind="hash", keys=tuple(names), dtypes=tuple(dtypes))
 
 
-def _written_out(node: Node, exprs: Sequence[RawExpr], *, tagged: bool) -> Raw:
-    """Return the node with its selectors written out, so that they leave the row tags alone, and the tags kept."""
-    match node:
-        case Select():
-            tags: list[RawExpr] = [{"Column": name} for name in ROW_TAG_COLUMNS] if tagged else []
-            return {"Select": {**cast("Raw", node.raw["Select"]), "expr": [*exprs, *tags]}}
-        case HStack():
-            return {"HStack": {**cast("Raw", node.raw["HStack"]), "exprs": list(exprs)}}
-        case Filter():
-            return {"Filter": {**cast("Raw", node.raw["Filter"]), "predicate": exprs[0]}}
-        case _:
-            msg = f"no windows in {type(node).__name__}"
-            raise TypeError(msg)
+def _operator(one: _Pass) -> str:
+    return f"WINDOWS BY {', '.join(describe(key) for key in one.keys.values())}"

@@ -1,0 +1,247 @@
+"""Expressions that look at more than their own row: what is not row-wise becomes a column first, from the inside out.
+
+``x.rank().over(k) - x.filter(x > x.mean()).sum()`` is done in levels. Parts whose operands are row-wise are taken out and
+computed, each by the rule of its class (:mod:`~frazil_coordinator.plan.looks`): aggregates by :mod:`.scalars`, windows by
+:mod:`.windows`, neighbours by :mod:`.near`, running states by :mod:`.running`, ranks by :mod:`.ranks`. They come back as
+columns beside the rows, in whose places the expression then names them; the next level does the same with what is left,
+until all of it is row-wise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from frazil_coordinator.plan.context import Context
+from frazil_coordinator.plan.exprs import (
+    SCALAR_PREFIX,
+    expand,
+    is_row_wise,
+    kind_of,
+    operands,
+    row_operands,
+    serialised,
+    shared_scalar,
+    to_expr,
+    with_operands,
+)
+from frazil_coordinator.plan.looks import Look, Shape, is_row_index, look_of, shape_of
+from frazil_coordinator.plan.nodes import RawExpr
+from frazil_coordinator.plan.order import is_order_free
+from frazil_coordinator.plan.relation import ExchangeLeaf, Relation
+from frazil_coordinator.plan.rules.base import combine
+from frazil_coordinator.plan.rules.errors import NotDistributedError
+from frazil_coordinator.plan.rules.near import near_columns
+from frazil_coordinator.plan.rules.ranks import is_rank, rank_columns
+from frazil_coordinator.plan.rules.rewrites import in_simpler_terms
+from frazil_coordinator.plan.rules.running import carried_columns
+from frazil_coordinator.plan.rules.scalars import scalar_row
+from frazil_coordinator.plan.rules.windows import group_columns
+from frazil_functions.task import ROW_TAG_COLUMNS
+
+__all__ = ["Evaluated", "beside", "evaluate"]
+
+_COLUMN_PREFIX: Final = "__frazil_column"
+_DEEPEST: Final = 12
+"""Levels of expressions that are gone into."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """Rows with the columns that make some expressions row-wise."""
+
+    relation: Relation
+    """The rows in their order, with columns of their own and `helpers`; one row of helpers alone for `scalar` ones."""
+
+    exprs: tuple[pl.Expr, ...]
+    """The expressions, under their names, over the columns of `relation`."""
+
+    helpers: tuple[str, ...]
+    """Columns that were added."""
+
+    scalar: bool
+    """Whether every expression is one value, so that `relation` has one row."""
+
+
+def evaluate(exprs: Sequence[RawExpr], rows: Relation, context: Context, *, ordered: bool) -> Evaluated:
+    """Make expressions row-wise by computing what is not, beside the rows.
+
+    Parameters
+    ----------
+    exprs
+        Expressions of a select, with_columns or filter.
+    rows
+        What they are evaluated over.
+    context
+        Inserts exchanges.
+    ordered
+        Whether the order of the rows is seen by what comes after.
+
+    Raises
+    ------
+    NotDistributedError
+        When a part has no distributed form; it says which.
+    """
+    try:
+        singles = [single for raw in exprs for single in expand(raw, rows.schema)]
+        names = [to_expr(single).meta.output_name() for single in singles]
+    except (PolarsError, ValueError) as error:
+        raise NotDistributedError(str(error)) from error
+    for single in singles:
+        if shape_of(single) is Shape.OTHER:
+            raise NotDistributedError("it has a number of values of its own", single)
+    state = _State(context=context, rows=rows, ordered=ordered or not all(map(is_order_free, singles)))
+    scalar = all(shape_of(single) is Shape.SCALAR for single in singles)
+    pending = state.lifted(singles, scalar=scalar)
+    relation = state.scalars_alone() if scalar else state.rows
+    return Evaluated(
+        relation=relation,
+        exprs=tuple(to_expr(raw).alias(name) for raw, name in zip(pending, names, strict=True)),
+        helpers=tuple(name for name in relation.schema.names() if name not in rows.schema),
+        scalar=scalar,
+    )
+
+
+@dataclass(slots=True)
+class _State:
+    """The rows, and what was added to them so far."""
+
+    context: Context
+    rows: Relation
+    ordered: bool
+    scalars: list[Relation] = field(default_factory=list)
+
+    def lifted(self, exprs: Sequence[RawExpr], *, scalar: bool) -> list[RawExpr]:
+        """Return the expressions over the columns that they need, which are added to the rows."""
+        pending = list(exprs)
+        for _ in range(_DEEPEST):
+            if all(map(is_row_wise, pending)):
+                return pending
+            level = _Level(number=self.context.number)
+            reduced = [level.reduced(raw) for raw in pending]
+            if reduced == pending:
+                break
+            last = scalar and all(map(is_row_wise, reduced))
+            self._add(level, alone=last)
+            pending = reduced
+        raise NotDistributedError("it is too deep", next(raw for raw in pending if not is_row_wise(raw)))
+
+    def _add(self, level: _Level, *, alone: bool) -> None:
+        """Compute the parts of a level; `alone`: its scalars are all that is looked at from now on."""
+        if not level.names:
+            return
+        tagged = bool(level.near or level.carried)
+        if tagged:
+            before = wide = self.context.tagged(self.rows)
+        elif level.scalars and any(isinstance(leaf, ExchangeLeaf) for leaf in self.rows.leaves.values()):
+            # Computed once: sums in another order would make ``x == x.max()`` miss.
+            before = wide = self.context.once(self.rows)
+        else:
+            before = wide = self.rows
+        if level.near:
+            wide = near_columns(level.near, wide, self.context)
+        if level.carried:
+            wide = carried_columns(level.carried, before, wide, self.context)
+        if level.scalars:
+            row = scalar_row(level.scalars, before, self.context)
+            self.scalars.append(row)
+            wide = wide if alone else beside(wide, self.context.broadcast(row))
+        if level.groups:
+            wide = group_columns(level.groups, wide, self.context, tagged=tagged, ordered=self.ordered)
+        elif tagged:
+            wide = wide.then(wide.lf.drop(ROW_TAG_COLUMNS))
+        self.rows = rank_columns(level.ranks, wide, self.context)
+
+    def scalars_alone(self) -> Relation:
+        """Return one row of all scalars."""
+        if len(self.scalars) == 1:
+            return self.scalars[0]
+        whole, *others = [self.context.broadcast(row) for row in self.scalars]
+        for other in others:
+            whole = beside(whole, other)
+        return whole
+
+
+def beside(rows: Relation, row: Relation) -> Relation:
+    """Return the rows with the columns of a single row beside each."""
+    joined = rows.lf.join(row.lf, how="cross", maintain_order="left")
+    return combine([rows, row]).then(joined, "WITH AGGREGATES", distribution=rows.distribution)
+
+
+@dataclass(slots=True)
+class _Level:
+    """The parts of some expressions whose operands are row-wise, by the columns that will hold them."""
+
+    number: Callable[[], int]
+    """Gives numbers that are unique in the query: a rule may lift out of expressions of its own."""
+
+    names: dict[bytes, RawExpr] = field(default_factory=dict)
+    scalars: dict[str, RawExpr] = field(default_factory=dict)
+    near: dict[str, RawExpr] = field(default_factory=dict)
+    carried: dict[str, RawExpr] = field(default_factory=dict)
+    groups: dict[str, RawExpr] = field(default_factory=dict)
+    ranks: dict[str, RawExpr] = field(default_factory=dict)
+
+    def reduced(self, raw: RawExpr) -> RawExpr:
+        """Return the expression with these parts replaced by columns."""
+        if is_row_wise(raw):
+            return raw
+        parts = operands(raw)
+        if kind_of(raw) in ("Alias", "KeepName", "RenameAlias"):
+            return self.reduced(parts[0])
+        if is_row_index(raw):
+            return self._column(raw, Look.CARRIED)
+        simpler = in_simpler_terms(raw)
+        if simpler is not None:
+            return self.reduced(simpler)
+        look = look_of(raw)
+        if look is Look.ROW:
+            own = row_operands(raw) if kind_of(raw) == "Function" else parts
+            if any(shape_of(part) is Shape.OTHER for part in own):
+                raise NotDistributedError("it stands on values of another number", raw)
+            return with_operands(raw, [self.reduced(part) if part in own else part for part in parts])
+        lowered = [self._operand(part) for part in parts]
+        return with_operands(raw, lowered) if lowered != parts else self._column(raw, look)
+
+    def _operand(self, raw: RawExpr) -> RawExpr:
+        if shape_of(raw) is not Shape.OTHER:
+            return self.reduced(raw)
+        if kind_of(raw) == "Filter" and all(shape_of(part) is not Shape.OTHER for part in operands(raw)):
+            return with_operands(raw, [self.reduced(part) for part in operands(raw)])
+        return raw
+
+    def _column(self, raw: RawExpr, look: Look) -> RawExpr:
+        """Give a part a column, and return what stands for it."""
+        places = {Look.NEAR: self.near, Look.CARRIED: self.carried, Look.GROUP: self.groups, Look.AGGREGATE: self.scalars}
+        place = self.scalars if shape_of(raw) is Shape.SCALAR else self.ranks if is_rank(raw) else places.get(look)
+        if place is None:
+            raise NotDistributedError("it looks at the whole column", raw)
+        if place is self.scalars:
+            if kind_of(raw) != "Len" and shape_of(operands(raw)[0]) is Shape.SCALAR:
+                raise NotDistributedError("it aggregates one value", raw)
+        elif not _has_rows(raw):
+            raise NotDistributedError("it has no column of its own", raw)
+        key = serialised(raw)
+        if key not in self.names:
+            is_scalar = place is self.scalars
+            name = f"{SCALAR_PREFIX if is_scalar else _COLUMN_PREFIX}{self.number()}"
+            self.names[key] = shared_scalar(name) if is_scalar else {"Column": name}
+            place[name] = raw
+        return self.names[key]
+
+
+def _has_rows(raw: RawExpr) -> bool:
+    """Return whether an expression reads a column, or numbers the rows."""
+    return any(kind_of(part) in ("Column", "Len") for part in _parts(raw))
+
+
+def _parts(raw: RawExpr) -> list[RawExpr]:
+    """Return an expression, its operands, their operands, and so on."""
+    found: list[RawExpr] = [raw]
+    for part in operands(raw):
+        found += _parts(part)
+    return found
