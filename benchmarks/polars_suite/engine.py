@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
@@ -23,7 +24,6 @@ __all__ = ["Journal", "route"]
 
 _NAMES: Final = ("auto", "in-memory", "cpu", "streaming")
 _SINK_METHODS: Final = ("sink_parquet", "sink_ipc", "sink_csv", "sink_ndjson", "sink_batches")
-_SINKS: Final = frozenset({"Sink", "SinkMultiple"})
 _PLAIN: Final = pl.InMemoryEngine(monitoring=False)
 
 
@@ -32,18 +32,16 @@ class Journal:
 
     def __init__(self) -> None:
         self._queries: list[tuple[frazil.Query, pl.LazyFrame]] = []
-        self.plain_sinks = 0
 
     def submitted(self, query: frazil.Query, lf: pl.LazyFrame) -> None:
         """Note a query; how it went is asked at the end of the test."""
         self._queries.append((query, lf))
 
-    def take(self) -> tuple[tuple[QueryRecord, ...], int]:
-        """Return the queries and the number of plain sinks since the last call."""
+    def take(self) -> tuple[QueryRecord, ...]:
+        """Return the queries since the last call."""
         queries = tuple(_recorded(query, lf) for query, lf in self._queries)
-        taken = (queries, self.plain_sinks)
-        self._queries, self.plain_sinks = [], 0
-        return taken
+        self._queries = []
+        return queries
 
 
 def _recorded(query: frazil.Query, lf: pl.LazyFrame) -> QueryRecord:
@@ -91,10 +89,9 @@ class _JournallingEngine(frazil.Engine):
 class _Routed(pl.Engine):
     """Bears the name of one of Polars' engines, so that plans are printed as that one would, and asks Frazil."""
 
-    def __init__(self, plain: pl.Engine, engine: frazil.Engine, journal: Journal) -> None:
+    def __init__(self, plain: pl.Engine, engine: frazil.Engine) -> None:
         self._plain = plain
         self._engine = engine
-        self._journal = journal
 
     @property
     def name(self) -> str:
@@ -105,52 +102,41 @@ class _Routed(pl.Engine):
         return self._plain.plan_engine
 
     def collect(self, lf: pl.LazyFrame, **options: Any) -> Any:
-        return self._chosen(lf).collect(lf, **options)
+        return self._ask("collect", lf, **options)
 
     def execute(self, lf: pl.LazyFrame, **options: Any) -> Any:
-        return self._chosen(lf).execute(lf, **options)
+        return self._ask("execute", lf, **options)
 
     def collect_async(self, lf: pl.LazyFrame, **options: Any) -> Any:
-        return self._chosen(lf).collect_async(lf, **options)
+        return self._ask("collect_async", lf, **options)
 
     def collect_batches(self, lf: pl.LazyFrame, **options: Any) -> Any:
-        return self._chosen(lf).collect_batches(lf, **options)
+        return self._ask("collect_batches", lf, **options)
 
     def collect_all(self, lfs: Iterable[pl.LazyFrame], **options: Any) -> Any:
-        wanted = list(lfs)
-        return self._chosen(*wanted).collect_all(wanted, **options)
+        return self._ask("collect_all", list(lfs), **options)
 
     def collect_all_async(self, lfs: Iterable[pl.LazyFrame], **options: Any) -> Any:
-        wanted = list(lfs)
-        return self._chosen(*wanted).collect_all_async(wanted, **options)
+        return self._ask("collect_all_async", list(lfs), **options)
 
-    def _chosen(self, *lfs: pl.LazyFrame) -> pl.Engine:
-        """Return Frazil's engine, or Polars' own for a sink as long as Frazil has none."""
-        if _has_sinks(self._engine) or not any(_is_sink(lf) for lf in lfs):
-            return self._engine
-        self._journal.plain_sinks += 1
-        return self._plain
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Ask Frazil; or Polars, for what a DataFrame or Frazil's own client asks for."""
+        inside = getattr(_ASKING, "inside", False)
+        if inside or options["optimizations"]._pyoptflags.eager:  # noqa: SLF001  # as in frazil._sinks
+            return getattr(self._plain, method)(*arguments, **options)
+        _ASKING.inside = True
+        try:
+            return getattr(self._engine, method)(*arguments, **options)
+        finally:
+            _ASKING.inside = False
 
 
-def _has_sinks(engine: pl.Engine) -> bool:
-    return type(engine).sink_parquet is not pl.Engine.sink_parquet
-
-
-def _is_sink(lf: pl.LazyFrame) -> bool:
-    try:
-        arena = Arena.decode(lf.serialize())
-    except (pl.exceptions.PolarsError, frazil.PlanError):
-        return lf.explain(optimized=False).startswith("SINK")  # a sink into an object has no serialised form
-    return arena.kind(arena.root) in _SINKS
+_ASKING: Final = threading.local()
 
 
 def _sink_method(name: str) -> Callable[..., None]:
     def sink(self: _Routed, lf: pl.LazyFrame, *arguments: Any, **options: Any) -> None:
-        if _has_sinks(self._engine):
-            getattr(self._engine, name)(lf, *arguments, **options)
-        else:
-            self._journal.plain_sinks += 1
-            getattr(self._plain, name)(lf, *arguments, **options)
+        self._ask(name, lf, *arguments, **options)
 
     return sink
 
@@ -176,4 +162,4 @@ def route(url: str, token: str, journal: Journal) -> None:
     engine = _JournallingEngine(RemoteSession(url, token=token), journal)
     table = engine_config._ENGINE_BY_NAME  # noqa: SLF001  # there is no public door
     for name in _NAMES:
-        table[name] = _Routed(table[name], engine, journal)
+        table[name] = _Routed(table[name], engine)

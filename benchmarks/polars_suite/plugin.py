@@ -29,7 +29,6 @@ class _Notes(msgspec.Struct, frozen=True):
 
     error: str = ""
     queries: tuple[QueryRecord, ...] = ()
-    plain_sinks: int = 0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,8 +73,7 @@ class _Worker:
         report = yield
         notes = _Notes(error=_error(call) if report.failed else "")
         if self._journal is not None and call.when == "teardown":  # what the test changed of polars is as before again
-            queries, plain_sinks = self._journal.take()
-            notes = _Notes(error=notes.error, queries=queries, plain_sinks=plain_sinks)
+            notes = _Notes(error=notes.error, queries=self._journal.take())
         report.user_properties = [*report.user_properties, (_NOTES, msgspec.json.encode(notes).decode())]
         return report
 
@@ -127,7 +125,6 @@ class _Writer:
             seconds=round(phases.seconds, 3),
             error=notes.error,
             queries=notes.queries,
-            plain_sinks=notes.plain_sinks,
         )
         append_record(self._path, record)
 

@@ -53,8 +53,6 @@ class TestRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Class and first line of what it failed with."""
 
     queries: tuple[QueryRecord, ...] = ()
-    plain_sinks: int = 0
-    """Sinks that Polars ran itself."""
 
 
 _ENCODER: Final = msgspec.json.Encoder()

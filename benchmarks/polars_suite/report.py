@@ -17,6 +17,8 @@ __all__ = ["EXCEPTIONS", "Verdict", "judge", "read_exceptions", "render"]
 EXCEPTIONS: Final = Path(__file__).with_name("exceptions.toml")
 _LINES: Final = 25
 _SHOWN: Final = 40
+_FUNCTIONS: Final = re.compile(r"(?<=\.)(\w+)\(")
+_PLAIN_FUNCTIONS: Final = frozenset({"alias", "cast", "strict_cast", "all", "by_name"})
 _NAMES: Final = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\b\d[\d.,:-]*\b|/[\w/.-]+")
 
 
@@ -45,9 +47,6 @@ class Verdict:
 
     fallbacks: Mapping[str, int]
     """Reason → tests with a multi-row query that fell back for it."""
-
-    plain_sinks: int
-    """Tests with sinks that Polars ran itself."""
 
     @property
     def is_good(self) -> bool:
@@ -92,15 +91,21 @@ def judge(baseline: Mapping[str, TestRecord], records: Mapping[str, TestRecord],
         multi_row=multi_row,
         distributed=tuple(test for test in multi_row if any(query.is_distributed for query in ran[test].queries)),
         fallbacks=_reasons(ran[test] for test in multi_row),
-        plain_sinks=sum(record.plain_sinks > 0 for record in ran.values()),
     )
+
+
+def _short(reason: str) -> str:
+    """Return a reason with the functions of its expression only, so that equal ones can be counted."""
+    what, colon, expression = reason.partition(": ")
+    functions = [name for name in dict.fromkeys(_FUNCTIONS.findall(expression)) if name not in _PLAIN_FUNCTIONS]
+    return f"{what}{colon}{', '.join(functions) or _NAMES.sub('…', expression)}" if colon else reason
 
 
 def _reasons(records: Iterable[TestRecord]) -> Counter[str]:
     reasons: Counter[str] = Counter()
     for record in records:
         queries = [query for query in record.queries if query.is_multi_row]
-        reasons.update({reason for query in queries for reason in query.fallbacks})
+        reasons.update({_short(reason) for query in queries for reason in query.fallbacks})
     return reasons
 
 
@@ -117,7 +122,6 @@ def render(verdict: Verdict) -> str:
         f"passed:      {passed} of the {wanted} tests that pass on Polars alone",
         f"distributed: {spread} of the {able} tests with a query over more rows than a split",
         f"excused: {len(verdict.excused)}   failed: {len(verdict.failed)}   stale exceptions: {len(verdict.stale)}",
-        f"tests whose sinks Polars ran itself: {verdict.plain_sinks}",
         "",
         "why queries fell back to one task (tests):",
         *_table(verdict.fallbacks),

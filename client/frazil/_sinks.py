@@ -104,7 +104,9 @@ class SinkMethods(pl.Engine):
     def _sink(
         self, method: str, lf: pl.LazyFrame, path: object, optimizations: pl.QueryOptFlags, options: dict[str, Any]
     ) -> None:
-        if isinstance(path, str | Path | pl.PartitionBy):
+        if optimizations._pyoptflags.eager:  # noqa: SLF001  # how polars marks what a DataFrame asks for: it stays here
+            getattr(lf, method)(path, engine="streaming", optimizations=optimizations, **options)
+        elif isinstance(path, str | Path | pl.PartitionBy):
             if isinstance(path, str) and path.endswith("/") and "://" not in path:
                 path = self._folder_url(path)
             plan: pl.LazyFrame = getattr(lf, method)(path, lazy=True, **options)

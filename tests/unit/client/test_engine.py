@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 import warnings
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -57,11 +58,15 @@ def test_the_last_query_is_the_one_that_ran_last(engine: frazil.Engine) -> None:
     assert engine.last_query.id == "q1"
 
 
-def test_affinity_sends_lazy_queries_and_leaves_eager_operations(engine: frazil.Engine, session: FakeSession) -> None:
+def test_affinity_sends_lazy_queries_and_leaves_eager_operations(
+    engine: frazil.Engine, session: FakeSession, tmp_path: Path
+) -> None:
     with pl.Config(engine_affinity=engine):
         frame = pl.DataFrame({"a": [3, 1, 2]})
         assert frame.sort("a").filter(pl.col("a") > 1).group_by("a").len().height == 2
         assert pl.concat([frame, frame]).height == 6
+        frame.write_parquet(tmp_path / "a.parquet")  # a sink with the engine that is asked for, in polars
+        assert pl.read_parquet_schema(tmp_path / "a.parquet") == frame.schema
         assert session.calls == []
         frame.lazy().select(pl.col("a").sum()).collect()
     assert session.calls[0] == "submit q0"
