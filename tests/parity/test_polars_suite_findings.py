@@ -83,6 +83,24 @@ def test_a_literal_column_sees_the_order_that_a_unique_kept(same: Check) -> None
     same(table.with_columns(out=pl.lit(pl.Series([0, 1, 2, 3, 4]))).unique(), ordered=False)
 
 
+@pytest.mark.parametrize("first", ["left", "right"])
+@pytest.mark.parametrize("nulls_last", [True, False])
+@pytest.mark.parametrize("nulls", [0, 2, 9])
+def test_sorted_inputs_are_merged_with_nulls_where_they_have_them(
+    first: str, nulls_last: bool, nulls: int, tmp_path: Path
+) -> None:
+    def side(values: list[int | None], name: str) -> pl.LazyFrame:
+        frame = pl.DataFrame({"a": values, "side": name}, schema_overrides={"a": pl.Int32})
+        return frame.sort("a", nulls_last=nulls_last, maintain_order=True).lazy()
+
+    sides = [side([*range(9), *[None] * nulls], "with nulls"), side([1, 4, 4, 7, None], "other")]
+    left, right = sides if first == "left" else sides[::-1]
+    query = left.merge_sorted(right, "a", maintain_order=True)
+    assert not plan_query(query.serialize(), SETTINGS).fallbacks
+    # Polars' in-memory engine merges nulls at the end in another order.
+    assert_same(answer_in_stages(query, SETTINGS, FolderStore(tmp_path)), query.collect(engine="streaming"), ordered=True)
+
+
 def test_a_frame_of_billions_of_rows_without_bytes_is_planned_at_once() -> None:
     frame = pl.Series([{}], dtype=pl.Struct({})).new_from_index(0, 1 << 31).to_frame()
     graph = plan_query(frame.lazy().select(pl.len()).serialize(), SETTINGS)

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import polars as pl
 
 from frazil_coordinator.plan.context import Context
+from frazil_coordinator.plan.exprs import SCALAR_PREFIX, from_expr
 from frazil_coordinator.plan.model import InlineSource, ScanSource
 from frazil_coordinator.plan.nodes import MergeSorted, Union
 from frazil_coordinator.plan.relation import ANY, ExchangeLeaf, Leaf, Relation, apply, tasks_of
-from frazil_coordinator.plan.rules.base import combine, distribute
+from frazil_coordinator.plan.rules.base import combine, distribute, run_single
+from frazil_coordinator.plan.rules.running import number_rows
+from frazil_coordinator.plan.rules.scalars import Lifted, with_scalars
 from frazil_functions.arena import Arena
 from frazil_functions.task import SortKey
 
@@ -42,9 +46,36 @@ def _(node: MergeSorted, context: Context, inputs: Sequence[Relation]) -> Relati
         return combine(inputs).then(apply(node.raw, [relation.lf for relation in inputs]), "MERGE SORTED")
     pair = Arena.of(pl.concat([pl.LazyFrame({"x": []}), pl.LazyFrame({"x": []})]))
     union = Union(number=node.number, inputs=node.inputs, raw=pair.nodes[pair.root])
+    rows = distribute(union, context, [_numbered(context, relation) for relation in inputs])
+    # Polars looks at the first key of each input to know whether nulls come first in both.
+    ends = {
+        f"{SCALAR_PREFIX}{n}": (pl.col(name).is_null() & (pl.col(_POSITION) == 0)).any() for n, name in enumerate(node.key)
+    }
+    known = with_scalars(Lifted(scalars={name: from_expr(expr) for name, expr in ends.items()}), context, rows)
+    if known is None:
+        return run_single(node, context, inputs, "merge_sorted by keys whose nulls can't be looked at", "MERGE SORTED")
+    ranks = {f"{_RANK}{n}": pl.col(key) for n, key in enumerate(node.key)}
+    ranked = known.lf.with_columns(
+        key.is_null().xor(pl.col(scalar)).alias(rank) for (rank, key), scalar in zip(ranks.items(), ends, strict=True)
+    )
     # Of equal rows those of the first input come first: a stable sort by what the user says the inputs are sorted by.
-    keys = [SortKey(column=name, descending=False, nulls_last=False) for name in node.key]
-    return context.sort(distribute(union, context, inputs), keys, stable=True)
+    keys = [
+        SortKey(column=column, descending=False, nulls_last=False)
+        for pair_of_columns in zip(ranks, node.key, strict=True)
+        for column in pair_of_columns
+    ]
+    merged = context.sort(known.then(ranked, "MERGE SORTED"), keys, stable=True)
+    return merged.then(merged.lf.drop(_POSITION, *ends, *ranks), distribution=ANY)
+
+
+_POSITION: Final = "__frazil_position"
+_RANK: Final = "__frazil_rank"
+
+
+def _numbered(context: Context, rows: Relation) -> Relation:
+    if rows.is_single:
+        return rows.then(rows.lf.with_row_index(_POSITION), "POSITIONS")
+    return number_rows(context, rows, name=_POSITION, offset=0)
 
 
 def _yields_of_nothing(relation: Relation) -> bool:
