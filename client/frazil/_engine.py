@@ -22,6 +22,7 @@ from frazil._query import Query, abandon, user_errors
 from frazil._serialize import serialize
 from frazil._session import Session
 from frazil._sinks import SinkMethods
+from frazil._together import in_order, together
 from frazil_coordinator.status import Explanation
 
 if TYPE_CHECKING:
@@ -268,16 +269,19 @@ class Engine(SinkMethods):
         return QueryBatches(lambda: self._start(lf), schema=lf.collect_schema, chunk_size=chunk_size, lazy=lazy)
 
     def collect_all(self, lfs: Iterable[pl.LazyFrame], *, optimizations: pl.QueryOptFlags) -> list[pl.DataFrame]:
-        """See :func:`polars.collect_all`; the queries run at the same time, each on its own."""
-        return self._gather(self._submit_all(lfs))
+        """See :func:`polars.collect_all`; queries that share work run as one, and all of them at the same time."""
+        groups = together(list(lfs))
+        return in_order(groups, self._gather(self._submit_all(group.lf for group in groups)))
 
     def collect_all_async(  # type: ignore[override]  # as collect_async
         self, lfs: Iterable[pl.LazyFrame], *, optimizations: pl.QueryOptFlags, gevent: bool = False
     ) -> AsyncResult:
         """See :func:`polars.collect_all_async`; cancelling the awaitable cancels the queries."""
         _refuse_gevent(gevent)
-        wanted = list(lfs)
-        return AsyncResult(lambda: self._submit_all(wanted), self._gather)
+        groups = together(list(lfs))
+        return AsyncResult(
+            lambda: self._submit_all(group.lf for group in groups), lambda queries: in_order(groups, self._gather(queries))
+        )
 
 
 def _refuse_gevent(gevent: bool) -> None:

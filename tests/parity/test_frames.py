@@ -10,7 +10,9 @@ import polars as pl
 import polars.selectors as cs
 import pytest
 
+import frazil
 from support.frames import Case, check
+from support.parity import assert_same
 
 Tables = Mapping[str, pl.LazyFrame]
 
@@ -260,3 +262,16 @@ def test_rows_are_looked_up_in_many_tasks_when_the_frame_may_be_broadcast(
 @pytest.mark.parametrize("name", CASES)
 def test_answer_equals_polars(name: str, broadcast: bool, tables: Tables, tmp_path: Path) -> None:
     check(CASES[name], tables, tmp_path, broadcast=broadcast)
+
+
+def test_queries_collected_together_compute_what_they_share_once(tables: Tables) -> None:
+    sums = tables["t"].group_by("k").agg(pl.col("id").sum(), pl.len().alias("n"))
+    lfs = [sums.sort("k"), sums.select(pl.col("id").max()), sums.filter(pl.col("n") > 3).sort("k"), tables["t"].select("id")]
+    settings = frazil.Settings(start_small=False, max_rows_per_split=4)
+    with frazil.local(max_functions=1, settings=settings) as engine:
+        answers = pl.collect_all(lfs, engine=engine)
+        for answer, lf in zip(answers, lfs, strict=True):
+            assert_same(answer, lf.collect(), ordered=True)
+        pl.collect_all(lfs[:3], engine=engine)
+        assert engine.last_query is not None
+        assert engine.last_query.explain().count("(partial)") == 2  # of the shared groups, and of the largest sum
