@@ -92,7 +92,7 @@ CASES |= {
         lambda f: f["l"].join(f["r"].sort("w").tail(3), how="cross", maintain_order="right_left")
     ),
     "cross in the order of both": Case(lambda f: f["l"].join(f["r"], how="cross", maintain_order="left_right")),
-    "cross with nothing": Case(lambda f: f["l"].join(f["r"].filter(pl.col("w") < 0), how="cross"), ordered=False),
+    "cross with nothing": Case(lambda f: f["l"].join(f["r"].filter(pl.col("w") * 2 < 0), how="cross"), ordered=False),
     "where columns are equal": Case(
         lambda f: f["l"].join_where(f["r"], pl.col("k") == pl.col("k_right"), pl.col("id") > pl.col("w")), ordered=False
     ),
@@ -112,7 +112,7 @@ CASES |= {
     ),
     "on a literal": Case(lambda f: f["l"].join(f["r"], left_on=pl.lit(1), right_on=pl.lit(1)), ordered=False),
     "of a side that matches nothing": Case(
-        lambda f: f["l"].join(f["r"].filter(pl.col("w") < 0), on="k", how="full"), ordered=False
+        lambda f: f["l"].join(f["r"].filter(pl.col("w") * 2 < 0), on="k", how="full"), ordered=False
     ),
     "names that clash": Case(lambda f: f["l"].join(f["r"], on="k", suffix="").drop("s"), ordered=False),
 }

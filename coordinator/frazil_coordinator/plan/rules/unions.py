@@ -16,9 +16,10 @@ from frazil_coordinator.plan.exprs import SCALAR_PREFIX, from_expr
 from frazil_coordinator.plan.model import InlineSource, ScanSource
 from frazil_coordinator.plan.nodes import MergeSorted, Union
 from frazil_coordinator.plan.relation import ANY, ExchangeLeaf, Leaf, Relation, apply, tasks_of
-from frazil_coordinator.plan.rules.base import combine, distribute, run_single
+from frazil_coordinator.plan.rules.base import combine, distribute
+from frazil_coordinator.plan.rules.lifting import beside
 from frazil_coordinator.plan.rules.running import number_rows
-from frazil_coordinator.plan.rules.scalars import Lifted, with_scalars
+from frazil_coordinator.plan.rules.scalars import scalar_row
 from frazil_functions.arena import Arena
 from frazil_functions.task import SortKey
 
@@ -46,14 +47,13 @@ def _(node: MergeSorted, context: Context, inputs: Sequence[Relation]) -> Relati
         return combine(inputs).then(apply(node.raw, [relation.lf for relation in inputs]), "MERGE SORTED")
     pair = Arena.of(pl.concat([pl.LazyFrame({"x": []}), pl.LazyFrame({"x": []})]))
     union = Union(number=node.number, inputs=node.inputs, raw=pair.nodes[pair.root])
-    rows = distribute(union, context, [_numbered(context, relation) for relation in inputs])
+    rows = context.once(distribute(union, context, [_numbered(context, relation) for relation in inputs]))
     # Polars looks at the first key of each input to know whether nulls come first in both.
     ends = {
         f"{SCALAR_PREFIX}{n}": (pl.col(name).is_null() & (pl.col(_POSITION) == 0)).any() for n, name in enumerate(node.key)
     }
-    known = with_scalars(Lifted(scalars={name: from_expr(expr) for name, expr in ends.items()}), context, rows)
-    if known is None:
-        return run_single(node, context, inputs, "merge_sorted by keys whose nulls can't be looked at", "MERGE SORTED")
+    row = scalar_row({name: from_expr(expr) for name, expr in ends.items()}, rows, context)
+    known = beside(rows, context.broadcast(row))
     ranks = {f"{_RANK}{n}": pl.col(key) for n, key in enumerate(node.key)}
     ranked = known.lf.with_columns(
         key.is_null().xor(pl.col(scalar)).alias(rank) for (rank, key), scalar in zip(ranks.items(), ends, strict=True)
