@@ -36,6 +36,13 @@ class QueryFigures(msgspec.Struct, frozen=True, kw_only=True):
     function_seconds: float
     """Sum of the seconds in functions."""
 
+    requests: dict[str, int]
+    """Exchange-store requests by operation."""
+
+    bytes_scanned: int
+    dollars: float
+    """By the price table of the coordinator."""
+
     stages: tuple[StageFigures, ...]
 
     @property
@@ -47,12 +54,6 @@ class QueryFigures(msgspec.Struct, frozen=True, kw_only=True):
     def attempts(self) -> int:
         """Attempts of all stages."""
         return sum(stage.attempts for stage in self.stages)
-
-    @property
-    def requests(self) -> dict[str, int]:
-        """Exchange-store requests of all stages, by operation."""
-        operations = sorted({operation for stage in self.stages for operation in stage.requests})
-        return {operation: sum(stage.requests.get(operation, 0) for stage in self.stages) for operation in operations}
 
     @property
     def fallbacks(self) -> tuple[str, ...]:

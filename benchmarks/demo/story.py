@@ -15,7 +15,6 @@ from rich.progress import TaskID
 
 import frazil
 from benchmarks.demo.coordinator import CoordinatorProcess, run_coordinator
-from benchmarks.demo.cost import cost_of
 from benchmarks.demo.view import View, size
 from benchmarks.figures import figures
 from benchmarks.pdsh.compare import difference
@@ -165,7 +164,7 @@ def _ask(
     view.result(answer)
     used = figures(query.profile())
     view.stages(used)
-    view.cost(cost_of(used))
+    view.cost(used)
     expected, polars_seconds = run_polars(number, here)
     outcome = Outcome(
         number=number,

@@ -13,10 +13,11 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from rich.rule import Rule
 from rich.table import Table
 
-from benchmarks.demo.cost import PRICES, Cost, cost_of
+import frazil
 from benchmarks.figures import QueryFigures
 from benchmarks.pdsh.harness import Outcome
 from frazil import QueryEvent, StageProgress
+from frazil_coordinator.prices import Prices
 
 __all__ = ["View", "size"]
 
@@ -153,10 +154,11 @@ class View:
         for reason in dict.fromkeys(figures.fallbacks):
             self.text(f"in one task: {reason}")
 
-    def cost(self, cost: Cost) -> None:
-        """Show what a query cost."""
-        requests = f"{cost.writes} PUT and {cost.reads} GET on the exchange"
-        self.text(f"cost: {cost.function_seconds:.1f} function-seconds, {requests}: ${cost.dollars:.5f}")
+    def cost(self, figures: QueryFigures) -> None:
+        """Show what a query cost, by the coordinator's price table."""
+        requests = f"{figures.requests.get('put', 0)} PUT and {figures.requests.get('get', 0)} GET on the exchange"
+        used = f"{figures.function_seconds:.1f} function-seconds, {size(figures.bytes_scanned)} scanned, {requests}"
+        self.text(f"cost: {used}: ${figures.dollars:.5f}")
 
     def verdict(self, outcome: Outcome) -> None:
         """Show whether an answer is Polars's."""
@@ -186,11 +188,21 @@ class View:
                 size(sum(stage.bytes_out for stage in figures.stages)),
                 f"{outcome.seconds:.1f}",
                 f"{outcome.polars_seconds:.1f}",
-                f"${cost_of(figures).dollars:.5f}",
+                f"${figures.dollars:.5f}",
                 "[green]equal[/]" if outcome.difference is None else "[red]DIFFERENT[/]",
             )
         self.console.print(Padding(table, (0, 0, 0, 1)))
-        self.console.print(f"[dim]at {escape(str(PRICES))}; idle: $0, but for the coordinator[/]", soft_wrap=True)
+        self.console.print(
+            f"[dim]at {escape(_prices(frazil.Settings()))}; idle: $0, but for the coordinator[/]", soft_wrap=True
+        )
+
+
+def _prices(settings: frazil.Settings) -> str:
+    prices = Prices.of(settings)
+    function = f"${prices.function_second * 3600:.3f} an hour of a function"
+    size_of_it = f"({prices.function_vcpus:g} vCPU, {prices.function_gib:g} GiB)"
+    requests = f"${prices.thousand_puts * 1000:.2f} a million PUT, ${prices.thousand_gets * 1000:.2f} a million GET"
+    return f"{function} {size_of_it}, {requests}"
 
 
 def _name(stage: StageProgress) -> str:

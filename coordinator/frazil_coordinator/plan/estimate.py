@@ -94,7 +94,7 @@ def _stage(
 ) -> tuple[StageEstimate, _Output]:
     once = [_rows_once(source, outputs) for source in stage.sources]
     flow = volume(stage.fragment, once, stage.tasks)
-    reads = [_read(stage, source, outputs) for source in stage.sources]
+    reads = [_read(stage, source, outputs, flow.uses.get(number, 1)) for number, source in enumerate(stage.sources)]
     of_files = [_scanned(source) for source in stage.sources]
     scanned = total([*of_files, *(_whole(paths, whole, stage) for paths in flow.whole)])
     bytes_in = total(read.bytes for read in reads)
@@ -157,7 +157,11 @@ def _rows_once(source: Source, outputs: Mapping[StageId, _Output]) -> Amount:
     return Amount(value=rows, bound="exact" if all(split.rows > 0 for split in splits) else "unknown")
 
 
-def _read(stage: Stage, source: Source, outputs: Mapping[StageId, _Output]) -> _Read:
+def _read(stage: Stage, source: Source, outputs: Mapping[StageId, _Output], uses: int) -> _Read:
+    """Return what the tasks read of a source that the fragment uses so often.
+
+    Of an exchange it is at most that: polars may read it once, or not to its end when nothing can come of the rest.
+    """
     rows = _rows_once(source, outputs)
     if isinstance(source, ScanSource):
         groups = sum(bool(group) for group in source.splits)
@@ -165,7 +169,8 @@ def _read(stage: Stage, source: Source, outputs: Mapping[StageId, _Output]) -> _
     if isinstance(source, InlineSource):
         size = max((sum(block.length for block in blocks) for blocks in source.blocks), default=0)
         bytes_in = sum(block.length for blocks in source.blocks for block in blocks)
-        return _Read(rows=rows, bytes=Amount(value=bytes_in), largest_bytes=EXPANSION * size)
+        moved = Amount(value=bytes_in * uses, bound="at_most")
+        return _Read(rows=rows.times(uses).at_most(), bytes=moved, largest_bytes=EXPANSION * size * uses)
     output = outputs[source.stage]
     readers = source.tasks or stage.tasks
     object_bytes = output.bytes.value // max(1, output.tasks)
@@ -184,7 +189,12 @@ def _read(stage: Stage, source: Source, outputs: Mapping[StageId, _Output]) -> _
         moved = moved.about()
     # None is certain only where everything travels inline; many are not more than that if the size is not.
     bound: Bound = "exact" if output.certain else "at_most" if gets and output.bytes.is_upper else "about"
-    return _Read(rows=rows, bytes=moved, gets=Amount(value=gets, bound=bound), largest_bytes=own)
+    return _Read(
+        rows=rows.times(uses).at_most(),
+        bytes=moved.times(uses).at_most(),
+        gets=Amount(value=gets * uses, bound=bound),
+        largest_bytes=own * uses,
+    )
 
 
 def _requests(size: int) -> int:

@@ -57,6 +57,9 @@ class Volume:
     kinds: frozenset[str]
     """Kinds of its nodes."""
 
+    uses: dict[int, int]
+    """Input → how often the plan reads it; polars may do it once all the same."""
+
     whole: list[tuple[str, ...]] = field(default_factory=list)
     """Paths of the scans that were not cut into splits: each task reads them whole. Empty for a source that is not files."""
 
@@ -89,7 +92,16 @@ def volume(fragment: bytes, inputs: Sequence[Amount], tasks: int) -> Volume:
         else:
             rows[number] = _rows(node, [rows[child] for child in node.inputs], tasks)
     kinds = frozenset(arena.kind(number) for number in arena.reachable())
-    return Volume(rows=rows[arena.root], schema=arena.lazy().collect_schema(), kinds=kinds, whole=whole)
+    return Volume(rows=rows[arena.root], schema=arena.lazy().collect_schema(), kinds=kinds, uses=_uses(arena), whole=whole)
+
+
+def _uses(arena: Arena) -> dict[int, int]:
+    """Return how many ways lead from the root to each input."""
+    ways = {arena.root: 1}
+    for number in reversed(arena.reachable()):
+        for child in arena.inputs(number):
+            ways[child] = ways.get(child, 0) + ways[number]
+    return {number: sum(ways.get(node, 0) for node in nodes) for number, nodes in arena.placeholders().items()}
 
 
 def _frame_rows(arena: Arena, number: int) -> Amount:
