@@ -1,13 +1,14 @@
 """From a LazyFrame to the bytes that a coordinator takes.
 
-A plan is sent as ``LazyFrame.serialize`` writes it, but for three things that mean something only here:
+A plan is sent as ``LazyFrame.serialize`` writes it, but for four things that mean something only here:
 
 * relative paths of scans and sinks become absolute: functions run in another working directory. (Not for a scan with
   ``include_file_paths``, whose paths are part of the answer.)
 * the credential provider that ``scan_*("s3://...")`` and ``sink_*`` add by themselves is taken out: it is a Python object,
   which coordinators refuse. Functions use ``storage_options`` and the credentials of their own environment. A provider that
   somebody chose (an object, or a profile) is refused here with advice, because dropping it would change what is read.
-* functions of ``pipe_with_schema`` are called (:mod:`frazil._pipes`), and what they return is sent.
+* functions of ``pipe_with_schema`` are called (:mod:`frazil._pipes`), and what they return is sent;
+* tables of a lake are asked for their files (:mod:`frazil._datasets`), and scans of the files are sent.
 
 Next on the main path: :mod:`frazil._session`.
 """
@@ -22,6 +23,7 @@ from typing import Final, cast
 
 import polars as pl
 
+from frazil._datasets import resolve_datasets
 from frazil._pipes import resolve_pipes
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.arena_nodes import python_kinds
@@ -82,7 +84,7 @@ def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = Tru
         ) from error
     _check_size(plan, max_plan_bytes)
     arena = Arena.decode(plan)
-    changed = [resolve_pipes(arena), *(_localise(payload) for payload in _scans(arena))]
+    changed = [resolve_pipes(arena), resolve_datasets(arena), *(_localise(payload) for payload in _scans(arena))]
     if arena.kind(arena.root) == "Sink":
         changed.append(_localise_sink(arena.payload(arena.root), shares_files=shares_files))
     if not any(changed):

@@ -24,7 +24,6 @@ __all__ = ["Unsplittable", "check_options", "explicit_scan", "scan_type_of", "wi
 
 _WHOLE: Final = {
     "deletion_files": "deletion files",
-    "column_mapping": "a column mapping",
     "default_values": "default values",
     "resolve_heavy_sources": "sources resolved late",
 }
@@ -100,7 +99,9 @@ def with_paths(raw: Raw, paths: Sequence[str]) -> pl.LazyFrame:
 def _columnar(node: Scan, files: Sequence[FileStat], schema: pl.Schema) -> tuple[Raw, int]:
     arguments = cast("Raw", cast("Raw", node.raw["Scan"])["unified_scan_args"])
     hive = cast("Raw", arguments["hive_options"])
-    off: Raw = {"hive_options": {**hive, "enabled": False, "schema": None}, "pre_slice": None}
+    # What a table of a lake tells of all its files says nothing of a split.
+    off: Raw = dict.fromkeys(("pre_slice", "source_sizes", "row_count", "table_statistics"))
+    off["hive_options"] = {**hive, "enabled": False, "schema": None}
     plain = _changed(node.raw, off, {})
     try:
         explicit = with_paths(plain, [files[0].path]).collect_schema()

@@ -75,12 +75,17 @@ class _Facts:
     hive: tuple[str, ...]
     """Columns that come from the names of folders."""
 
+    mapped: bool
+    """Whether columns have other names in the files (Iceberg), so that statistics by name mean nothing."""
+
     def bounds(self, name: str) -> pl.DataFrame:
         """Return the columns ``min``, ``max``, ``nulls`` and ``rows`` for a column; null is unknown."""
         if name in self.hive:
             values = self.folder(name)
             known = [(value, value, 0 if is_known else None) for value, is_known in values]
             known = [(low, high, None if low is None else nulls) for low, high, nulls in known]
+        elif self.mapped:
+            known = [(None, None, None)] * len(self.groups)
         else:
             known = [
                 _statistics(self.table.footers[number], position, name, self.table.schema[name])
@@ -184,7 +189,9 @@ def _matching(table: Table, groups: Sequence[tuple[int, int]], raw: RawExpr) -> 
     hive = cast("Raw", options["hive_options"])
     schema = cast("Raw", cast("Raw", hive["schema"])["fields"]) if hive["enabled"] and hive["schema"] else {}
     added = {options.get("include_file_paths"), cast("Raw", options.get("row_index") or {}).get("name")}
-    facts = _Facts(table, groups, tuple(name for name in schema if name not in added))
+    facts = _Facts(
+        table, groups, tuple(name for name in schema if name not in added), options.get("column_mapping") is not None
+    )
     may = _may_be_true(raw, facts)
     return None if may is None else may.arg_true().to_list()
 

@@ -105,7 +105,7 @@ def observe(plan: Arena, inputs: Mapping[int, tuple[Sequence[int], pl.Schema]]) 
 def _makes_rows(node: Raw) -> bool:
     """Return whether a node makes rows out of nothing (``int_range(0, 10**9)``): then the plan does not run on no data."""
     for part in walk(node):
-        if kind_of(part) != "Function" or not isinstance(part, dict):
+        if not isinstance(part, dict) or "Function" not in part:
             continue
         inner = part["Function"]
         if isinstance(inner, dict) and kind_of(inner.get("function")) in _MAKERS:

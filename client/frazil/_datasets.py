@@ -1,0 +1,86 @@
+"""Tables of a lake (Delta, Iceberg), found here and sent as scans of their files.
+
+``pl.scan_delta`` and ``pl.scan_iceberg`` put a Python object into the plan, which polars would ask for the table's files
+where the query runs. It is asked here instead, in the process that it belongs to: the query reads the version of the table
+that is the newest when it is sent (or the one that the user chose), and nothing of Python has to travel. Used by
+:mod:`frazil._serialize`.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import Final, Protocol, cast
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from frazil_functions.arena import Arena, Raw
+from frazil_functions.errors import PythonPlanError
+
+__all__ = ["resolve_datasets"]
+
+_DATASET: Final = "PythonDataset"
+_POLARS_PICKLE_HEADER_BYTES: Final = 3
+_SET_BY_OTHERS: Final = ("row_index", "pre_slice", "include_file_paths")
+
+
+class _Dataset(Protocol):
+    """What polars asks of a table."""
+
+    def to_dataset_scan(self) -> tuple[pl.LazyFrame, str] | None: ...
+
+
+def resolve_datasets(arena: Arena) -> bool:
+    """Replace tables in place by scans of their files; return whether there were any.
+
+    A table whose files give other columns than the table is left as it is.
+    """
+    replacements: dict[int, int] = {}
+    for number in arena.reachable():
+        if arena.kind(number) == "Scan" and (scan := _scan_of(arena, number)) is not None:
+            replacements[number] = arena.append(Arena.of(scan))
+    arena.redirect(replacements)
+    return bool(replacements)
+
+
+def _scan_of(arena: Arena, number: int) -> pl.LazyFrame | None:
+    payload = arena.payload(number)
+    scan_type, arguments = payload["scan_type"], cast("Raw", payload["unified_scan_args"])
+    if not isinstance(scan_type, dict) or _DATASET not in scan_type:
+        return None
+    if any(arguments[name] is not None for name in _SET_BY_OTHERS):
+        return None
+    data = scan_type[_DATASET]["dataset_object"]["dataset_object"]
+    pickled = data if isinstance(data, bytes) else bytes(item & 0xFF for item in data)
+    # What this process pickled itself a moment ago.
+    dataset = cast("_Dataset", pickle.loads(pickled[_POLARS_PICKLE_HEADER_BYTES:]))  # noqa: S301
+    found = dataset.to_dataset_scan()
+    if found is None:
+        return None
+    schema = arena.lazy(number).collect_schema()
+    try:
+        scan = _with_schema(found[0], schema)
+        same = dict(scan.collect_schema()) == dict(schema)
+    except (PolarsError, PythonPlanError):  # deletion vectors are a Python function
+        return None
+    if not same:
+        return None
+    return scan if scan.collect_schema() == schema else scan.select(schema.names())
+
+
+def _with_schema(scan: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
+    """Return a scan of Parquet files with the table's schema: its first file may lack columns that were added later."""
+    arena = Arena.of(scan)
+    if arena.kind(arena.root) != "Scan":
+        return scan
+    payload = arena.payload(arena.root)
+    parquet = cast("Raw", payload["scan_type"]).get("Parquet")
+    if not isinstance(parquet, dict) or parquet["options"]["schema"] is not None:
+        return scan
+    arguments = cast("Raw", payload["unified_scan_args"])
+    hive = cast("Raw", arguments["hive_options"])
+    folders = cast("Raw", cast("Raw", hive["schema"])["fields"]) if hive["enabled"] and hive["schema"] else {}
+    columns = {name: dtype for name, dtype in schema.items() if name not in folders}
+    stand_in = Arena.of(pl.scan_parquet("schema", schema=columns, glob=False))
+    parquet["options"]["schema"] = cast("Raw", stand_in.payload(stand_in.root)["scan_type"])["Parquet"]["options"]["schema"]  # type: ignore[index]
+    return arena.lazy()

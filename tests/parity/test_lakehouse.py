@@ -1,0 +1,135 @@
+"""Real Delta and Iceberg tables, written here, against single-node Polars on the same tables."""
+
+from __future__ import annotations
+
+import datetime as dt
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import polars as pl
+import pytest
+
+import frazil
+from support.parity import assert_same
+
+pytest.importorskip("deltalake")
+pytest.importorskip("pyiceberg")
+
+FRAME = pl.DataFrame(
+    {
+        "a": range(40),
+        "p": [f"k{n % 3}" for n in range(40)],
+        "x": [None if n % 5 == 0 else n / 4 for n in range(40)],
+        "d": [dt.date(2024, 1, 1 + n % 2) for n in range(40)],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[frazil.Engine]:
+    with frazil.local(settings=frazil.Settings(start_small=False, max_rows_per_split=4)) as started:
+        yield started
+
+
+def _run(engine: frazil.Engine, lf: pl.LazyFrame) -> list[dict[str, Any]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        actual = lf.collect(engine=engine)
+        assert_same(actual, lf.collect(), ordered=True)
+    assert engine.last_query is not None
+    return cast("list[dict[str, Any]]", engine.last_query.profile()["stages"])
+
+
+def _check(engine: frazil.Engine, lf: pl.LazyFrame) -> None:
+    stages = _run(engine, lf)
+    assert max(stage["tasks"] for stage in stages) > 1
+    assert not [reason for stage in stages for reason in stage["fallbacks"]]
+
+
+@pytest.mark.parametrize("partition_by", [None, "p", ["d", "p"]])
+def test_delta_table_is_distributed_over_its_files(
+    engine: frazil.Engine, tmp_path: Path, partition_by: str | list[str] | None
+) -> None:
+    options: dict[str, Any] = {} if partition_by is None else {"partition_by": partition_by}
+    FRAME.head(25).write_delta(tmp_path / "t", delta_write_options=options)
+    FRAME.slice(25).write_delta(tmp_path / "t", mode="append")
+    lf = pl.scan_delta(tmp_path / "t")
+    _check(engine, lf)
+    _check(engine, lf.filter(pl.col("p") == "k1", pl.col("a") > 7).select("x", "a"))
+    _check(engine, lf.group_by("p").agg(pl.col("a").sum(), pl.len()).sort("p"))
+    joined = lf.join(pl.scan_delta(tmp_path / "t").filter(pl.col("a") < 9), on="a", how="semi").sort("a")
+    _check(engine, joined)
+
+
+def test_older_version_of_a_delta_table_is_read(engine: frazil.Engine, tmp_path: Path) -> None:
+    FRAME.head(12).write_delta(tmp_path / "t")
+    FRAME.slice(12).write_delta(tmp_path / "t", mode="overwrite")
+    for version, rows in ((0, 12), (1, 28), (None, 28)):
+        lf = pl.scan_delta(tmp_path / "t", version=version)
+        _check(engine, lf)
+        assert lf.collect(engine=engine).height == rows
+
+
+def test_column_that_was_added_to_a_delta_table_is_null_in_older_files(engine: frazil.Engine, tmp_path: Path) -> None:
+    FRAME.head(10).write_delta(tmp_path / "t")
+    more = FRAME.slice(10).with_columns(y=pl.col("a") * 2)
+    more.write_delta(tmp_path / "t", mode="append", delta_write_options={"schema_mode": "merge"})
+    _check(engine, pl.scan_delta(tmp_path / "t"))
+    _check(engine, pl.scan_delta(tmp_path / "t").filter(pl.col("y").is_null()))
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # the other planner is a package of its own
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    found = SqlCatalog("c", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/warehouse")
+    found.create_namespace("n")
+    yield found
+    found.close()
+
+
+def test_iceberg_table_is_distributed_over_its_files(engine: frazil.Engine, catalog: Any) -> None:
+    table = catalog.create_table("n.t", schema=FRAME.to_arrow().schema)
+    for start in (0, 15, 30):
+        table.append(FRAME.slice(start, 15).to_arrow())
+    lf = pl.scan_iceberg(table)
+    _check(engine, lf)
+    _check(engine, lf.filter(pl.col("a") > 11).group_by("p").agg(pl.col("x").sum(), pl.len()).sort("p"))
+    first = table.snapshots()[0].snapshot_id
+    _check(engine, pl.scan_iceberg(table, snapshot_id=first))
+    assert pl.scan_iceberg(table, snapshot_id=first).collect(engine=engine).height == 15
+    _check(engine, pl.scan_iceberg(table.metadata_location))
+
+
+def test_renamed_and_added_columns_of_an_iceberg_table_are_found_in_older_files(engine: frazil.Engine, catalog: Any) -> None:
+    from pyiceberg.types import LongType
+
+    table = catalog.create_table("n.t", schema=FRAME.to_arrow().schema)
+    table.append(FRAME.head(20).to_arrow())
+    with table.update_schema() as update:
+        update.rename_column("a", "b")
+    with table.update_schema() as update:
+        update.add_column("a", LongType())
+    table.append(FRAME.slice(20).select(pl.col("a").alias("b"), "p", "x", "d", (-pl.col("a")).alias("a")).to_arrow())
+    lf = pl.scan_iceberg(table)
+    _check(engine, lf)
+    # The first file has a column "a" too, and it is another one.
+    _check(engine, lf.filter(pl.col("a").is_null()))
+    _check(engine, lf.filter(pl.col("a") < 0))
+
+
+@pytest.mark.parametrize("partitioned", [False, True])
+def test_iceberg_table_with_deleted_rows_equals_polars(engine: frazil.Engine, catalog: Any, partitioned: bool) -> None:
+    table = catalog.create_table("n.t", schema=FRAME.to_arrow().schema)
+    if partitioned:
+        with table.update_spec() as update:
+            update.add_identity("p")
+    table.append(FRAME.to_arrow())
+    table.delete("a < 11")
+    stages = _run(engine, pl.scan_iceberg(table))
+    assert [reason for stage in stages for reason in stage["fallbacks"]] == (
+        ["a scan with default values is not split"] if partitioned else []
+    )
