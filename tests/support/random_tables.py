@@ -219,8 +219,40 @@ def value(c: Choices, schema: pl.Schema, *, ordered: bool) -> pl.Expr:
                 choices += [column.rank("dense").over(key), column.mean().over(pl.col(key).is_null())]
             if ordered:
                 choices += [column.first().over(key), column.shift(1).over(key), pl.int_range(pl.len()).over(key)]
-                choices += [column.shift(1), column.is_null().cum_sum(), pl.int_range(pl.len())]
+    if c.integer(0, 5) == 5:
+        choices = _wide(c, column, dtype, ordered=ordered)
     return c.pick(choices)
+
+
+def _wide(c: Choices, column: pl.Expr, dtype: pl.DataType, *, ordered: bool) -> list[pl.Expr]:
+    """Return expressions that look at other rows than their own; those that no order changes, unless it is promised."""
+    choices = [pl.len()]
+    if not dtype.is_nested():
+        choices += [column.is_duplicated(), column.n_unique() + pl.lit(0)]
+    if is_number(dtype):
+        choices += [
+            column.rank("dense"), column.rank("min", descending=c.flag()), column - column.median(),
+            column.clip(column.quantile(0.2), column.quantile(0.8)), (column - column.mean()).abs().max(),
+            column.filter(column > column.quantile(0.5)).count(), column.sum() - column.sort().head(2).sum(),
+        ]  # fmt: skip
+    if not ordered:
+        return choices
+    far = c.pick((1, 2, -1, 5))
+    choices += [
+        column.shift(far), column.is_null().cum_sum(), pl.int_range(pl.len()), column.forward_fill(), column.backward_fill(),
+        column.forward_fill(1), column.cum_count(reverse=c.flag()), column.shift(far).is_null().cum_sum(),
+    ]  # fmt: skip
+    if not isinstance(dtype, pl.Object) and not dtype.is_nested():
+        choices += [column.rle_id(), column.is_first_distinct(), column.is_last_distinct(), column.first() == column]
+    if dtype.is_integer():
+        choices += [
+            column.diff(), column.cum_max(reverse=c.flag()), column.cum_min(),
+            column.cast(pl.Int64).rolling_sum(3, min_samples=1),
+            column.rolling_max(4, center=True, min_samples=1), column.rank("ordinal"), column.diff().max().cast(pl.Int64),
+        ]  # fmt: skip
+    elif dtype == pl.Date or dtype.is_decimal():
+        choices += [column.diff(), column.cum_max(), column.cum_min(reverse=True)]
+    return choices
 
 
 def aggregate(c: Choices, schema: pl.Schema, *, ordered: bool) -> pl.Expr:

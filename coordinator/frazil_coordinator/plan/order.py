@@ -114,6 +114,8 @@ def is_order_free(raw: RawExpr) -> bool:
         return _is_free_aggregate(inner)
     if kind == "Function":
         return _is_free_function(raw, inner)
+    if kind == "Over" and not all(map(is_order_free, cast("list[RawExpr]", inner["partition_by"]))):
+        return False
     names = _PARTS.get(kind)
     return names is not None and all(is_order_free(inner[name]) for name in names)
 

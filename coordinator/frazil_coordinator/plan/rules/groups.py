@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -10,11 +10,13 @@ import polars as pl
 
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.decompose import Decomposition, decompose
-from frazil_coordinator.plan.exprs import has_selector, is_row_wise, plain_column, to_expr
+from frazil_coordinator.plan.exprs import expand, from_expr, has_selector, is_row_wise, plain_column, to_expr
 from frazil_coordinator.plan.nodes import Distinct, GroupBy, Node, RawExpr, Select
 from frazil_coordinator.plan.relation import SINGLE, Distribution, Relation, apply
 from frazil_coordinator.plan.rules.base import distribute, run_single
 from frazil_coordinator.plan.rules.dynamic import windows_by_key
+from frazil_coordinator.plan.rules.errors import NotDistributedError
+from frazil_coordinator.plan.rules.lifting import evaluate
 from frazil_coordinator.plan.rules.udfs import map_groups
 from frazil_functions.arena import Raw
 from frazil_functions.task import ROW_TAG_COLUMNS
@@ -31,8 +33,10 @@ def _(node: GroupBy, context: Context, inputs: Sequence[Relation]) -> Relation:
         return map_groups(node, context, rows)
     if not node.plain:
         return windows_by_key(node, context, rows)
-    if not node.keys or not all(map(is_row_wise, node.keys)):
-        return run_single(node, context, inputs, "a key of the group_by looks at more than one row", "GROUP BY")
+    if not node.keys:
+        return run_single(node, context, inputs, "a group_by without keys", "GROUP BY")
+    if not all(map(is_row_wise, node.keys)):
+        return _by_lifted_keys(node, context, rows)
     keys = [to_expr(key) for key in node.keys]
     names = rows.lf.select(keys).collect_schema().names()
     ordered = node.maintain_order and node.number in context.ordered
@@ -44,6 +48,32 @@ def _(node: GroupBy, context: Context, inputs: Sequence[Relation]) -> Relation:
     if parts is not None and (merged := _in_two_steps(node, context, rows, keys, parts, ordered=ordered)) is not None:
         return merged
     return _whole_groups(node, context, rows, keys, ordered=ordered)
+
+
+def _by_lifted_keys(node: GroupBy, context: Context, rows: Relation) -> Relation:
+    """Group by keys that look at other rows (``x > x.mean()``), which become row-wise over columns beside the rows."""
+    names = {to_expr(key).meta.output_name() for key in node.keys if not has_selector(key)}
+    aggs = _written_out(node.aggs, rows, exclude=names)
+    if aggs is None or any(map(has_selector, node.predicates)):
+        return run_single(node, context, [rows], "a group_by with selectors, and keys that look at other rows", "GROUP BY")
+    try:
+        done = evaluate(node.keys, rows, context, ordered=node.maintain_order and node.number in context.ordered)
+    except NotDistributedError as error:
+        return run_single(node, context, [rows], f"a key of the group_by looks at more than one row: {error}", "GROUP BY")
+    if done.scalar:
+        return run_single(node, context, [rows], "the keys of the group_by are the same for all rows", "GROUP BY")
+    keys = tuple(from_expr(expr) for expr in done.exprs)
+    raw: Raw = {"GroupBy": {**cast("Raw", node.raw["GroupBy"]), "keys": list(keys), "aggs": list(aggs)}}
+    return distribute(replace(node, keys=keys, aggs=aggs, raw=raw), context, [done.relation])
+
+
+def _written_out(aggs: Sequence[RawExpr], rows: Relation, *, exclude: Collection[str]) -> tuple[RawExpr, ...] | None:
+    """Return aggregates without selectors, which leave the keys out; None when they can't be told apart."""
+    visible = pl.Schema({name: dtype for name, dtype in rows.schema.items() if name not in exclude})
+    try:
+        return tuple(single for agg in aggs for single in expand(agg, visible))
+    except ValueError:
+        return None
 
 
 def _colocated(rows: Relation, keys: Sequence[RawExpr]) -> bool:
@@ -88,14 +118,15 @@ def _whole_groups(node: GroupBy, context: Context, rows: Relation, keys: list[pl
     if not ordered:
         by_key = context.shuffle(rows, keys, delivers=delivers, kind="group_by")
         return by_key.then(apply(node.raw, [by_key.lf]), operator)
-    if any(map(has_selector, node.aggs)):
+    aggs = _written_out(node.aggs, rows, exclude=names)
+    if aggs is None:
         return run_single(
-            node, context, [rows], "group_by with maintain_order and a selector among its aggregates", "GROUP BY"
+            node, context, [rows], "group_by with maintain_order and several selectors in one aggregate", "GROUP BY"
         )
     by_key = context.shuffle(rows, keys, delivers=delivers, kind="group_by", row_tag=True)
     own = cast("Raw", node.raw["GroupBy"])
     tags: list[object] = [{"Agg": {"First": {"Column": name}}} for name in ROW_TAG_COLUMNS]
-    tagged: Raw = {"GroupBy": {**own, "aggs": [*cast("list[object]", own["aggs"]), *tags]}}
+    tagged: Raw = {"GroupBy": {**own, "aggs": [*aggs, *tags]}}
     return context.restore_order(by_key.then(apply(tagged, [by_key.lf]), operator))
 
 

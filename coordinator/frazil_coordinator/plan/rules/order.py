@@ -10,9 +10,11 @@ from typing import Final
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.exprs import is_row_wise, plain_column, to_expr
 from frazil_coordinator.plan.model import ScanSource
-from frazil_coordinator.plan.nodes import Slice, Sort
+from frazil_coordinator.plan.nodes import RawExpr, Slice, Sort
 from frazil_coordinator.plan.relation import ANY, SINGLE, Relation, apply
 from frazil_coordinator.plan.rules.base import distribute, run_single
+from frazil_coordinator.plan.rules.errors import NotDistributedError
+from frazil_coordinator.plan.rules.lifting import beside, evaluate
 from frazil_coordinator.plan.rules.positions import LARGEST_GATHERED_SLICE, rows_between
 from frazil_functions.task import SortKey
 
@@ -26,13 +28,14 @@ def _(node: Sort, context: Context, inputs: Sequence[Relation]) -> Relation:
     (rows,) = inputs
     if rows.is_single:
         return rows.then(apply(node.raw, [rows.lf]), "SORT")
-    if not all(map(is_row_wise, node.by)):
-        return run_single(node, context, inputs, "a sort key looks at more than one row", "SORT")
     names = _key_names(rows, node)
     if names is None:
         return run_single(node, context, inputs, "a sort key stands for several columns", "SORT")
-    added = [to_expr(raw).alias(name) for raw, name in zip(node.by, names, strict=True) if plain_column(raw) is None]
-    keyed = rows.then(rows.lf.with_columns(added), divisible=True) if added else rows
+    added = [(raw, name) for raw, name in zip(node.by, names, strict=True) if plain_column(raw) is None]
+    try:
+        keyed = _with_keys(added, rows, context, ordered=node.maintain_order) if added else rows
+    except NotDistributedError as error:
+        return run_single(node, context, inputs, f"a sort key looks at more than one row: {error}", "SORT")
     keys = [
         SortKey(column=name, descending=descending, nulls_last=nulls_last)
         for name, descending, nulls_last in zip(names, node.descending, node.nulls_last, strict=True)
@@ -42,6 +45,24 @@ def _(node: Sort, context: Context, inputs: Sequence[Relation]) -> Relation:
         return ordered
     temporary = [name for name in names if name.startswith(_KEY_PREFIX)]
     return ordered.then(ordered.lf.drop(temporary), distribution=ANY)
+
+
+def _with_keys(added: Sequence[tuple[RawExpr, str]], rows: Relation, context: Context, *, ordered: bool) -> Relation:
+    """Return the rows with expressions to sort by as columns.
+
+    Raises
+    ------
+    NotDistributedError
+        When one of them has no distributed form.
+    """
+    exprs = [raw for raw, _ in added]
+    names = [name for _, name in added]
+    if all(map(is_row_wise, exprs)):
+        return rows.then(rows.lf.with_columns(to_expr(raw).alias(name) for raw, name in added), divisible=True)
+    done = evaluate(exprs, rows, context, ordered=ordered)
+    wide = beside(rows, context.broadcast(done.relation)) if done.scalar else done.relation
+    columns = [expr.alias(name) for expr, name in zip(done.exprs, names, strict=True)]
+    return wide.then(wide.lf.with_columns(columns).drop(done.helpers))
 
 
 def _key_names(rows: Relation, node: Sort) -> list[str] | None:
