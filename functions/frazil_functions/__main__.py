@@ -12,13 +12,18 @@ import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 __all__ = ["load", "main"]
+
+_ALLOCATOR: Final = "background_thread:true,dirty_decay_ms:50,muzzy_decay_ms:0"
+"""Polars' allocator (jemalloc) gives memory back after 50 ms instead of half a second or never: what a task has freed shall
+not count against the next one's limit. Measured at no cost in CPU; giving back at once costs a third more."""
 
 
 def load() -> Callable[[], int]:
     """Import all that a function process needs, and return what runs it."""
+    os.environ.setdefault("_RJEM_MALLOC_CONF", _ALLOCATOR)  # read when polars is loaded
     # What is imported stays: collecting in between finds nothing, and costs a tenth of the CPU that starting takes.
     gc.disable()
     if "uvicorn" not in sys.modules:

@@ -7,6 +7,7 @@ or the pod's limit does it to whatever else shares the node.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import resource
@@ -20,7 +21,7 @@ from typing import Final, Self
 
 from frazil_functions.errors import OutOfMemoryError
 
-__all__ = ["EXIT_OUT_OF_MEMORY", "MemoryWatch", "resident_bytes"]
+__all__ = ["EXIT_OUT_OF_MEMORY", "MemoryWatch", "map_large_blocks", "resident_bytes", "return_freed_memory"]
 
 EXIT_OUT_OF_MEMORY: Final = 137
 """Exit code of a process that went far over its limit: the one that the kernel's killer leaves behind."""
@@ -38,6 +39,43 @@ _KIB: Final = 1024
 _MIB: Final = 1024 * 1024
 
 logger = logging.getLogger(__name__)
+
+
+def return_freed_memory() -> None:
+    """Give the memory that the C library holds free back to the system; no effect where it is not glibc.
+
+    Notes
+    -----
+    Polars' own allocator does so by itself (``frazil_functions.__main__``). Encoded blocks and what the store reads are
+    allocated by the C library, which keeps what lies below anything still in use (mallopt(3), malloc_trim(3)).
+    """
+    if _GLIBC is not None:
+        _GLIBC.malloc_trim(0)
+
+
+def map_large_blocks() -> None:
+    """Let large blocks of the C library be mappings of their own from now on: they are given back when they are freed.
+
+    By default glibc raises the size from which it does so to that of the largest block freed so far, up to 32 MiB.
+    """
+    if _GLIBC is not None:
+        _GLIBC.mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        library.malloc_trim, library.mallopt  # noqa: B018  # present, or AttributeError
+    except (OSError, AttributeError):
+        return None
+    return library
+
+
+_GLIBC: Final = _glibc()
+_M_MMAP_THRESHOLD: Final = -3
+"""Of ``malloc.h``."""
+
+_MAPPED_BYTES: Final = 256 * 1024
 
 
 def resident_bytes() -> int:

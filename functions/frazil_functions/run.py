@@ -29,7 +29,7 @@ from frazil_functions.exchange.reader import read_exchange
 from frazil_functions.exchange.writer import ExchangeWriter, WrittenOutput
 from frazil_functions.failures import task_error
 from frazil_functions.fragment import BoundFragment, bind
-from frazil_functions.memory import MemoryWatch, resident_bytes
+from frazil_functions.memory import MemoryWatch, resident_bytes, return_freed_memory
 from frazil_functions.sink import node_of, sink_options, write_sink
 from frazil_functions.sources import changed_source, secret_values
 from frazil_functions.storage import CountingStore, Store
@@ -151,6 +151,7 @@ class TaskRun:
             Whatever stopped it. Nothing is published then.
         """
         where = {"stage": str(self._request.stage), "task": str(self._request.task)}
+        return_freed_memory()  # of the task before
         with self._memory:
             try:
                 written = self._run_fragment(where)

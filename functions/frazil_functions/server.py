@@ -21,6 +21,7 @@ from uvicorn.server import Server
 
 from frazil_functions.app import FunctionApp
 from frazil_functions.errors import FrazilError
+from frazil_functions.memory import map_large_blocks
 from frazil_functions.settings import FunctionSettings
 from frazil_functions.storage import open_store
 
@@ -57,6 +58,7 @@ def serve() -> int:
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
         )
+        map_large_blocks()
         app = FunctionApp(settings, open_store(settings.store_url, settings.store_options))
     except FrazilError as error:
         sys.stderr.write(f"frazil-function: {error}\n")

@@ -15,7 +15,7 @@ from typing import Final
 import polars as pl
 
 from frazil_coordinator.plan.figures import NOTHING, UNKNOWN, Amount, Bound, StageEstimate, total
-from frazil_coordinator.plan.memory import EXPANSION, factor_of
+from frazil_coordinator.plan.memory import EXPANSION, PROCESS_BYTES, factor_of
 from frazil_coordinator.plan.model import (
     INLINE_FRAGMENT_BYTES,
     ExchangeSource,
@@ -28,18 +28,15 @@ from frazil_coordinator.plan.model import (
 )
 from frazil_coordinator.plan.volumes import row_bytes, volume
 from frazil_coordinator.prices import Prices
-from frazil_coordinator.settings import MIB, Settings
+from frazil_coordinator.settings import Settings
 from frazil_functions.exchange.reader import MAX_REQUEST_BYTES
 from frazil_functions.ids import StageId
 from frazil_functions.scan_files import is_remote
 
-__all__ = ["PROCESS_BYTES", "WholeScans", "estimate"]
+__all__ = ["WholeScans", "estimate"]
 
 WholeScans = Mapping[tuple[str, ...], int]
 """Paths of a scan that is not cut into splits → bytes of its files."""
-
-PROCESS_BYTES: Final = 110 * MIB
-"""Resident memory of a function that has loaded polars and runs nothing."""
 
 _BLOCK_BYTES, _COLUMN_BYTES = 512, 320
 """What a block takes besides its values, and each of its columns (measured with all codecs)."""

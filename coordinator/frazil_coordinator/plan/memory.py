@@ -1,8 +1,9 @@
 """The memory bound of a task: how many compressed bytes it may be given, so that it fits its function.
 
-``compressed bytes × 3 × factor of the heaviest operator ≤ 0.6 × memory of the function``: the three stands for what Parquet
-saves, the factor for what an operator holds besides its input, and what is left of the memory for the process itself and for
-what nobody foresaw. Row groups are not cut, so a split can't be smaller than one.
+``compressed bytes × 3 × factor of the heaviest operator ≤ 0.6 × memory that the process itself leaves``: the three stands
+for what Parquet saves, the factor for all that a task holds for each byte of its input (the input, what the operator makes of
+it, its encoded output), measured by benchmarks/larger_than_memory.py. Row groups are not cut, so a split can't be smaller
+than one. :mod:`frazil_coordinator.schedule.layout` uses the same figures with the real sizes.
 """
 
 from __future__ import annotations
@@ -11,25 +12,28 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from frazil_coordinator.settings import Settings
+from frazil_coordinator.settings import MIB, Settings
 
-__all__ = ["EXPANSION", "USABLE", "factor_of", "largest_input_bytes", "within_memory"]
+__all__ = ["EXPANSION", "PROCESS_BYTES", "factor_of", "largest_input_bytes", "usable_bytes", "within_memory"]
 
 EXPANSION: Final = 3
 """In-memory bytes of a compressed byte."""
 
-USABLE: Final = 0.6
-"""Share of a function's memory that a task is planned to use."""
+PROCESS_BYTES: Final = 128 * MIB
+"""Resident memory of a function that only fetches its input: the interpreter, Polars, and what is fetched ahead."""
+
+_USABLE: Final = 0.6
+"""Share of the rest that a task is planned to use."""
 
 _FACTORS: Final = {
     "Join": 3.0,
-    "Sort": 2.5,
-    "MergeSorted": 2.5,
-    "GroupBy": 2.0,
-    "Distinct": 2.0,
-    "Pivot": 2.0,
+    "Sort": 3.5,
+    "MergeSorted": 3.5,
+    "GroupBy": 3.0,
+    "Distinct": 3.0,
+    "Pivot": 3.0,
 }
-_ROW_BY_ROW: Final = 1.5
+_ROW_BY_ROW: Final = 2.5
 
 
 def factor_of(kinds: Iterable[str]) -> float:
@@ -41,7 +45,12 @@ def largest_input_bytes(settings: Settings, factor: float) -> int | None:
     """Return the compressed bytes that one task may read; None when the memory of functions is not known."""
     if settings.function_memory_bytes is None:
         return None
-    return max(1, int(USABLE * settings.function_memory_bytes / (EXPANSION * factor)))
+    return max(1, int(usable_bytes(settings.function_memory_bytes) / (EXPANSION * factor)))
+
+
+def usable_bytes(limit: int) -> float:
+    """Return how many bytes of the memory of a function a task is planned to use; a quarter counts however small it is."""
+    return _USABLE * max(limit - PROCESS_BYTES, limit / 4)
 
 
 def within_memory(settings: Settings, kinds: Iterable[str]) -> Settings:

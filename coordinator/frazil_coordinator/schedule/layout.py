@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final
 
+from frazil_coordinator.plan.memory import factor_of, usable_bytes
 from frazil_coordinator.plan.model import ExchangeSource, Stage, StageGraph, StageKind
 from frazil_coordinator.schedule.bind import Descriptors, Units, bind_stage
 from frazil_coordinator.schedule.pieces import Inputs, cut_by_hash, cut_by_rows, divide, joined
@@ -35,12 +36,8 @@ _MOST_DIVISIONS: Final = 8
 _EXPANSION: Final[dict[Codec, int]] = {"ipc": 1, "ipc_lz4": 2, "ipc_zstd": 3, "parquet_snappy": 3, "parquet_zstd": 3}
 """In-memory bytes for each encoded byte, about."""
 
-_FACTORS: Final[dict[StageKind, float]] = {"group_by": 2.0, "aggregate": 2.0, "sort": 2.5, "join": 3.0}
-"""Memory that an operator needs for each in-memory byte of its input (design of adaptive execution); others 1.5."""
-
-_OTHER_FACTOR: Final = 1.5
-_USABLE: Final = 0.6
-"""Share of a function's memory limit that the prediction may fill."""
+_HEAVIEST: Final[dict[StageKind, str]] = {"group_by": "GroupBy", "aggregate": "GroupBy", "sort": "Sort", "join": "Join"}
+"""The operator that decides what a stage needs; see :mod:`frazil_coordinator.plan.memory`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,12 +202,12 @@ def _size(stage: Stage, share: Share) -> int:
 def _memory(stage: Stage, blocks: Sequence[BlockRef]) -> float:
     """Return the memory that a task needs for its parts, in bytes, about."""
     raw = sum(block.length * _EXPANSION[block.codec] for block in blocks)
-    return raw * _FACTORS.get(stage.kind, _OTHER_FACTOR)
+    return raw * factor_of([_HEAVIEST.get(stage.kind, "Filter")])
 
 
 def _allowed(settings: Settings) -> float:
     limit = settings.function_memory_bytes
-    return float("inf") if limit is None else _USABLE * limit
+    return float("inf") if limit is None else usable_bytes(limit)
 
 
 def _range_keys(stage: Stage, descriptors: Descriptors) -> tuple[bytes, ...]:
@@ -228,7 +225,7 @@ def _ranges(stage: Stage, descriptors: Descriptors, small: int, settings: Settin
         return None
     infos = [info for part in _parts(stage) for one in descriptors[part.stage] for info in one.blocks]
     size = sum(info.length for info in infos)
-    need = sum(info.length * _EXPANSION[info.codec] for info in infos) * _FACTORS["sort"]
+    need = sum(info.length * _EXPANSION[info.codec] for info in infos) * factor_of(["Sort"])
     least = max(1, -int(-need // _allowed(settings)))
     wanted = max(least, min(stage.tasks, -(-size // small))) if small else max(least, stage.tasks)
     return min(wanted, max(1, len(infos)))

@@ -175,7 +175,7 @@ def _half_splits(splits: tuple[Split, ...]) -> list[tuple[Split, ...]]:
         middle = len(splits) // 2
         return [splits[:middle], splits[middle:]]
     (split,) = splits
-    if split.rows < 2:
+    if split.rows < 2 or split.length is not None:  # lines of text are cut where they were planned to be
         return [splits]
     first = split.rows // 2
     return [

@@ -78,7 +78,7 @@ def test_a_gap_over_the_bound_is_not_read(store: CountingStore, monkeypatch: pyt
 
 def test_a_range_over_the_bound_goes_in_several_requests(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = numbered(1000, 2, store)
-    monkeypatch.setattr(reader_module, "_MAX_REQUEST_BYTES", 4096)
+    monkeypatch.setattr(reader_module, "MAX_REQUEST_BYTES", 4096)
     whole = pl.concat(read_exchange(store, ExchangeInput(blocks=blocks)))
     assert whole["k"].to_list() == list(range(1000))
     assert gets(store) == sum(-(-block.length // 4096) for block in blocks)

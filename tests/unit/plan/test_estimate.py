@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from frazil_coordinator.plan.caps import check_caps
-from frazil_coordinator.plan.estimate import PROCESS_BYTES
 from frazil_coordinator.plan.figures import Amount, StageEstimate, total
+from frazil_coordinator.plan.memory import PROCESS_BYTES
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.plan.volumes import row_bytes
@@ -107,8 +107,8 @@ def test_a_local_table_costs_no_requests_and_a_remote_one_does(t: pl.LazyFrame) 
 
 def test_memory_is_the_bytes_of_a_task_times_the_factor_of_its_heaviest_operator(t: pl.LazyFrame) -> None:
     scan, median = _plan(t.select("k", "x").group_by("k").agg(pl.col("x").median())).estimates
-    assert scan.memory_bytes == PROCESS_BYTES + int(1.5 * (3 * scan.bytes_scanned.value // 5))
-    assert median.memory_bytes == PROCESS_BYTES + int(2.0 * (median.bytes_in.value // 3))
+    assert scan.memory_bytes == PROCESS_BYTES + int(2.5 * (3 * scan.bytes_scanned.value // 5))
+    assert median.memory_bytes == PROCESS_BYTES + int(3.0 * (median.bytes_in.value // 3))
 
 
 def test_dollars_are_the_price_table_times_the_figures(t: pl.LazyFrame) -> None:
