@@ -1,8 +1,8 @@
 """The memory bound of a task: how many compressed bytes it may be given, so that it fits its function.
 
 ``compressed bytes × 3 × factor of the heaviest operator ≤ 0.6 × memory that the process itself leaves``: the three stands
-for what Parquet saves, the factor for all that a task holds for each byte of its input (the input, what the operator makes of
-it, its encoded output), measured by benchmarks/larger_than_memory.py. Row groups are not cut, so a split can't be smaller
+for what Parquet saves, the factor for all that a task holds for each byte of its input (the input, what the operator makes
+of it, its encoded output), measured by benchmarks/larger_than_memory.py. Row groups are not cut, so a split can't be smaller
 than one. :mod:`frazil_coordinator.schedule.layout` uses the same figures with the real sizes.
 """
 
