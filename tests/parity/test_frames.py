@@ -217,6 +217,14 @@ CASES: dict[str, Case] = {
         lambda f: f["t"].select(pl.col("id").gather([7, 70], null_on_oob=True))
     ),
     "rows at numbers from the end": Case(lambda f: f["t"].select(pl.col("id").gather([-1])), fallback=True),
+    "constants": Case(lambda f: f["t"].select(pl.lit(1), two=pl.lit(2) * pl.lit(3)), one_task=True),
+    "constants over rows that can't be computed": Case(
+        lambda f: f["t"].filter(pl.col("s").cast(pl.Int64) > 1).select(pl.lit(1)), one_task=True
+    ),
+    "constants beside a column": Case(lambda f: f["t"].select("id", two=pl.lit(2) * pl.lit(3))),
+    "constants joined": Case(lambda f: f["t"].select(pl.lit(1)).join(f["r"], how="cross"), ordered=False),
+    "rows updated by a constant": Case(lambda f: f["t"].select("id", "x").update(f["r"].select(x=pl.lit(1.0)))),
+    "no column": Case(lambda f: f["t"].select([]), one_task=True),
     "schema that matches": Case(lambda f: f["t"].match_to_schema(_table().schema)),
     "schema with a default": Case(
         lambda f: (

@@ -6,21 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, cast
 
+import polars as pl
+
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.exprs import (
     alias_of,
     expand,
     has_selector,
-    is_literal,
     is_row_wise,
     is_separable,
     kind_of,
     plain_column,
     to_expr,
+    walk,
 )
 from frazil_coordinator.plan.nodes import Cache, Filter, HStack, MapFunction, Node, RawExpr, Select
 from frazil_coordinator.plan.relation import ANY, Distribution, Relation, apply
-from frazil_coordinator.plan.rules.base import distribute, run_single
+from frazil_coordinator.plan.rules.base import combine, distribute, run_single
 from frazil_coordinator.plan.rules.errors import NotDistributedError, describe
 from frazil_coordinator.plan.rules.groups import aggregate_all
 from frazil_coordinator.plan.rules.lifting import beside, evaluate
@@ -61,9 +63,12 @@ def _(node: Select, context: Context, inputs: Sequence[Relation]) -> Relation:
     operator = "SELECT " + ", ".join(describe(raw) for raw in node.exprs)
     if rows.is_single:
         return rows.then(apply(node.raw, [rows.lf]), operator)
-    if all(map(is_row_wise, node.exprs)) and not all(map(is_literal, node.exprs)):
+    if all(map(is_row_wise, node.exprs)) and any(map(_has_column, node.exprs)):
         selected = rows.then(apply(node.raw, [rows.lf]), operator, keeps_rows=True, divisible=True)
         return replace(selected, distribution=_after_select(rows, node.exprs))
+    if all(map(is_row_wise, node.exprs)):  # one row of constants; polars does not run the input either
+        constants = apply(node.raw, [pl.LazyFrame(schema=rows.schema)])
+        return replace(combine([]), lf=constants, kind="scan", operators=(operator,))
     if len(node.exprs) == 1 and is_separable(node.exprs[0]) and not has_selector(node.exprs[0]):
         return rows.then(apply(node.raw, [rows.lf]), operator, distribution=ANY)
     if (aggregated := aggregate_all(node, context, rows)) is not None:
@@ -78,6 +83,10 @@ def _(node: Select, context: Context, inputs: Sequence[Relation]) -> Relation:
         return run_single(node, context, inputs, f"select looks at more than one row: {error}", operator)
     distribution = None if done.scalar else ANY
     return done.relation.then(done.relation.lf.select(done.exprs), operator, distribution=distribution)
+
+
+def _has_column(raw: RawExpr) -> bool:
+    return any(kind_of(part) in ("Column", "Selector") for part in walk(raw))
 
 
 def _one_vector(node: Select, context: Context, rows: Relation) -> Relation | None:
