@@ -100,7 +100,7 @@ def _columnar(node: Scan, files: Sequence[FileStat], schema: pl.Schema) -> tuple
     arguments = cast("Raw", cast("Raw", node.raw["Scan"])["unified_scan_args"])
     hive = cast("Raw", arguments["hive_options"])
     # What a table of a lake tells of all its files says nothing of a split.
-    off: Raw = dict.fromkeys(("pre_slice", "source_sizes", "row_count", "table_statistics"))
+    off: Raw = {"pre_slice": None, "source_sizes": None, "row_count": None, "table_statistics": None}
     off["hive_options"] = {**hive, "enabled": False, "schema": None}
     plain = _changed(node.raw, off, {})
     try:
