@@ -141,6 +141,7 @@ IN_ORDER: Final[dict[str, list[pl.Expr]]] = {
     "aggregates of aggregates": [(X - X.mean()).abs().max() - X, N * pl.len(), X.filter(X.mean() < X).sum() + N],
     "membership in a series": [J.is_in(pl.Series([1, -2])) & (J.mean() > J)],
     "membership in other rows": [K.is_in(J.implode()), S.is_in(S.filter(B).implode())],
+    "structs of them": [pl.struct(N.shift(), X.mean().alias("m"), J.cum_sum().over("k").alias("c"))],
     "windows": [
         X.sum().over("k"),
         N.shift().over("k"),
@@ -216,6 +217,8 @@ ONE_VALUE: Final[dict[str, list[pl.Expr]]] = {
     ],
     "first and last": [X.first(), S.last(), K.drop_nulls().first(), pl.col("l").last(), B.filter(B.is_not_null()).last()],
     "values at the ends": [N.head(3).sum(), J.tail(4).max(), S.head(2).implode(), X.sort(descending=True).head(3).sum()],
+    "structs of several": [pl.struct(X.sum(), N.max().alias("m"), S.first().alias("f")), pl.struct(K.median(), pl.len())],
+    "ends of sorted values": [N.sort_by("x", "i").last(), S.sort_by(-J, N).first(), X.sort(nulls_last=True).first()],
     "the largest values": [X.top_k(3).min(), K.bottom_k(2).sum(), J.top_k(5).mean()],
     "unique values": [K.unique().len(), S.n_unique(), F.n_unique(), D.unique().min()],
     "nulls": [K.has_nulls(), N.has_nulls(), S.null_count()],
@@ -252,7 +255,7 @@ MANY_VALUES: Final[dict[str, tuple[pl.Expr, bool]]] = {
 
 FALLBACKS: Final[dict[str, pl.Expr]] = {
     "exponential means": X.ewm_mean(alpha=0.3),
-    "one value by another": N.filter(B).sort_by("x").first(),
+    "one value by another of some": N.filter(B).sort_by("x").sum(),
     "skewness": X.skew(),
     "aggregate of a constant": pl.lit(1).sum() + N.sum(),
     "values beside their sorted ones": N + J.sort(),

@@ -185,8 +185,12 @@ class _Splitter:
             stand_ins = [{"Column": f"{_PREFIX}in{n}"} for n in range(len(inputs))]
             if not inputs or not is_row_wise({kind: {**inner, "input": stand_ins}}):
                 raise _NotDecomposableError
-            return to_expr({kind: {**inner, "input": [from_expr(self.final(part)) for part in inputs]}})
+            return to_expr({kind: {**inner, "input": [self._named(part) for part in inputs]}})
         raise _NotDecomposableError
+
+    def _named(self, raw: RawExpr) -> RawExpr:
+        """Return the final expression of an operand under the operand's name: a struct has its fields by it."""
+        return from_expr(self.final(raw).alias(to_expr(raw).meta.output_name()))
 
     def _replaced(self, inner: Raw, *names: str) -> Raw:
         return {name: from_expr(self.final(inner[name])) for name in names}

@@ -134,7 +134,8 @@ def is_row_index(raw: RawExpr) -> bool:
     if kind_of(function) != "Range" or kind_of(body) != "IntRange" or len(parts) != 2:
         return False
     step = cast("Raw", members(body))["step"]
-    return step == 1 and kind_of(parts[1]) == "Len" and literal_int(parts[0]) == 0
+    end = cast("Raw", members(parts[1]))["expr"] if kind_of(parts[1]) == "Cast" else parts[1]
+    return step == 1 and end == "Len" and literal_int(parts[0]) == 0
 
 
 def literal_int(raw: RawExpr) -> int | None:

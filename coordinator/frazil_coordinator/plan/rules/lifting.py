@@ -203,9 +203,16 @@ class _Level:
             own = row_operands(raw) if kind_of(raw) == "Function" else parts
             if any(shape_of(part) is Shape.OTHER for part in own):
                 raise NotDistributedError("it stands on values of another number", raw)
-            return with_operands(raw, [self.reduced(part) if part in own else part for part in parts])
+            return with_operands(raw, [self._named(part) if part in own else part for part in parts])
+        if look is Look.AGGREGATE and kind_of(parts[0] if parts else raw) in ("Sort", "SortBy"):
+            return self._column(raw, look)
         lowered = [self._operand(part) for part in parts]
         return with_operands(raw, lowered) if lowered != parts else self._column(raw, look)
+
+    def _named(self, raw: RawExpr) -> RawExpr:
+        """Return an operand, reduced, under the name that it had: a struct has its fields by it."""
+        reduced = self.reduced(raw)
+        return reduced if reduced == raw else {"Alias": [reduced, to_expr(raw).meta.output_name()]}
 
     def _operand(self, raw: RawExpr) -> RawExpr:
         if shape_of(raw) is not Shape.OTHER:

@@ -62,7 +62,10 @@ def scalar_row(exprs: Mapping[str, RawExpr], rows: Relation, context: Context) -
 
 def _over_values(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
     """Return an aggregate of values of another number than the rows (``mode().len()``), when there is a plan for them."""
-    if kind_of(raw) == "Len" or shape_of(operands(raw)[0]) is not Shape.OTHER:
+    if kind_of(raw) == "Len":
+        return None
+    values = operands(raw)[0]
+    if shape_of(values) is not Shape.OTHER and kind_of(values) not in ("Sort", "SortBy"):
         return None
     found = vector(raw, rows, context)
     return found if found is not None and found.is_single else None
