@@ -59,7 +59,9 @@ class QueryBatches:
             yield from self
 
         scan = register_io_source(source, schema=self._schema())
-        batches = scan.collect_batches(engine="streaming", lazy=True, maintain_order=True, chunk_size=self._chunk_size)
+        batches = scan.collect_batches(
+            engine=pl.StreamingEngine(), lazy=True, maintain_order=True, chunk_size=self._chunk_size
+        )
         return batches.__arrow_c_stream__(requested_schema)
 
     def close(self) -> None:

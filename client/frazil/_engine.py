@@ -19,7 +19,7 @@ from polars.lazyframe.query_result import QueryResult, SingleNodeQueryResult
 from frazil._async import AsyncResult, BackgroundQuery
 from frazil._batches import QueryBatches
 from frazil._query import Query, abandon, user_errors
-from frazil._serialize import serialize
+from frazil._serialize import SeveralSinksError, serialize
 from frazil._session import Session
 from frazil._sinks import SinkMethods
 from frazil._together import in_order, together
@@ -234,7 +234,12 @@ class Engine(SinkMethods):
             raise NotImplementedError("frazil has no optimised plan in this process: post_opt_callback is not supported")
         if background:
             return BackgroundQuery(self._start(lf))
-        return self._gather([self._start(lf)])[0]
+        try:
+            query = self._start(lf)
+        except SeveralSinksError as several:
+            self._gather(self._submit_all(several.sinks))
+            return pl.DataFrame()
+        return self._gather([query])[0]
 
     def execute(self, lf: pl.LazyFrame, *, optimizations: pl.QueryOptFlags) -> QueryResult:
         """See :meth:`polars.LazyFrame.execute`; the result is brought to this process."""

@@ -29,7 +29,7 @@ from frazil_functions.arena import Arena, Raw
 from frazil_functions.arena_nodes import python_kinds
 from frazil_functions.errors import PlanError, PythonPlanError
 
-__all__ = ["check_local_target", "serialize"]
+__all__ = ["SeveralSinksError", "check_local_target", "serialize"]
 
 _GLOB_CHARACTERS: Final = frozenset("*?[")
 _SINK_TARGETS: Final = {"File": "target", "Partitioned": "base_path"}
@@ -56,6 +56,20 @@ _SINK_ADVICE: Final = (
 )
 
 
+class SeveralSinksError(PlanError):
+    """The plan is one of several sinks (``pl.collect_all(…, lazy=True)``), which run as queries of their own.
+
+    Attributes
+    ----------
+    sinks
+        The queries.
+    """
+
+    def __init__(self, sinks: tuple[pl.LazyFrame, ...]) -> None:
+        super().__init__("a plan of several sinks is several queries: collect it, or submit them one by one")
+        self.sinks = sinks
+
+
 def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = True) -> bytes:
     """Return the plan of `lf` as a coordinator takes it.
 
@@ -73,7 +87,8 @@ def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = Tru
     PythonPlanError
         When the plan holds a Python object that can't be serialised, or a chosen credential provider.
     PlanError
-        When the plan is too large, or ends in a sink that only this process could write.
+        When the plan is too large, or ends in a sink that only this process could write; `SeveralSinksError` when it ends in
+        several.
     """
     try:
         plan = lf.serialize()
@@ -84,6 +99,8 @@ def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = Tru
         ) from error
     _check_size(plan, max_plan_bytes)
     arena = Arena.decode(plan)
+    if arena.kind(arena.root) == "SinkMultiple":
+        raise SeveralSinksError(tuple(map(arena.lazy, arena.inputs(arena.root))))
     changed = [resolve_pipes(arena), resolve_datasets(arena), *(_localise(payload) for payload in _scans(arena))]
     if arena.kind(arena.root) == "Sink":
         changed.append(_localise_sink(arena.payload(arena.root), shares_files=shares_files))

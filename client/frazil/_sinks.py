@@ -105,14 +105,15 @@ class SinkMethods(pl.Engine):
         self, method: str, lf: pl.LazyFrame, path: object, optimizations: pl.QueryOptFlags, options: dict[str, Any]
     ) -> None:
         if optimizations._pyoptflags.eager:  # noqa: SLF001  # how polars marks what a DataFrame asks for: it stays here
-            getattr(lf, method)(path, engine="streaming", optimizations=optimizations, **options)
+            getattr(lf, method)(path, engine=pl.StreamingEngine(), optimizations=optimizations, **options)
         elif isinstance(path, str | Path | pl.PartitionBy):
             if isinstance(path, str) and path.endswith("/") and "://" not in path:
                 path = self._folder_url(path)
             plan: pl.LazyFrame = getattr(lf, method)(path, lazy=True, **options)
             self.collect(plan, optimizations=optimizations)
         else:
-            getattr(self._rows_here(lf), method)(path, engine="streaming", **options)
+            # An engine, not its name: names can be made to mean this engine.
+            getattr(self._rows_here(lf), method)(path, engine=pl.StreamingEngine(), **options)
 
     def _folder_url(self, path: str) -> str:
         """Return the URL of a folder of files: polars refuses the path of a folder that exists, and not its URL."""

@@ -241,6 +241,38 @@ def test_tasks_without_rows_leave_no_file(engine: frazil.Engine, table: pl.LazyF
     assert len(files(tmp_path / "lake")) == 1
 
 
+def test_several_sinks_in_one_plan_run_as_queries_of_their_own(
+    engine: frazil.Engine, table: pl.LazyFrame, tmp_path: Path
+) -> None:
+    sinks = [table.filter(pl.col("n") % 2 == n).sink_parquet(tmp_path / f"{n}.parquet", lazy=True) for n in (0, 1)]
+    assert pl.collect_all(sinks, lazy=True).collect(engine=engine).shape == (0, 0)
+    for n in (0, 1):
+        assert_same(pl.read_parquet(tmp_path / f"{n}.parquet"), table.filter(pl.col("n") % 2 == n).collect(), ordered=True)
+    with pytest.raises(frazil.PlanError, match="several sinks"):
+        engine.submit(pl.collect_all(sinks, lazy=True))
+
+
+def test_rows_without_columns_are_written_by_a_key_that_is_a_literal(engine: frazil.Engine, tmp_path: Path) -> None:
+    pl.LazyFrame(height=5).sink_parquet(pl.PartitionBy(tmp_path / "x", key=pl.lit(1, dtype=pl.Int64)), engine=engine)
+    assert_same(pl.read_parquet(tmp_path / "x"), pl.DataFrame({"literal": [1] * 5}), ordered=True)
+
+
+def test_a_delta_table_is_written_by_this_process_from_the_rows_as_they_come(
+    engine: frazil.Engine, table: pl.LazyFrame, tmp_path: Path
+) -> None:
+    pytest.importorskip("deltalake")
+    lf = table.select("n", "s")
+    lf.sink_delta(tmp_path / "delta", engine=engine)
+    lf.sink_delta(tmp_path / "delta", mode="append", engine=engine)
+    assert_same(pl.read_delta(str(tmp_path / "delta")), pl.concat([lf.collect()] * 2), ordered=False)
+
+
+def test_one_task_for_one_file_is_said_and_is_no_fallback(engine: frazil.Engine, table: pl.LazyFrame) -> None:
+    text = engine.explain(table.sink_parquet("/tmp/x.parquet", lazy=True))
+    assert "(one file, by one task)" in text
+    assert "! one task" not in text
+
+
 def test_a_file_that_is_there_is_replaced_and_a_link_is_followed(
     engine: frazil.Engine, table: pl.LazyFrame, tmp_path: Path
 ) -> None:

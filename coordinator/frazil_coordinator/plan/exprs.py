@@ -51,7 +51,7 @@ _STAND_IN: Final = "__frazil_column"
 
 def kind_of(raw: RawExpr) -> str:
     """Return the kind of an expression, e.g. ``"Agg"``."""
-    return next(iter(raw)) if isinstance(raw, dict) else str(raw)
+    return next(iter(raw), "") if isinstance(raw, dict) else str(raw)
 
 
 def members(raw: RawExpr) -> object:
