@@ -165,8 +165,11 @@ def _by_splits(stage: Stage, inputs: Inputs) -> Division:
     if len(scans) != 1 or scans[0] not in stage.divisible:
         return Division(pieces=(inputs,), how="")
     (number,) = scans
-    halves = _half_splits(cast("ScanInput", inputs[number]).splits)
-    pieces = tuple((*inputs[:number], ScanInput(splits=half), *inputs[number + 1 :]) for half in halves)
+    scan = cast("ScanInput", inputs[number])
+    pieces = tuple(
+        (*inputs[:number], msgspec.structs.replace(scan, splits=half), *inputs[number + 1 :])
+        for half in _half_splits(scan.splits)
+    )
     return Division(pieces=pieces, how="by rows of its files")
 
 
