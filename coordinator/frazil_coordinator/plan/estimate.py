@@ -32,6 +32,7 @@ from frazil_coordinator.settings import Settings
 from frazil_functions.exchange.reader import MAX_REQUEST_BYTES
 from frazil_functions.ids import StageId
 from frazil_functions.scan_files import is_remote
+from frazil_functions.task import ROW_TAG_COLUMNS
 
 __all__ = ["WholeScans", "estimate"]
 
@@ -185,7 +186,11 @@ def _read(stage: Stage, source: Source, outputs: Mapping[StageId, _Output], uses
         rows = rows.about()  # blocks that overlap two ranges are read by both tasks
         moved = moved.about()
     # None is certain only where everything travels inline; many are not more than that if the size is not.
-    bound: Bound = "exact" if output.certain else "at_most" if gets and output.bytes.is_upper else "about"
+    bound: Bound = "about"
+    if output.certain:
+        bound = "exact"
+    elif gets and output.bytes.is_upper:
+        bound = "at_most"
     return _Read(
         rows=rows.times(uses).at_most(),
         bytes=moved.times(uses).at_most(),
@@ -239,10 +244,11 @@ def _output(stage: Stage, rows: Amount, schema: pl.Schema, settings: Settings) -
     spec = stage.output
     width = row_bytes(schema)
     tags = _TAG_BYTES if spec.row_tag else 0
+    columns = len(schema) + (len(ROW_TAG_COLUMNS) if spec.row_tag else 0)
     # A validity bit a value, rounded up to a byte: an upper bound of what nulls take.
-    values = rows.value * (width.value + tags + -(-len(schema) // 8))
+    values = rows.value * (width.value + tags + -(-columns // 8))
     blocks = stage.tasks * min(_blocks(spec), max(1, rows.value))
-    size = values + blocks * (_BLOCK_BYTES + _COLUMN_BYTES * len(schema))
+    size = values + blocks * (_BLOCK_BYTES + _COLUMN_BYTES * columns)
     bound = total([rows, width]).at_most().bound
     limit = min(settings.inline_limit_bytes, settings.inline_stage_limit_bytes // stage.tasks) if spec.inline else 0
     moved = Amount(value=size, bound=bound)

@@ -50,11 +50,12 @@ UNKNOWN: Final = Amount(value=0, bound="unknown")
 def total(amounts: Iterable[Amount]) -> Amount:
     """Return the sum, which is as good as the worst of its parts."""
     parts = list(amounts)
-    return Amount(value=sum(part.value for part in parts), bound=_worst(*(part.bound for part in parts)))
+    bounds: list[Bound] = [part.bound for part in parts]
+    return Amount(value=sum(part.value for part in parts), bound=_worst(*bounds))
 
 
 def _worst(*bounds: Bound) -> Bound:
-    return max(bounds, key=_ORDER.index, default="exact")
+    return _ORDER[max(map(_ORDER.index, bounds), default=0)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
