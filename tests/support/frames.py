@@ -45,6 +45,7 @@ def check(case: Case, tables: Mapping[str, pl.LazyFrame], folder: Path, *, broad
     expected = outcome(lambda: query.collect(engine="in-memory"))
     actual = outcome(lambda: answer_in_stages(query, settings, FolderStore(folder / "store")))
     if isinstance(expected, str) or isinstance(actual, str):
+        assert isinstance(actual, str)
         assert actual == expected
         return
     assert_same(actual, expected, ordered=case.ordered)
