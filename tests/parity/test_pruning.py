@@ -199,3 +199,15 @@ def test_explain_tells_what_is_left_out(table: str) -> None:
 
     text = explain_text(planned_report(plan_query(query.serialize(), SETTINGS)))
     assert "files 1 of 10, row groups 2 of 100" in text
+
+
+def test_folders_of_equal_signs_and_percents_are_told_apart_as_polars_does(tmp_path: Path) -> None:
+    for number, key in enumerate(("x%3Dy", "x%2Fy", "é", "%41", "__HIVE_DEFAULT_PARTITION__")):
+        folder = tmp_path / "t" / f"k={key}"
+        folder.mkdir(parents=True)
+        pl.DataFrame({"a": [number]}).write_parquet(folder / "0.parquet")
+    lf = pl.scan_parquet(f"{tmp_path}/t/")
+    for value in ("x=y", "x/y", "é", "A", "%41", "x%3Dy"):
+        for query in (lf.filter(pl.col("k") == value), lf.filter(pl.col("k") != value), lf.filter(pl.col("k") > value)):
+            assert_same(answer_in_stages(query, SETTINGS, FolderStore(tmp_path / "store")), query.collect(), ordered=True)
+    assert _source(lf.filter(pl.col("k") == "A")).files == 1

@@ -110,16 +110,19 @@ class _Facts:
         texts = [_folder_value(self.table.files[number], self.table.hive_start, name) for number, _ in self.groups]
         if not (dtype.is_integer() or dtype in (pl.String, pl.Date)):
             return [(None, False)] * len(texts)
-        values = pl.Series(texts, dtype=pl.String).cast(dtype, strict=False).to_list()
-        return [(value, value is not None or text is None) for text, value in zip(texts, values, strict=True)]
+        values = pl.Series([text for text, _ in texts], dtype=pl.String).cast(dtype, strict=False).to_list()
+        return [
+            (value, is_known and (value is not None or text is None))
+            for (text, is_known), value in zip(texts, values, strict=True)
+        ]
 
 
-def _folder_value(file: FileStat, start: int, name: str) -> str | None:
-    for folder in file.path[start:].split("/")[:-1]:
-        key, separator, value = folder.partition("=")
-        if separator and key == name:
-            return None if value == _NULL_FOLDER else unquote(value)
-    return None
+def _folder_value(file: FileStat, start: int, name: str) -> tuple[str | None, bool]:
+    """Return the text that the folders of a file give a column (None: null), and whether it is the only one."""
+    found = [folder.partition("=")[2] for folder in file.path[start:].split("/")[:-1] if folder.partition("=")[0] == name]
+    if len(found) != 1 or "=" in found[0]:
+        return None, False
+    return (None if found[0] == _NULL_FOLDER else unquote(found[0])), True
 
 
 def _series(values: list[object], dtype: pl.DataType) -> pl.Series:
