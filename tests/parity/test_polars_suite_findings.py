@@ -78,6 +78,38 @@ def test_a_literal_column_that_is_looked_at_as_a_whole_goes_to_every_task(expr: 
     same(TABLE.select(expr.alias("out")), distributed=True)
 
 
+VALUES = pl.LazyFrame(
+    {"x": [1, 2, 3, 4, 5, 6], "y": [2, 3, 1, 9, 8, 4], "z": [20, 30, 10, 90, 80, 40], "g": [0, 0, 1, 1, 0, 1]}
+)
+
+
+@pytest.mark.filterwarnings("ignore:`is_in` with a collection:DeprecationWarning")
+@pytest.mark.parametrize(
+    "query",
+    [
+        VALUES.select(pl.col("x").is_in(pl.col("y"))),
+        VALUES.with_columns(o=~pl.col("x").is_in(pl.col("y") + 1)),
+        VALUES.select(pl.col("x").is_in(pl.col("y").shift(1))),
+        VALUES.select(pl.col("x").is_in("y").sum()),
+        VALUES.select(pl.col("x").is_in("y").sum().over("g")),
+        VALUES.filter(pl.col("x").is_in("y") & (pl.col("g") > 0)).select("x"),
+        VALUES.sort(pl.col("x").is_in("y"), "x"),
+        VALUES.group_by("g").agg(pl.col("x").is_in("y").alias("l")).sort("g"),
+        VALUES.group_by(pl.col("x").is_in("y")).agg(pl.len()).sort("x"),
+        VALUES.select(pl.col("x").replace(pl.col("y"), pl.col("z"))),
+        pl.SQLContext(t=VALUES).execute("SELECT x = ANY(t.y) AS a, x != ANY(t.y) AS b FROM t"),
+    ],
+    ids=lambda query: query.explain(optimized=False).partition("\n")[0],
+)
+def test_a_column_that_values_are_looked_for_in_is_the_whole_column(query: pl.LazyFrame, same: Check) -> None:
+    same(query)
+
+
+def test_a_column_of_lists_that_values_are_looked_for_in_is_looked_at_row_by_row(same: Check) -> None:
+    same(VALUES.select(pl.col("x").is_in(pl.concat_list("y", "z"))))
+    same(VALUES.select(pl.col("x").is_in(pl.col("y").implode())), distributed=True)
+
+
 def test_a_literal_column_sees_the_order_that_a_unique_kept(same: Check) -> None:
     table = pl.LazyFrame({"x": [0, 1, 2, 3, 4], "y": [3, 4, 0, 1, 2]}).unique(maintain_order=True)
     same(table.with_columns(out=pl.lit(pl.Series([0, 1, 2, 3, 4]))).unique(), ordered=False)

@@ -39,6 +39,7 @@ __all__ = [
     "serialised",
     "shared_scalar",
     "substitute",
+    "takes_a_column",
     "to_expr",
     "walk",
     "with_operands",
@@ -240,7 +241,7 @@ def is_row_wise(raw: RawExpr) -> bool:
     if kind == "Function":
         parts = operands(raw)
         separable, keeps_length, _ = function_traits(inner["function"], len(parts))
-        return separable and keeps_length and all(map(is_row_wise, row_operands(raw)))
+        return separable and keeps_length and all(map(is_row_wise, row_operands(raw))) and not takes_a_column(raw)
     if kind == "AnonymousFunction":
         return _declared_row_wise(inner) and all(map(is_row_wise, operands(raw)))
     if kind == "Eval":
@@ -322,6 +323,23 @@ def row_operands(raw: RawExpr) -> list[RawExpr]:
     function, parts = cast("Raw", members(raw))["function"], operands(raw)
     first, end = _WHOLE_ARGUMENTS.get(_name_of(function), (0, 0))
     return [part for place, part in enumerate(parts) if not (first <= place < end and kind_of(part) == "Literal")]
+
+
+def takes_a_column(raw: RawExpr) -> bool:
+    """Return whether a function may look at all values of a column for each row: ``x.is_in(y)``, unless `y` holds lists.
+
+    Which of the two it is, polars knows by the dtype only: it then looks for ``y.implode()``.
+    """
+    function = cast("Raw", members(raw))["function"]
+    first, end = _WHOLE_ARGUMENTS.get(_name_of(function), (0, 0))
+    return any(
+        is_row_wise(part) and kind_of(part) != "Literal" and not is_literal(part) and not is_shared_scalar(part)
+        for part in map(_unnamed, operands(raw)[first:end])
+    )
+
+
+def _unnamed(raw: RawExpr) -> RawExpr:
+    return _unnamed(operands(raw)[0]) if kind_of(raw) in ("Alias", "KeepName") else raw
 
 
 _WHOLE_ARGUMENTS: Final = {

@@ -21,6 +21,7 @@ from frazil_coordinator.plan.exprs import (
     members,
     operands,
     row_operands,
+    takes_a_column,
     to_expr,
     with_operands,
 )
@@ -109,7 +110,7 @@ def _look_of_function(raw: RawExpr, inner: Raw) -> Look:
     name, body = kind_of(function), members(function)
     separable, keeps_length, scalar = function_traits(function, len(parts))
     if separable and keeps_length:
-        return Look.ROW
+        return Look.WHOLE if takes_a_column(raw) else Look.ROW
     if reach_of(raw) is not None:
         return Look.NEAR
     if name in _RUNNING or _is_endless_fill(function) or is_row_index(raw):
