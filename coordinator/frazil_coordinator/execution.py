@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -106,14 +106,19 @@ class Execution:
 
     async def _plan_and_drive(self, record: QueryRecord, plan: bytes) -> tuple[BlockRef, ...]:
         graph = await self._plan_or_stop(record, plan, record.settings)
+        first = await _publication(record, graph)
         try:
-            return await self._drive(record, graph, await _publication(record, graph))
+            return await self._drive(record, graph, first, is_last=False)
         except BordersError as error:
             # Nothing wrong was read: whoever met the quotes said so. It costs what was done so far.
             _LOGGER.warning("planning again with whole text files", extra={"query": record.id, "error": str(error)})
             settings = replace(record.settings, split_text_files=False)
-            graph = await self._plan_or_stop(record, plan, settings)
-            return await self._drive(record, graph, await _publication(record, graph))
+            try:
+                graph = await self._plan_or_stop(record, plan, settings)
+            except FrazilError:
+                await self.cleaner.clear(record.id, again=True, other=None if first is None else first.discard)
+                raise
+            return await self._drive(record, graph, await _publication(record, graph), first=first)
 
     def _plan_blocking(self, plan: bytes, settings: Settings) -> tuple[StageGraph, Report]:
         try:
@@ -148,8 +153,21 @@ class Execution:
         )
         return graph
 
-    async def _drive(self, record: QueryRecord, graph: StageGraph, sink: Publication | None) -> tuple[BlockRef, ...]:
-        """Run the planned query, publish what it wrote for the user, and delete what it left but for its result."""
+    async def _drive(
+        self,
+        record: QueryRecord,
+        graph: StageGraph,
+        sink: Publication | None,
+        *,
+        is_last: bool = True,
+        first: Publication | None = None,
+    ) -> tuple[BlockRef, ...]:
+        """Run the planned query, publish what it wrote for the user, and delete what it left but for its result.
+
+        A run that is not the last one, and finds that a second one is needed (`BordersError`), deletes nothing: a sweep of
+        what it left would take what the second run is reading. That one deletes what both left, the staged files of `first`
+        included.
+        """
         driver = QueryDriver(
             query=record.id,
             graph=graph,
@@ -163,11 +181,15 @@ class Execution:
         )
         record.driver = driver
         blocks: tuple[BlockRef, ...] = ()
+        to_be_run_again = False
         try:
             blocks = await asyncio.to_thread(small_result_in_memory, self.store, await driver.run())
             if sink is not None:
                 await asyncio.to_thread(sink.publish, driver.files())
             return blocks
+        except BordersError:
+            to_be_run_again = not is_last
+            raise
         except DeadlineError as error:  # the driver knows only what planning left of the time
             if (limit_s := record.settings.timeout_s) is None:
                 raise
@@ -177,13 +199,33 @@ class Execution:
             record.profile = priced(profile, record.report, Prices.of(record.settings))
             if sink is not None:
                 record.profile["sink"] = sink.profile()
-            keep = {block.key for block in blocks if block.data is None}
-            given_up = any(stage.attempts > stage.done for stage in record.status.progress)
-            wrote = any(stage["requests"].get("put") for stage in profile["stages"])
-            sent_apart = any(len(stage.fragment) > INLINE_FRAGMENT_BYTES for stage in graph.stages)
-            other = None if sink is None or (sink.finished and not given_up) else sink.discard
-            if given_up or wrote or sent_apart or keep or other:  # a query that is all inline costs no request to the store
-                await self.cleaner.clear(record.id, keep=keep, again=given_up, other=other)
+            if not to_be_run_again:
+                await self._clean(record, graph, driver, blocks, [one for one in (first, sink) if one], is_last=is_last)
+
+    async def _clean(
+        self,
+        record: QueryRecord,
+        graph: StageGraph,
+        driver: QueryDriver,
+        blocks: tuple[BlockRef, ...],
+        sinks: Sequence[Publication],
+        *,
+        is_last: bool,
+    ) -> None:
+        """Delete what the query left, but for the blocks of its result: staged files of `sinks` too."""
+        keep = {block.key for block in blocks if block.data is None}
+        # After a second run: what the first one left is deleted now, and swept again.
+        given_up = is_last or any(stage.attempts > stage.done for stage in record.status.progress)
+        wrote = any(stage["requests"].get("put") for stage in driver.profile()["stages"])
+        sent_apart = any(len(stage.fragment) > INLINE_FRAGMENT_BYTES for stage in graph.stages)
+        unfinished = [sink.discard for sink in sinks if given_up or not sink.finished]
+        if given_up or wrote or sent_apart or keep or unfinished:  # what is all inline costs no request to the store
+
+            def other() -> None:
+                for discard in unfinished:
+                    discard()
+
+            await self.cleaner.clear(record.id, keep=keep, again=given_up, other=other if unfinished else None)
 
     async def _put_fragment(self, query: QueryId, stage: StageId, fragment: bytes) -> str:
         (prefix,) = query_prefixes(self.exchange_prefix, query)

@@ -33,6 +33,7 @@ from frazil_functions.memory import MemoryWatch, resident_bytes, return_freed_me
 from frazil_functions.sink import node_of, sink_options, write_sink
 from frazil_functions.sources import changed_source, secret_values
 from frazil_functions.storage import CountingStore, Store
+from frazil_functions.stream import batches
 from frazil_functions.task import (
     Descriptor,
     ExchangeInput,
@@ -299,7 +300,7 @@ def _batches(bound: BoundFragment, fail: Callable[[BaseException], FrazilError])
     """
     try:
         schema = bound.lf.collect_schema()
-        frames = iter(bound.lf.collect_batches(engine="streaming", lazy=True, maintain_order=True))
+        frames = batches(bound.lf)
     except BaseException as error:
         raise fail(error) from error
     while True:

@@ -1,0 +1,79 @@
+"""The rows of a LazyFrame as a stream of frames that ends either with all rows given or with an error.
+
+``LazyFrame.collect_batches`` of polars 2.1 ends without an error when its engine panics, as if there were no more rows.
+``sink_batches`` of the same plan raises, but it calls instead of being asked; here it runs in a thread and is asked. Next on
+the main path: :mod:`frazil_functions.run`, which writes the frames.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from queue import Empty, SimpleQueue
+from typing import Final
+
+import polars as pl
+
+__all__ = ["batches"]
+
+_AHEAD: Final = 2
+"""Frames that may wait for the reader; then the engine waits."""
+
+
+class _End:
+    """What comes after the last frame."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+def batches(lf: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """Yield the rows of `lf` in order, as the streaming engine makes them; some frames may be empty.
+
+    Who stops reading early stops the engine with its next frame.
+
+    Raises
+    ------
+    BaseException
+        What Polars raises, its panics included (`polars.exceptions.PanicException` is no `Exception`).
+    """
+    waiting: SimpleQueue[pl.DataFrame | _End] = SimpleQueue()
+    places = threading.Semaphore(_AHEAD)
+    stopped = threading.Event()
+
+    def take(frame: pl.DataFrame) -> bool:
+        if not stopped.is_set():
+            places.acquire()
+        if not stopped.is_set():
+            waiting.put(frame)
+        return stopped.is_set()
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            lf.sink_batches(take, engine="streaming", maintain_order=True)
+        except BaseException as raised:  # handed to the reader, who raises it
+            error = raised
+        waiting.put(_End(error))
+
+    thread = threading.Thread(target=run, name="frazil-batches", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := waiting.get(), _End):
+            places.release()
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        stopped.set()
+        places.release(_AHEAD)
+        _forget(waiting)
+
+
+def _forget(waiting: SimpleQueue[pl.DataFrame | _End]) -> None:
+    """Let go of the frames that nobody reads any more."""
+    while True:
+        try:
+            waiting.get_nowait()
+        except Empty:
+            return
