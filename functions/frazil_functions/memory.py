@@ -65,10 +65,9 @@ def map_large_blocks() -> None:
 def _glibc() -> ctypes.CDLL | None:
     try:
         library = ctypes.CDLL("libc.so.6")
-        library.malloc_trim, library.mallopt  # noqa: B018  # present, or AttributeError
-    except (OSError, AttributeError):
+    except OSError:
         return None
-    return library
+    return library if hasattr(library, "malloc_trim") and hasattr(library, "mallopt") else None
 
 
 _GLIBC: Final = _glibc()

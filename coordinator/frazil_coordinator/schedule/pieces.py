@@ -177,7 +177,7 @@ def _half_splits(splits: tuple[Split, ...]) -> list[tuple[Split, ...]]:
     if len(splits) > 1:
         middle = len(splits) // 2
         return [splits[:middle], splits[middle:]]
-    split = splits[0]
+    split = next(iter(splits))
     if split.rows < 2 or split.length is not None:  # lines of text are cut where they were planned to be
         return [splits]
     first = split.rows // 2
