@@ -133,6 +133,14 @@ def test_sorted_inputs_are_merged_with_nulls_where_they_have_them(
     assert_same(answer_in_stages(query, SETTINGS, FolderStore(tmp_path)), query.collect(engine="streaming"), ordered=True)
 
 
+def test_a_file_that_matches_a_glob_in_several_ways_is_read_once(tmp_path: Path) -> None:
+    folder = tmp_path / "x=1" / "y=2"
+    folder.mkdir(parents=True)
+    pl.DataFrame({"a": range(9)}).write_parquet(folder / "part=0.parquet", row_group_size=2)
+    query = pl.scan_parquet(f"{tmp_path}/**/**/*.parquet", hive_partitioning=True)
+    assert_same(answer_in_stages(query, SETTINGS, FolderStore(tmp_path / "store")), query.collect(), ordered=True)
+
+
 def test_a_frame_of_billions_of_rows_without_bytes_is_planned_at_once() -> None:
     frame = pl.Series([{}], dtype=pl.Struct({})).new_from_index(0, 1 << 31).to_frame()
     graph = plan_query(frame.lazy().select(pl.len()).serialize(), SETTINGS)

@@ -69,7 +69,8 @@ def _is_directory(path: str) -> bool:
 
 def _glob(path: str, cloud_options: object) -> Iterator[FileStat]:
     if not is_remote(path):
-        names = (Path(name) for name in glob.iglob(path.removeprefix("file://"), recursive=True))  # noqa: PTH207  # absolute patterns
+        found = glob.iglob(path.removeprefix("file://"), recursive=True)  # noqa: PTH207  # absolute patterns
+        names = map(Path, dict.fromkeys(found))  # a file matches several ``**`` in several ways
         yield from (stat_file(str(name), None) for name in names if name.is_file())
         return
     magic = _MAGIC.search(path)
