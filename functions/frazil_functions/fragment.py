@@ -205,7 +205,9 @@ def _replace(
         given = inputs[number]
         # The placeholder's own schema: with everything that its scan options add, and without any I/O.
         schema = arena.lazy(nodes[0]).collect_schema()
-        if isinstance(given, ExchangeInput):
+        if isinstance(given, ExchangeInput) and not given.blocks:  # most inputs of most tasks of a union
+            replacements |= {node: arena.append(Arena.of(pl.LazyFrame(schema=schema))) for node in nodes}
+        elif isinstance(given, ExchangeInput):
             held.keys.append(_register(_LiveReader(given, read)))
             source = _python_scan(held.keys[-1], schema)
             replacements |= {node: arena.append(source) for node in nodes}
