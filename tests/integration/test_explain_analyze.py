@@ -201,7 +201,7 @@ def test_the_memory_of_functions_bounds_the_splits(table: pl.LazyFrame) -> None:
     settings = frazil.Settings(start_small=False)
     with frazil.local(1, settings=settings, memory_limit="2GiB") as roomy:
         assert roomy.submit(table, dry_run=True).stages[0]["tasks"] == 1
-    with frazil.local(1, settings=settings, memory_limit=20_000) as tight:
+    with frazil.local(1, settings=settings, memory_limit=133_400) as tight:
         explanation = tight.submit(table, dry_run=True)
         assert explanation.stages[0]["tasks"] == 3
         assert "! memory" in explanation.text

@@ -49,7 +49,7 @@ DISTRIBUTED = [
     "SELECT DISTINCT b FROM t ORDER BY b LIMIT 1",
     "SELECT SUM(a) AS s, MIN(g) AS lo, MAX(g) AS hi, COUNT(*) AS n, COUNT(b) AS m, AVG(a) AS mean FROM t",
     "SELECT SUM(a) / COUNT(*) AS r, SUM(a) + 1 AS s FROM t",
-    "SELECT SUM(a) AS s FROM t WHERE a > 100",
+    "SELECT SUM(a) AS s FROM t WHERE ABS(a) > 100",
     "SELECT SUM(CASE WHEN b = 'x' THEN a ELSE 0 END) / SUM(a) AS share FROM t",
     "SELECT b, SUM(a) AS s FROM t GROUP BY b",
     "SELECT b, SUM(a) AS s FROM t GROUP BY b ORDER BY s DESC, b LIMIT 2",
