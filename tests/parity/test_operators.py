@@ -248,7 +248,9 @@ CASES: dict[str, Case] = {
     "running sum of a filtered, sorted table": Case(
         lambda t, r: t.filter(pl.col("k") > 1).sort("x", "id").select("id", total=pl.col("i8").cum_sum()), ordered=True
     ),
-    "running sum of nothing": Case(lambda t, r: t.filter(pl.col("id").abs() < 0).select(pl.col("id").cum_sum()), ordered=True),
+    "running sum of nothing": Case(
+        lambda t, r: t.filter(pl.col("id").abs() < 0).select(pl.col("id").cum_sum()), ordered=True
+    ),
     "running sum from the end": Case(lambda t, r: t.with_columns(m=pl.col("id").cum_sum(reverse=True)), ordered=True),
     "aggregate among rows": Case(lambda t, r: t.select(pl.col("x") - pl.col("x").mean()), ordered=True),
     "filter by an aggregate": Case(lambda t, r: t.filter(pl.col("x") > pl.col("x").mean()), ordered=True),
