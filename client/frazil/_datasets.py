@@ -8,7 +8,10 @@ that is the newest when it is sent (or the one that the user chose), and nothing
 
 from __future__ import annotations
 
+import copyreg
 import pickle
+import sys
+from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 import polars as pl
@@ -17,9 +20,10 @@ from polars.exceptions import PolarsError
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.errors import PythonPlanError
 
-__all__ = ["resolve_datasets"]
+__all__ = ["keep_versions", "resolve_datasets"]
 
 _DATASET: Final = "PythonDataset"
+_DELTA_MODULE: Final = "polars.io.delta._dataset"
 _POLARS_PICKLE_HEADER_BYTES: Final = 3
 _SET_BY_OTHERS: Final = ("row_index", "pre_slice", "include_file_paths")
 
@@ -28,6 +32,44 @@ class _Dataset(Protocol):
     """What polars asks of a table."""
 
     def to_dataset_scan(self) -> tuple[pl.LazyFrame, str] | None: ...
+
+
+class _DeltaDataset(Protocol):
+    """What is behind `polars.scan_delta`."""
+
+    version: object
+    table_: _Optional
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+
+class _Optional(Protocol):
+    def get(self) -> _DeltaTable | None: ...
+
+
+class _DeltaTable(Protocol):
+    def version(self) -> int: ...
+
+
+def keep_versions() -> None:
+    """Let Delta tables be written into plans with the version that polars would read; call it before a plan is serialised.
+
+    Notes
+    -----
+    A ``DeltaTable`` of an older version, given to ``pl.scan_delta``, loses its version when polars 2.1 pickles it, and the
+    newest one would be read without a word. `copyreg` is how a class of another module is told how to be pickled.
+    """
+    module = sys.modules.get(_DELTA_MODULE)
+    if module is not None:
+        copyreg.pickle(module.DeltaDataset, _with_version)
+
+
+def _with_version(dataset: _DeltaDataset) -> tuple[Callable[..., object], tuple[object, ...], object]:
+    state = dict(dataset.__getstate__())
+    table = dataset.table_.get()
+    if dataset.version is None and table is not None:
+        state["version"] = table.version()
+    return copyreg.__newobj__, (type(dataset),), state  # type: ignore[attr-defined]  # what pickle's protocol 2 uses
 
 
 def resolve_datasets(arena: Arena) -> bool:

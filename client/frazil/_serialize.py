@@ -23,7 +23,7 @@ from typing import Final, cast
 
 import polars as pl
 
-from frazil._datasets import resolve_datasets
+from frazil._datasets import keep_versions, resolve_datasets
 from frazil._pipes import resolve_pipes
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.arena_nodes import python_kinds
@@ -90,6 +90,7 @@ def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = Tru
         When the plan is too large, or ends in a sink that only this process could write; `SeveralSinksError` when it ends in
         several.
     """
+    keep_versions()
     try:
         plan = lf.serialize()
     except pl.exceptions.PolarsError as error:

@@ -14,7 +14,7 @@ import pytest
 import frazil
 from support.parity import assert_same
 
-pytest.importorskip("deltalake")
+deltalake = pytest.importorskip("deltalake")
 pytest.importorskip("pyiceberg")
 
 FRAME = pl.DataFrame(
@@ -70,6 +70,14 @@ def test_older_version_of_a_delta_table_is_read(engine: frazil.Engine, tmp_path:
         lf = pl.scan_delta(tmp_path / "t", version=version)
         _check(engine, lf)
         assert lf.collect(engine=engine).height == rows
+
+
+def test_delta_table_that_was_opened_at_an_older_version_is_read_at_it(engine: frazil.Engine, tmp_path: Path) -> None:
+    FRAME.head(12).write_delta(tmp_path / "t")
+    FRAME.slice(12).write_delta(tmp_path / "t", mode="overwrite")
+    lf = pl.scan_delta(deltalake.DeltaTable(tmp_path / "t", version=0))
+    _check(engine, lf)
+    assert lf.collect(engine=engine).height == 12
 
 
 def test_column_that_was_added_to_a_delta_table_is_null_in_older_files(engine: frazil.Engine, tmp_path: Path) -> None:
