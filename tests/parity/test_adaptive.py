@@ -152,7 +152,7 @@ def test_a_task_that_sees_all_rows_is_not_divided(files: Path, tmp_path: Path) -
 
 
 def test_partitions_that_would_not_fit_into_memory_are_cut_beforehand(files: Path, tmp_path: Path) -> None:
-    layouts = run(CASES["whole groups"], replace(TINY, function_memory_bytes=1_000), 0, files, tmp_path)
+    layouts = run(CASES["whole groups"], replace(TINY, function_memory_bytes=60_000), 0, files, tmp_path)
     (grouped,) = [one for one in layouts if one.stage.kind == "group_by"]
     assert len(grouped.order) > 4
     assert any("by a finer hash: it would need" in note for note in grouped.notes)

@@ -301,7 +301,11 @@ def test_values_beside_their_rows(name: str, rows: str, path: str, tmp_path: Pat
     _check(TABLES[rows](pl.scan_parquet(path)).with_columns(_named(IN_ORDER[name])), tmp_path)
 
 
-@pytest.mark.parametrize("name", IN_ORDER)
+@pytest.mark.parametrize(
+    "name",
+    # A task a row makes each of these a second or more: every eighth here, the others among the slow tests.
+    [pytest.param(name, marks=[pytest.mark.slow] if number % 8 else []) for number, name in enumerate(IN_ORDER)],
+)
 def test_values_alone_over_single_rows(name: str, path: str, tmp_path: Path) -> None:
     _check(pl.scan_parquet(path).filter(pl.col("i") % 6 < 4).select(_named(IN_ORDER[name])), tmp_path, split=1)
 

@@ -16,11 +16,12 @@ from frazil_functions import fragment
 from frazil_functions.arena import Arena
 from frazil_functions.errors import BlockError, PlanError, PlanVersionError, PythonPlanError
 from frazil_functions.fragment import BoundFragment, bind
-from frazil_functions.task import ExchangeInput, ScanInput, Split, TaskInput
+from frazil_functions.task import BlockRef, ExchangeInput, ScanInput, Split, TaskInput
 from support.functions import placeholder
 
 FRAME = pl.DataFrame({"a": range(100), "b": [str(i % 7) for i in range(100)], "c": [float(i) for i in range(100)]})
-EXCHANGE = ExchangeInput(blocks=())
+EXCHANGE = ExchangeInput(blocks=(BlockRef(key="k", offset=0, length=8, rows=1, crc32c=0, codec="ipc", map_index=0),))
+"""Of a block that the readers of these tests don't look at."""
 
 
 class Reader:
@@ -230,3 +231,10 @@ def test_a_bound_fragment_is_a_plan_that_polars_reads_back() -> None:
     with bind(placeholder(FRAME.schema).serialize(), [EXCHANGE], Reader()) as bound:
         again = pl.LazyFrame.deserialize(io.BytesIO(bound.lf.serialize()))
         assert_frame_equal(again.collect(), FRAME)
+
+
+def test_an_input_without_blocks_is_an_empty_table_that_nobody_reads() -> None:
+    reader = Reader()
+    empty = collected(placeholder(0, FRAME.schema), ExchangeInput(blocks=()), reader=reader)
+    assert_frame_equal(empty, FRAME.clear())
+    assert reader.asked == []
