@@ -235,6 +235,6 @@ def test_a_bound_fragment_is_a_plan_that_polars_reads_back() -> None:
 
 def test_an_input_without_blocks_is_an_empty_table_that_nobody_reads() -> None:
     reader = Reader()
-    empty = collected(placeholder(0, FRAME.schema), ExchangeInput(blocks=()), reader=reader)
+    empty = collected(placeholder(FRAME.schema), ExchangeInput(blocks=()), reader=reader)
     assert_frame_equal(empty, FRAME.clear())
     assert reader.asked == []
