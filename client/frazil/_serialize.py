@@ -24,6 +24,7 @@ from typing import Final, cast
 import polars as pl
 
 from frazil._datasets import keep_versions, resolve_datasets
+from frazil._interrupts import interrupts_held
 from frazil._pipes import resolve_pipes
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.arena_nodes import python_kinds
@@ -92,7 +93,8 @@ def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = Tru
     """
     keep_versions()
     try:
-        plan = lf.serialize()
+        with interrupts_held():
+            plan = lf.serialize()
     except pl.exceptions.PolarsError as error:
         raise PythonPlanError(
             f"the query can't be sent to functions: {_last_line(error)}. Use polars expressions instead of Python functions "
