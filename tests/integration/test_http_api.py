@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +12,6 @@ import httpx
 import polars as pl
 import pytest
 
-from frazil_coordinator.api.server import serve
-from frazil_coordinator.coordinator import Coordinator
-from frazil_coordinator.platform.local import LocalPlatform
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import (
     QueryEvent,
@@ -40,11 +34,10 @@ from frazil_functions.errors import (
     WireError,
     from_wire,
 )
-from frazil_functions.storage import open_store
 from support.parity import assert_same
 from support.polling import eventually
+from support.serving import TOKEN, serving
 
-TOKEN = "a-token"
 TINY = {"start_small": False, "max_rows_per_split": 4, "inline_limit_bytes": 0}
 """Many tiny tasks, all output through the store."""
 
@@ -80,43 +73,15 @@ class Server:
         return [path.relative_to(self.store).as_posix() for path in self.store.rglob("*") if path.is_file()]
 
 
-async def _serve(store: Path, url: Future[str], stop: Future[Callable[[], None]]) -> None:
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    assert task is not None
-
-    def cancel() -> None:
-        loop.call_soon_threadsafe(task.cancel)
-
-    stop.set_result(cancel)
-    platform = LocalPlatform(max_functions=2, store_url=str(store))
-    coordinator = Coordinator(
-        settings=Settings(max_plan_bytes=1_000_000),
-        platform=platform,
-        store=open_store(str(store)),
-        sweep_after_s=(0.2, 2.0),
-    )
-    try:
-        await serve(coordinator, port=0, tokens=[TOKEN], on_started=url.set_result)
-    except asyncio.CancelledError:
-        pass  # the test is over
-    finally:
-        await platform.aclose()
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     store = tmp_path_factory.mktemp("exchange")
-    url: Future[str] = Future()
-    stop: Future[Callable[[], None]] = Future()
-    thread = threading.Thread(target=lambda: asyncio.run(_serve(store, url, stop)))
-    thread.start()
-    try:
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        with httpx.Client(base_url=url.result(60), headers=headers, timeout=90) as client:
-            yield Server(client, store)
-    finally:
-        stop.result(60)()
-        thread.join()
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with (
+        serving(store, Settings(max_plan_bytes=1_000_000)) as url,
+        httpx.Client(base_url=url, headers=headers, timeout=90) as client,
+    ):
+        yield Server(client, store)
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,10 +12,8 @@ import polars as pl
 import pytest
 
 import frazil
-from frazil_coordinator.api.server import serve
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.platform.knative import KnativePlatform
-from frazil_coordinator.platform.local import LocalPlatform
 from frazil_coordinator.settings import Settings
 from frazil_functions import storage_object
 from frazil_functions.storage import open_store
@@ -26,10 +21,10 @@ from support.counting_s3 import count_requests
 from support.parity import assert_same
 from support.polling import eventually
 from support.seaweed import SeaweedFS
+from support.serving import TOKEN, serving
 
 TINY = frazil.Settings(start_small=False, max_rows_per_split=4, inline_limit_bytes=0, retry_backoff_s=0.01)
 BUCKET = "sinks"
-TOKEN = "a-token"
 
 
 @pytest.fixture(scope="module")
@@ -181,37 +176,14 @@ def test_a_full_disk_is_told_as_such_and_left_as_it_was(engine: frazil.Engine, s
     assert [path.name for path in small_disk.rglob("*")] == ["out"]
 
 
-async def _serve(store: Path, url: Future[str], stop: Future[Callable[[], None]]) -> None:
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    assert task is not None
-
-    def cancel() -> None:
-        loop.call_soon_threadsafe(task.cancel)
-
-    stop.set_result(cancel)
-    platform = LocalPlatform(max_functions=2, store_url=str(store))
-    coordinator = Coordinator(settings=Settings(), platform=platform, store=open_store(str(store)))
-    try:
-        await serve(coordinator, port=0, tokens=[TOKEN], on_started=url.set_result)
-    except asyncio.CancelledError:
-        pass  # the test is over
-    finally:
-        await platform.aclose()
-
-
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[frazil.Engine]:
     """An engine over HTTP."""
-    url: Future[str] = Future()
-    stop: Future[Callable[[], None]] = Future()
-    thread = threading.Thread(target=lambda: asyncio.run(_serve(tmp_path_factory.mktemp("store"), url, stop)))
-    thread.start()
-    try:
-        with frazil.connect(url.result(60), token=TOKEN, settings=TINY) as running:
-            yield running
-    finally:
-        stop.result(60)()
-        thread.join()
+    with (
+        serving(tmp_path_factory.mktemp("store"), TINY) as url,
+        frazil.connect(url, token=TOKEN, settings=TINY) as running,
+    ):
+        yield running
 
 
 def test_sinks_over_http_write_to_a_folder_of_this_machine_and_to_s3(
