@@ -4,6 +4,7 @@ Runs the tests of ``tests/parity``, which compare answers with Polars', and list
 of several tasks, and the reason where a part of it falls back to one::
 
     python -m benchmarks.coverage_page [--jobs 2]
+    FRAZIL_COVERAGE_FILE=plans.jsonl make test && python -m benchmarks.coverage_page --records plans.jsonl
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _PAGE: Final = _ROOT / "docs" / "coverage.md"
 _VARIANTS: Final = re.compile(
     r"^(hash|broadcast|folder|seaweed|local|remote)-|-(hash|broadcast|folder|seaweed|local|remote)$"
 )
+_PATHS: Final = re.compile(r"(?<![\w:/])(?:file://)?/[\w.\-]+(?:/[\w.\-]+)+")
 _HEAD: Final = """# Coverage: what is distributed
 
 Written by `python -m benchmarks.coverage_page` from the parity tests, each of which compares an answer with single-node
@@ -61,7 +63,7 @@ def cases_of(lines: Iterable[str]) -> dict[str, dict[str, list[Case]]]:
         tasks, reasons = found.get((path, function, name), (0, {}))
         for plan in record["plans"]:
             tasks = max(tasks, plan["tasks"])
-            reasons |= dict.fromkeys(plan["fallbacks"])
+            reasons |= dict.fromkeys(map(_reason, plan["fallbacks"]))
         found[path, function, name] = (tasks, reasons)
     page: dict[str, dict[str, list[Case]]] = {}
     for (path, function, name), (tasks, reasons) in sorted(found.items()):
@@ -72,19 +74,44 @@ def cases_of(lines: Iterable[str]) -> dict[str, dict[str, list[Case]]]:
 
 
 def page_of(files: dict[str, dict[str, list[Case]]]) -> str:
-    """Return the page, a table a file."""
+    """Return the page: first what falls back, with the reason, then what is distributed."""
     every = [case for tests in files.values() for cases in tests.values() for case in cases]
     counts = {verdict: sum(case.verdict == verdict for case in every) for verdict in ("distributed", "in part", "one task")}
     parts = [_HEAD, f"{len(every)} cases: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".\n"]
+    parts.append("\n## Not distributed, or in part\n\n| tests of | case | runs | reason |\n|---|---|---|---|\n")
     for path, tests in files.items():
-        parts.append(
-            f"\n## {Path(path).stem.removeprefix('test_').replace('_', ' ')}\n\n| case | runs | reason |\n|---|---|---|\n"
-        )
         for function, cases in tests.items():
             for case in cases:
-                name = function.removeprefix("test_").replace("_", " ") + ("" if case.name == "all" else f": {case.name}")
-                parts.append(f"| {_cell(name)} | {case.verdict} | {_cell('; '.join(case.fallbacks))} |\n")
+                if case.fallbacks:
+                    cells = [_title(path), _named(function, case), case.verdict, "; ".join(case.fallbacks)]
+                    parts.append(f"| {' | '.join(map(_cell, cells))} |\n")
+    parts.append("\n## Distributed\n")
+    for path, tests in files.items():
+        parts.append(f"\n### {_title(path)}\n\n")
+        for function, cases in tests.items():
+            names = [case.name for case in cases if not case.fallbacks]
+            if names == ["all"]:
+                parts.append(f"* {_words(function)}\n")
+            elif names:
+                parts.append(f"* {_words(function)}: {_cell(' · '.join(names))}\n")
     return "".join(parts)
+
+
+def _title(path: str) -> str:
+    return Path(path).stem.removeprefix("test_").replace("_", " ")
+
+
+def _words(function: str) -> str:
+    return function.removeprefix("test_").replace("_", " ")
+
+
+def _named(function: str, case: Case) -> str:
+    return _words(function) + ("" if case.name == "all" else f": {case.name}")
+
+
+def _reason(text: str) -> str:
+    """Return a reason without the names of one run's files."""
+    return _PATHS.sub("…", text)
 
 
 def _cell(text: str) -> str:
@@ -95,7 +122,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tests, and write the page when they pass."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--records", type=Path, help="what an earlier run of the tests has recorded")
     options = parser.parse_args(arguments)
+    if options.records is not None:
+        _PAGE.write_text(page_of(cases_of(options.records.read_text().splitlines())))
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "plans.jsonl"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-n", str(options.jobs), "--dist", "loadfile"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,7 +14,7 @@ import pytest
 
 import frazil
 from frazil_coordinator.plan.planner import plan_query
-from support.parity import assert_same
+from support.profiles import collect_same, fallbacks, most_tasks
 from support.seaweed import SeaweedFS
 
 FRAME = pl.DataFrame(
@@ -40,14 +39,9 @@ def engine() -> Iterator[frazil.Engine]:
 
 
 def _check(engine: frazil.Engine, lf: pl.LazyFrame, *, whole: bool = False) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", frazil.FallbackWarning)
-        actual = lf.collect(engine=engine)
-    assert_same(actual, lf.collect(), ordered=True)
-    assert engine.last_query is not None
-    stages = cast("list[dict[str, Any]]", engine.last_query.profile()["stages"])
-    assert (max(stage["tasks"] for stage in stages) > 4) != whole
-    assert bool([reason for stage in stages for reason in stage["fallbacks"]]) == whole
+    stages = collect_same(engine, lf)
+    assert (most_tasks(stages) > 4) != whole
+    assert bool(fallbacks(stages)) == whole
 
 
 @pytest.fixture(scope="module")

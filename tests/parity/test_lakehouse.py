@@ -6,13 +6,14 @@ import datetime as dt
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import polars as pl
 import pytest
 
 import frazil
 from support.parity import assert_same
+from support.profiles import fallbacks, most_tasks, stages_of
 
 deltalake = pytest.importorskip("deltalake")
 pytest.importorskip("pyiceberg")
@@ -38,14 +39,13 @@ def _run(engine: frazil.Engine, lf: pl.LazyFrame) -> list[dict[str, Any]]:
         warnings.simplefilter("ignore")
         actual = lf.collect(engine=engine)
         assert_same(actual, lf.collect(), ordered=True)
-    assert engine.last_query is not None
-    return cast("list[dict[str, Any]]", engine.last_query.profile()["stages"])
+    return stages_of(engine)
 
 
 def _check(engine: frazil.Engine, lf: pl.LazyFrame) -> None:
     stages = _run(engine, lf)
-    assert max(stage["tasks"] for stage in stages) > 1
-    assert not [reason for stage in stages for reason in stage["fallbacks"]]
+    assert most_tasks(stages) > 1
+    assert not fallbacks(stages)
 
 
 @pytest.mark.parametrize("partition_by", [None, "p", ["d", "p"]])
@@ -138,6 +138,4 @@ def test_iceberg_table_with_deleted_rows_equals_polars(engine: frazil.Engine, ca
     table.append(FRAME.to_arrow())
     table.delete("a < 11")
     stages = _run(engine, pl.scan_iceberg(table))
-    assert [reason for stage in stages for reason in stage["fallbacks"]] == (
-        ["a scan with default values is not split"] if partitioned else []
-    )
+    assert fallbacks(stages) == (["a scan with default values is not split"] if partitioned else [])

@@ -6,7 +6,6 @@ import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import polars as pl
 import polars.selectors as cs
@@ -14,6 +13,7 @@ import pytest
 
 import frazil
 from support.parity import assert_same
+from support.profiles import fallbacks, most_tasks, stages_of
 
 ROWS = 41
 KEYS = ("k", "s", "f", "d", "b", "c", "e", "dec", "l", "st", "dtm", "i8")
@@ -334,12 +334,6 @@ def _outcome(run: Callable[[], pl.DataFrame]) -> pl.DataFrame | type[BaseExcepti
         return type(error)
 
 
-def _stages(engine: frazil.Engine) -> list[dict[str, Any]]:
-    """Return the stages of the profile of the query that ran last."""
-    assert engine.last_query is not None
-    return cast("list[dict[str, Any]]", engine.last_query.profile()["stages"])
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_answer_equals_polars(name: str, engine: frazil.Engine, table: str) -> None:
     case = CASES[name]
@@ -352,9 +346,9 @@ def test_answer_equals_polars(name: str, engine: frazil.Engine, table: str) -> N
     else:
         assert actual is expected
         return
-    stages = _stages(engine)
-    assert (max(stage["tasks"] for stage in stages) == 1) is case.one_task
-    assert bool([reason for stage in stages for reason in stage["fallbacks"]]) is case.fallback
+    stages = stages_of(engine)
+    assert (most_tasks(stages) == 1) is case.one_task
+    assert bool(fallbacks(stages)) is case.fallback
 
 
 def test_frame_in_memory_is_cut_into_tasks_too(engine: frazil.Engine) -> None:
@@ -367,4 +361,4 @@ def test_frame_in_memory_is_cut_into_tasks_too(engine: frazil.Engine) -> None:
         .sort("s")
     )
     assert_same(query.collect(engine=engine), query.collect(), ordered=True)
-    assert max(stage["tasks"] for stage in _stages(engine)) > 1
+    assert most_tasks(stages_of(engine)) > 1

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import polars as pl
 import pytest
 
 import frazil
-from support.parity import assert_same
+from support.profiles import collect_same, fallbacks, most_tasks
 from support.seaweed import SeaweedFS
 
 FRAME = pl.DataFrame(
@@ -79,20 +78,10 @@ PARQUET: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def _same(engine: frazil.Engine, lf: pl.LazyFrame) -> list[dict[str, Any]]:
-    """Hold the engine to the answer of polars, row by row, and return the stages of the query's profile."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", frazil.FallbackWarning)
-        actual = lf.collect(engine=engine)
-    assert_same(actual, lf.collect(), ordered=True)
-    assert engine.last_query is not None
-    return cast("list[dict[str, Any]]", engine.last_query.profile()["stages"])
-
-
 def _check(engine: frazil.Engine, lf: pl.LazyFrame) -> None:
-    stages = _same(engine, lf)
-    assert max(stage["tasks"] for stage in stages) > 1
-    assert not [reason for stage in stages for reason in stage["fallbacks"]]
+    stages = collect_same(engine, lf)
+    assert most_tasks(stages) > 1
+    assert not fallbacks(stages)
 
 
 @pytest.mark.parametrize("name", PARQUET)
@@ -153,7 +142,7 @@ def test_text_files_are_split_and_equal_polars(engine: frazil.Engine, root: str,
     ],
 )
 def test_scan_that_can_t_be_cut_runs_whole_with_a_reason(engine: frazil.Engine, root: str, build: Build) -> None:
-    assert [reason for stage in _same(engine, build(root)) for reason in stage["fallbacks"]]
+    assert fallbacks(collect_same(engine, build(root)))
 
 
 def test_sources_on_s3(engine: frazil.Engine, seaweed: SeaweedFS, root: str) -> None:

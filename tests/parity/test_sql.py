@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import polars as pl
 import pytest
@@ -16,6 +16,7 @@ import frazil
 from frazil_coordinator.plan.sql import expand_sql
 from frazil_functions.arena import Arena
 from support.parity import assert_same
+from support.profiles import fallbacks, most_tasks, stages_of
 
 DISTRIBUTED = [
     "SELECT a, g AS z FROM t WHERE g > 1",
@@ -139,15 +140,14 @@ def engine() -> Iterator[frazil.Engine]:
 
 def _check(query: pl.LazyFrame, engine: frazil.Engine, *, ordered: bool) -> list[dict[str, Any]]:
     assert_same(query.collect(engine=engine), query.collect(), ordered=ordered)
-    assert engine.last_query is not None
-    return cast("list[dict[str, Any]]", engine.last_query.profile()["stages"])
+    return stages_of(engine)
 
 
 @pytest.mark.parametrize("sql", DISTRIBUTED)
 def test_a_statement_is_distributed(sql: str, tables: dict[str, pl.LazyFrame], engine: frazil.Engine) -> None:
     stages = _check(pl.SQLContext(tables).execute(sql), engine, ordered=False)
-    assert max(stage["tasks"] for stage in stages) > 1
-    assert [reason for stage in stages for reason in stage["fallbacks"]] == []
+    assert most_tasks(stages) > 1
+    assert fallbacks(stages) == []
 
 
 @pytest.mark.parametrize("sql", [sql for sql in DISTRIBUTED if "ORDER BY" in sql and "OVER" not in sql])
@@ -160,7 +160,7 @@ def test_a_statement_that_is_not_understood_runs_in_one_task(
     sql: str, tables: dict[str, pl.LazyFrame], engine: frazil.Engine
 ) -> None:
     stages = _check(pl.SQLContext(tables).execute(sql), engine, ordered=False)
-    assert any("SQL" in reason for stage in stages for reason in stage["fallbacks"])
+    assert any("SQL" in reason for reason in fallbacks(stages))
 
 
 @pytest.mark.parametrize("sql", WRONG)
@@ -185,7 +185,7 @@ def test_a_statement_over_a_query_and_a_query_over_a_statement(
 ) -> None:
     inner = tables["t"].filter(pl.col("a") > 1).sql("SELECT b, a FROM self WHERE b <> 'y'")
     query = inner.join(tables["v"], on="a").sql("SELECT w, SUM(a) AS s FROM self GROUP BY w").with_columns(z=pl.col("s") * 2)
-    assert not [reason for stage in _check(query, engine, ordered=False) for reason in stage["fallbacks"]]
+    assert not fallbacks(_check(query, engine, ordered=False))
 
 
 # Without the engine: generated statements.

@@ -6,13 +6,13 @@ import datetime as dt
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import polars as pl
 import pytest
 
 import frazil
 from support.parity import assert_same
+from support.profiles import fallbacks, most_tasks, stages_of
 
 QUERIES = {
     1: """
@@ -114,7 +114,6 @@ def test_a_pdsh_query_as_sql_is_distributed(number: int, tables: dict[str, pl.La
     expected = query.collect()
     assert expected.height > 0
     assert_same(query.collect(engine=engine), expected, ordered=True)
-    assert engine.last_query is not None
-    stages = cast("list[dict[str, Any]]", engine.last_query.profile()["stages"])
-    assert max(stage["tasks"] for stage in stages) > 1
-    assert not [reason for stage in stages for reason in stage["fallbacks"]]
+    stages = stages_of(engine)
+    assert most_tasks(stages) > 1
+    assert not fallbacks(stages)

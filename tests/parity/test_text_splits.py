@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +18,7 @@ from frazil_functions.errors import BordersError
 from frazil_functions.storage import FolderStore
 from support.in_stages import answer_in_stages, outcome
 from support.parity import assert_same
+from support.profiles import collect_same, fallbacks, most_tasks
 from support.seaweed import SeaweedFS
 
 TINY = frazil.Settings(start_small=False, split_target_bytes=90)
@@ -39,19 +39,10 @@ def engine() -> Iterator[frazil.Engine]:
         yield started
 
 
-def _same(engine: frazil.Engine, lf: pl.LazyFrame) -> list[dict[str, Any]]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", frazil.FallbackWarning)
-        actual = lf.collect(engine=engine)
-    assert_same(actual, lf.collect(), ordered=True)
-    assert engine.last_query is not None
-    return cast("list[dict[str, Any]]", engine.last_query.profile()["stages"])
-
-
 def _check(engine: frazil.Engine, lf: pl.LazyFrame) -> None:
-    stages = _same(engine, lf)
-    assert max(stage["tasks"] for stage in stages) > 4
-    assert not [reason for stage in stages for reason in stage["fallbacks"]]
+    stages = collect_same(engine, lf)
+    assert most_tasks(stages) > 4
+    assert not fallbacks(stages)
 
 
 CSV: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -117,7 +108,7 @@ def test_ranges_on_s3(engine: frazil.Engine, seaweed: SeaweedFS) -> None:
 
 def test_rows_that_were_read_are_counted(engine: frazil.Engine, tmp_path: Path) -> None:
     FRAME.select("a", "x").write_csv(tmp_path / "0.csv")
-    stages = _same(engine, pl.scan_csv(tmp_path / "0.csv").filter(pl.col("a") < 5))
+    stages = collect_same(engine, pl.scan_csv(tmp_path / "0.csv").filter(pl.col("a") < 5))
     assert stages[0]["rows_in"] == 60 + 1  # with the line of names
 
 
@@ -134,15 +125,15 @@ def test_file_that_can_t_be_cut_is_one_split_with_the_reason(
     engine: frazil.Engine, tmp_path: Path, name: str, text: bytes, options: dict[str, Any]
 ) -> None:
     (tmp_path / "0.csv").write_bytes(text)
-    stages = _same(engine, pl.scan_csv(tmp_path / "0.csv", **options))
-    (reason,) = [reason for stage in stages for reason in stage["fallbacks"]]
+    stages = collect_same(engine, pl.scan_csv(tmp_path / "0.csv", **options))
+    (reason,) = fallbacks(stages)
     assert name in reason
 
 
 def test_compressed_files_are_one_split_each(engine: frazil.Engine, tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"{number}.csv.gz").write_bytes(gzip.compress(FRAME.slice(number * 12, 12).write_csv().encode()))
-    assert _same(engine, pl.scan_csv(tmp_path / "*.csv.gz"))[0]["tasks"] == 5
+    assert collect_same(engine, pl.scan_csv(tmp_path / "*.csv.gz"))[0]["tasks"] == 5
 
 
 MISLEADING = "a,b\n" + "".join(f'{n},"{"x" * 40}' + "\n1,2\n" * 40 + f'{"y" * 40}"\n' for n in range(4))
@@ -158,8 +149,8 @@ def test_quotes_that_hide_line_ends_are_met_and_the_query_is_planned_again(
     assert plan_query(lf.serialize(), TINY).stages[0].tasks > 1
     with pytest.raises(BordersError):
         answer_in_stages(lf, TINY, FolderStore(tmp_path / "store"))
-    stages = _same(engine, lf)
-    (reason,) = [reason for stage in stages for reason in stage["fallbacks"]]
+    stages = collect_same(engine, lf)
+    (reason,) = fallbacks(stages)
     assert "split_text_files" in reason
 
 

@@ -14,6 +14,7 @@ from polars.io.plugins import register_io_source
 import frazil
 from frazil_functions.errors import PythonPlanError, QueryError
 from support.parity import assert_same
+from support.profiles import fallbacks, most_tasks, stages_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::polars.exceptions.PolarsInefficientMapWarning")
 
@@ -163,10 +164,9 @@ def test_answer_equals_polars(name: str, engine: frazil.Engine, table: str) -> N
     case = CASES[name]
     query = case.build(pl.scan_parquet(table))
     assert_same(query.collect(engine=engine), query.collect(), ordered=case.ordered)
-    assert engine.last_query is not None
-    stages = cast("list[dict[str, Any]]", engine.last_query.profile()["stages"])
-    assert bool([reason for stage in stages for reason in stage["fallbacks"]]) is case.fallback
-    assert max(stage["tasks"] for stage in stages) > 1
+    stages = stages_of(engine)
+    assert bool(fallbacks(stages)) is case.fallback
+    assert most_tasks(stages) > 1
 
 
 @pytest.mark.parametrize("name", FAILURES)
