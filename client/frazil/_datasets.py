@@ -75,7 +75,8 @@ def _with_version(dataset: _DeltaDataset) -> tuple[Callable[..., object], tuple[
 def resolve_datasets(arena: Arena) -> bool:
     """Replace tables in place by scans of their files; return whether there were any.
 
-    A table whose files give other columns than the table is left as it is.
+    A table whose files give other columns than the table is left as it is, and so is one that Python reads (pyarrow,
+    pyiceberg, deletion vectors): polars calls such a function in a way of its own.
     """
     replacements: dict[int, int] = {}
     for number in arena.reachable():
@@ -101,6 +102,8 @@ def _scan_of(arena: Arena, number: int) -> pl.LazyFrame | None:
         return None
     schema = arena.lazy(number).collect_schema()
     try:
+        if _reads_by_python(found[0]):
+            return None
         scan = _with_schema(found[0], schema)
         same = dict(scan.collect_schema()) == dict(schema)
     except (PolarsError, PythonPlanError):  # deletion vectors are a Python function
@@ -108,6 +111,11 @@ def _scan_of(arena: Arena, number: int) -> pl.LazyFrame | None:
     if not same:
         return None
     return scan if scan.collect_schema() == schema else scan.select(schema.names())
+
+
+def _reads_by_python(scan: pl.LazyFrame) -> bool:
+    arena = Arena.of(scan)
+    return any(arena.kind(number) == "PythonScan" for number in arena.reachable())
 
 
 def _with_schema(scan: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:

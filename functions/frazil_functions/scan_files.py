@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 import obstore
@@ -20,8 +20,9 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from frazil_functions.errors import SourceError
 
-__all__ = ["FileStat", "cloud_config", "is_remote", "scan_store", "stat_file"]
+__all__ = ["FileStat", "as_listed", "cloud_config", "is_remote", "local_path", "scan_store", "stat_file"]
 
+_FILE: Final = "file:"
 _SCHEME: Final = re.compile(r"^([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
@@ -45,6 +46,25 @@ def is_remote(path: str) -> bool:
     return match is not None and match.group(1).lower() != "file"
 
 
+def local_path(path: str) -> str:
+    """Return a local path as the system takes it: ``/a b`` for ``file:/a b``, ``file:///a b`` and ``file:///a%20b``.
+
+    Notes
+    -----
+    As polars 2.1 does (``decode_file_uri_paths``); a path without ``file:`` keeps its per cents.
+    """
+    if not path.startswith(_FILE):
+        return path
+    return unquote(path.removeprefix(_FILE).removeprefix("//"))
+
+
+def as_listed(path: str) -> str:
+    """Return the path of a folder or pattern as the paths of the files begin that polars finds for it."""
+    if not path.startswith(_FILE):
+        return path
+    return local_path(path) if "%" in path else f"{_FILE}//{local_path(path)}"
+
+
 def scan_store(path: str, cloud_options: object) -> tuple[ObjectStore, str, str]:
     """Return the store that holds `path`.
 
@@ -66,7 +86,7 @@ def scan_store(path: str, cloud_options: object) -> tuple[ObjectStore, str, str]
         When the store can't be opened with these options.
     """
     if not is_remote(path):
-        local = Path(path.removeprefix("file://")).absolute()
+        local = Path(local_path(path)).absolute()
         return LocalStore(), "/", str(local).lstrip("/")
     parts = urlsplit(path)
     root = f"{parts.scheme}://{parts.netloc}"

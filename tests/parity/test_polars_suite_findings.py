@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,6 +15,7 @@ from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.plan.pushdown import observe
 from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Arena
+from frazil_functions.errors import QueryError
 from frazil_functions.storage import FolderStore
 from support.in_stages import answer_in_stages
 from support.parity import assert_same
@@ -161,3 +164,69 @@ def test_a_plan_on_which_polars_panics_has_nothing_pushed_down(monkeypatch: pyte
     arena = Arena.of(TABLE.select("n"))
     (leaf,) = [number for number in arena.reachable() if arena.kind(number) == "DataFrameScan"]
     assert observe(arena, {0: ([leaf], TABLE.collect_schema())}) is None
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders and files of unusual names, one of them hidden, one empty."""
+    root = tmp_path_factory.mktemp("folders")
+    for name in ("k=1/a.parquet", "k=1/.b.parquet", "k=2/_a.parquet", "k=3 4/a.parquet"):
+        (root / name).parent.mkdir(exist_ok=True)
+        pl.DataFrame({"name": [name] * 5}).write_parquet(root / name)
+    (root / "k=1" / "empty.parquet").touch()
+    return root
+
+
+@pytest.mark.parametrize("options", [{}, {"include_file_paths": "path"}, {"hidden_file_prefix": [".", "_"]}], ids=str)
+@pytest.mark.parametrize("pattern", ["/", "/**/*.parquet", "/k=[12]/*", "/k=3%204/", "/k=3%204/a.parquet"])
+@pytest.mark.parametrize("scheme", ["", "file:", "file://"])
+def test_files_are_listed_as_polars_lists_them(
+    scheme: str, pattern: str, options: dict[str, object], folders: Path, same: Check
+) -> None:
+    path = f"{scheme}{folders}{pattern}"
+    if not scheme and "%" in pattern:
+        path = path.replace("%20", " ")
+    same(pl.scan_parquet(path, hive_partitioning=True, **options), distributed=True)
+
+
+def test_names_with_per_cents_below_a_url_are_left_to_polars(tmp_path: Path, same: Check) -> None:
+    pl.DataFrame({"a": range(9)}).write_parquet(tmp_path / "a%20b.parquet")
+    query = pl.scan_parquet(f"file://{tmp_path}/*.parquet")
+    assert "per cents" in str(plan_query(query.serialize(), SETTINGS).fallbacks)
+    same(query)
+
+
+def test_a_folder_without_files_is_an_empty_table_of_the_given_schema(tmp_path: Path, same: Check) -> None:
+    query = pl.scan_parquet(tmp_path, schema={"x": pl.Int64}, hive_schema={"h": pl.String}).with_row_index()
+    same(query)
+    same(query.group_by("h").agg(pl.len(), pl.sum("x")))
+
+
+ROWS = pl.DataFrame({"n": range(11), "s": [None, *map(str, range(10))]})
+
+
+@pytest.mark.parametrize("kind", ["parquet", "ipc", "csv", "ndjson"])
+def test_files_that_came_as_bytes_are_distributed(kind: str, same: Check) -> None:
+    buffers = [io.BytesIO(), io.BytesIO()]
+    for buffer in buffers:
+        getattr(ROWS, f"write_{kind}")(buffer)
+        buffer.seek(0)
+    scan = getattr(pl, f"scan_{kind}")(buffers, row_index_name="row", n_rows=19)
+    same(scan.with_columns(pl.col("n") * 2), distributed=True)
+    same(scan.group_by("s").agg(pl.sum("n", "row")), ordered=False, distributed=True)
+
+
+def test_bytes_that_are_no_file_fail_only_when_they_are_looked_at(same: Check) -> None:
+    broken = pl.scan_csv(b"a,b\n1,2\n" + b"3,4\n" * 9 + b"x,5\n", schema={"a": pl.Int64, "b": pl.Int64})
+    same(broken.select("b"))
+    with pytest.raises(QueryError, match="could not parse"):
+        same(broken)
+
+
+def test_bytes_that_hold_more_rows_than_a_plan_may_are_read_by_a_function() -> None:
+    buffer = io.BytesIO()
+    pl.DataFrame({"n": [7] * 100_000}).write_parquet(buffer)
+    settings = replace(SETTINGS, max_plan_bytes=100_000)
+    assert buffer.tell() < 10_000
+    plan = plan_query(pl.scan_parquet(buffer.getvalue()).serialize(), settings)
+    assert plan.fallbacks == ("a scan of in-memory buffers is not split",)

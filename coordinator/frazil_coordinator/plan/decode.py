@@ -69,11 +69,15 @@ def _map(value: object) -> Raw:
 
 
 def _scan(common: _Common, payload: Raw) -> Node:
-    paths = _map(payload["sources"]).get("Paths")
+    sources = _map(payload["sources"])
+    paths = sources.get("Paths")
     names = [str(path["inner"]) if isinstance(path, dict) else str(path) for path in cast("list[object]", paths or [])]
     scan_type = payload["scan_type"]
     return Scan(
-        paths=tuple(names), format=next(iter(_map(scan_type))) if isinstance(scan_type, dict) else str(scan_type), **common
+        paths=tuple(names),
+        format=next(iter(_map(scan_type))) if isinstance(scan_type, dict) else str(scan_type),
+        buffers=sum(len(buffer) for buffer in cast("list[list[int]]", sources.get("Buffers") or ())),
+        **common,
     )
 
 

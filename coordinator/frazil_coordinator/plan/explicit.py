@@ -17,7 +17,7 @@ from polars.exceptions import PolarsError
 
 from frazil_coordinator.plan.nodes import Scan
 from frazil_functions.arena import Arena, Raw
-from frazil_functions.scan_files import FileStat, is_remote
+from frazil_functions.scan_files import FileStat, as_listed, is_remote, local_path
 from frazil_functions.text_ranges import TEXT_FORMATS
 
 __all__ = ["Unsplittable", "check_options", "explicit_scan", "scan_type_of", "with_paths"]
@@ -187,13 +187,13 @@ def _hive_start(paths: Sequence[str]) -> int:
     """Return where in the files' paths the names of partitions begin, as polars has it: below a folder."""
     if all("=" not in path for path in paths) or not any(_is_folder(path) for path in paths):
         return 0
-    if len(paths) != 1 or paths[0].startswith("file://"):
+    if len(paths) != 1:
         raise Unsplittable("a scan of several paths with columns from the names of folders (hive) is not split")
-    return len(paths[0].rstrip("/"))
+    return len(as_listed(paths[0]).rstrip("/"))
 
 
 def _is_folder(path: str) -> bool:
-    return path.endswith("/") or (not is_remote(path) and Path(path.removeprefix("file://")).is_dir())
+    return path.endswith("/") or (not is_remote(path) and Path(local_path(path)).is_dir())
 
 
 def _partition_columns(path: str, start: int) -> tuple[str, ...]:

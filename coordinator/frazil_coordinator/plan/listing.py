@@ -6,36 +6,54 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from fnmatch import translate
 from pathlib import Path
 from typing import Final
 
 import obstore
 
+from frazil_coordinator.plan.explicit import Unsplittable
 from frazil_functions.errors import SourceError
-from frazil_functions.scan_files import FileStat, is_remote, scan_store, stat_file
+from frazil_functions.scan_files import FileStat, as_listed, is_remote, local_path, scan_store, stat_file
 
 __all__ = ["expand"]
 
+_FILE: Final = "file:"
 _MAGIC: Final = re.compile(r"[*?\[]")
+_URL_MAGIC: Final = re.compile(r"[*\[]")
+_UNLIKE: Final = re.compile(r"[?()|+^${}\\]|\[[^\]]*\*|\*\*[^/]|[^/]\*\*")
+"""What means something else in polars' regular expressions than in ours, or in a pattern."""
+
+_PIECES: Final[Mapping[str, str]] = {"**/": "(?:.*/)?", "**": "(?:.*/)?", "*": "[^/]*", ".": r"\."}
 _THREADS: Final = 16
 
 
-def expand(paths: Sequence[str], cloud_options: object, *, use_glob: bool) -> list[FileStat]:
+def expand(paths: Sequence[str], cloud_options: object, *, use_glob: bool, hidden: Sequence[str] = ()) -> list[FileStat]:
     """Return the files that a scan's paths stand for, in the order in which polars reads them.
 
-    Globs and directories are sorted by path; explicit files keep their order. Requests: one LIST per glob or remote
-    directory, one HEAD per explicit file.
+    Globs and directories are sorted by path and leave out files without bytes; explicit files keep their order. Requests:
+    one LIST per glob or remote directory, one HEAD per explicit file.
+
+    Parameters
+    ----------
+    paths, cloud_options
+        Of the scan.
+    use_glob
+        Whether ``*``, ``?`` and ``[`` mean more than themselves.
+    hidden
+        What the names of files begin with that are left out.
 
     Raises
     ------
     FileNotFoundError
-        When an explicit file does not exist, or a glob or directory has no file.
+        When an explicit file does not exist.
     SourceError
         When the store refuses.
+    Unsplittable
+        When only polars knows what a pattern means.
     """
     found: list[FileStat] = []
     explicit: list[str] = []
@@ -46,72 +64,80 @@ def expand(paths: Sequence[str], cloud_options: object, *, use_glob: bool) -> li
         explicit.clear()
 
     for path in paths:
-        if use_glob and _MAGIC.search(path):
-            names = list(_glob(path, cloud_options))
-        elif _is_directory(path):
-            names = list(_directory(path, cloud_options))
-        else:
-            explicit.append(path)
+        names = _expanded(path, cloud_options, use_glob=use_glob)
+        if names is None:
+            explicit.append(as_listed(path))
             continue
         flush()
-        if not names:
-            raise FileNotFoundError(f"no file matches {path}")
         found.extend(sorted(names, key=lambda file: file.path))
     flush()
-    return found
+    return [file for file in found if not file.path.rpartition("/")[2].startswith(tuple(hidden))]
 
 
-def _is_directory(path: str) -> bool:
-    if is_remote(path):
-        return path.endswith("/")
-    return Path(path.removeprefix("file://")).is_dir()
+def _expanded(path: str, cloud_options: object, *, use_glob: bool) -> Iterator[FileStat] | None:
+    """Return the files of a glob or directory; None for anything else."""
+    if path.startswith(_FILE) and "%" in path:  # an escaped URI is a path, never a pattern
+        folder = local_path(path)
+        return _local_directory(folder) if Path(folder).is_dir() else None
+    if is_remote(path) or path.startswith(_FILE):
+        if use_glob and _MAGIC.search(path):
+            return _glob(path, cloud_options)
+        return _list(path, cloud_options) if path.endswith("/") else None
+    if Path(path).is_dir():
+        return _local_directory(path)
+    return _local_glob(path) if use_glob and _MAGIC.search(path) else None
 
 
-def _glob(path: str, cloud_options: object) -> Iterator[FileStat]:
-    if not is_remote(path):
-        found = glob.iglob(path.removeprefix("file://"), recursive=True)  # noqa: PTH207  # absolute patterns
-        names = map(Path, dict.fromkeys(found))  # a file matches several ``**`` in several ways
-        yield from (stat_file(str(name), None) for name in names if name.is_file())
-        return
-    magic = _MAGIC.search(path)
-    prefix = path[: magic.start() if magic else len(path)].rpartition("/")[0] + "/"
-    pattern = re.compile(_glob_regex(path))
-    yield from (file for file in _list(prefix, cloud_options) if pattern.fullmatch(file.path))
+def _local_glob(pattern: str) -> Iterator[FileStat]:
+    found = glob.iglob(pattern, recursive=True, include_hidden=True)  # noqa: PTH207  # absolute patterns
+    return _with_bytes(map(Path, dict.fromkeys(found)))  # a file matches several ``**`` in several ways
 
 
-def _directory(path: str, cloud_options: object) -> Iterator[FileStat]:
-    if not is_remote(path):
-        root = Path(path.removeprefix("file://"))
-        files = (name for name in root.rglob("*") if name.is_file() and not name.name.startswith("."))
-        yield from (stat_file(str(name), None) for name in files)
-        return
-    yield from _list(path, cloud_options)
+def _local_directory(folder: str) -> Iterator[FileStat]:
+    names = (Path(root, name) for root, _, names in os.walk(folder, followlinks=True) for name in names)
+    return _with_bytes(names)
+
+
+def _with_bytes(names: Iterable[Path]) -> Iterator[FileStat]:
+    return (stat_file(str(name), None) for name in names if name.is_file() and name.stat().st_size > 0)
+
+
+def _glob(pattern: str, cloud_options: object) -> Iterator[FileStat]:
+    """Return what matches among all files of the folder before the first wildcard."""
+    folder, expression = _glob_regex(as_listed(pattern))
+    return (file for file in _list(folder, cloud_options) if expression.fullmatch(file.path[len(folder) :]))
 
 
 def _list(prefix: str, cloud_options: object) -> Iterator[FileStat]:
     store, root, key = scan_store(prefix, cloud_options)
+    start = f"{_FILE}//" if prefix.startswith(_FILE) else ""
     try:
         for batch in obstore.list(store, key):
             for meta in batch:
                 if meta["size"] > 0:
-                    yield FileStat(path=root + meta["path"], size=meta["size"], etag=meta["e_tag"])
+                    path = start + root + meta["path"]
+                    if start and "%" in path:
+                        raise Unsplittable("a scan of file:// URLs of names with per cents is not split")
+                    yield FileStat(path=path, size=meta["size"], etag=meta["e_tag"])
+    except Unsplittable:
+        raise
     except Exception as error:  # obstore's errors have no public common base besides Exception
         reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         raise SourceError(f"can't list {prefix}: {reason}", where={"file": prefix}) from error
 
 
-def _glob_regex(path: str) -> str:
-    """Return the regular expression of a glob: ``*`` and ``?`` stay inside a folder, ``**`` crosses folders."""
-    pieces: list[str] = []
-    for part in re.split(r"(\*\*/?|\*|\?|\[[^\]]*\])", path):
-        if part.startswith("**"):
-            pieces.append("(?:.*/)?" if part.endswith("/") else ".*")
-        elif part == "*":
-            pieces.append("[^/]*")
-        elif part == "?":
-            pieces.append("[^/]")
-        elif part.startswith("["):
-            pieces.append(translate(part).removeprefix("(?s:").removesuffix(")\\Z"))
-        else:
-            pieces.append(re.escape(part))
-    return "".join(pieces)
+def _glob_regex(pattern: str) -> tuple[str, re.Pattern[str]]:
+    """Return the folder before the first wildcard of a URL, and the regular expression of what follows it.
+
+    Notes
+    -----
+    Polars 2.1 (``extract_prefix_expansion``) replaces ``**/``, ``*`` and the dot, and leaves the rest to a regular
+    expression, so a question mark is no wildcard.
+    """
+    wild = _URL_MAGIC.search(pattern)
+    folder, slash, rest = pattern[: wild.start() if wild else len(pattern)].rpartition("/")
+    rest += pattern[wild.start() :] if wild else ""
+    if _UNLIKE.search(rest):
+        raise Unsplittable("a scan with a pattern of an unusual form is not split")
+    pieces = (_PIECES.get(part, part) for part in re.split(r"(\*\*(?:/|$)|\*|\.)", rest))
+    return folder + slash, re.compile("".join(pieces))

@@ -63,6 +63,9 @@ class Scan(Node):
     format: str
     """``Parquet``, ``Csv``, ``Ipc``, ``NDJson``, …."""
 
+    buffers: int = 0
+    """Bytes of files that came with the plan instead of paths."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFrameScan(Node):

@@ -113,7 +113,7 @@ def _plan(arena: Arena, settings: Settings) -> StageGraph:
     demands = _demands(arena, scans)
     columns = {number: _columns(uses, scans[number]) for number, uses in demands.items()}
     tables = {number: _pruned(table, demands[number]) for number, table in tables.items()}
-    context = Context(arena, settings, tables=tables, columns=columns, small=_is_small(settings, tables, columns))
+    context = Context(arena, settings, tables=tables, columns=columns, small=_is_small(settings, arena, tables, columns))
     context.partitions = _partitions(context)
     relation = Distributor(context, ordered=keeps_order(sink)).plan()
     if sink is None:
@@ -148,7 +148,7 @@ def _whole_scans(arena: Arena, tables: dict[int, Table | str]) -> dict[tuple[str
             continue
         try:
             sizes[node.paths] = listed_bytes(node)
-        except (SourceError, OSError) as error:
+        except (SourceError, Unsplittable, OSError) as error:
             logger.info("size of a scan not known", extra={"reason": type(error).__name__})
     return sizes
 
@@ -194,13 +194,20 @@ def _pruned(table: Table | str, uses: list[Demand]) -> Table | str:
     return prune(table, [pl.Expr.deserialize(io.BytesIO(use.predicate)) for use in uses if use.predicate is not None])
 
 
-def _is_small(settings: Settings, tables: dict[int, Table | str], columns: dict[int, tuple[str, ...] | None]) -> bool:
+def _is_small(
+    settings: Settings, arena: Arena, tables: dict[int, Table | str], columns: dict[int, tuple[str, ...] | None]
+) -> bool:
     """Return whether the whole query should be one task: it must cost what polars costs and one request."""
     if not settings.start_small:
         return False
-    if not all(isinstance(table, Table) for table in tables.values()):
-        return False
-    size = sum(table.bytes(columns[number]) for number, table in tables.items() if isinstance(table, Table))
+    size = 0
+    for number, table in tables.items():
+        if isinstance(table, Table):
+            size += table.bytes(columns[number])
+        elif isinstance(scan := decode_node(arena, number), Scan) and scan.buffers:
+            size += scan.buffers
+        else:
+            return False
     return size <= settings.start_small_bytes
 
 

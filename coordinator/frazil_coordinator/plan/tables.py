@@ -100,7 +100,7 @@ def open_table(node: Scan, schema: pl.Schema) -> Table:
     arguments = cast("Raw", cast("Raw", node.raw["Scan"])["unified_scan_args"])
     check_options(node, arguments)
     options = arguments.get("cloud_options")
-    files = tuple(expand(node.paths, options, use_glob=bool(arguments.get("glob", True))))
+    files = tuple(_listed(node))
     text = node.format in TEXT_FORMATS
     if text:
         files = tuple(file for file in files if file.size)  # polars skips empty ones among others, and refuses one alone
@@ -140,12 +140,20 @@ def listed_bytes(node: Scan) -> int:
 
     Raises
     ------
-    FileNotFoundError, SourceError
+    FileNotFoundError, SourceError, Unsplittable
         As listing does.
     """
+    return sum(file.size for file in _listed(node))
+
+
+def _listed(node: Scan) -> list[FileStat]:
     arguments = cast("Raw", cast("Raw", node.raw["Scan"])["unified_scan_args"])
-    files = expand(node.paths, arguments.get("cloud_options"), use_glob=bool(arguments.get("glob", True)))
-    return sum(file.size for file in files)
+    return expand(
+        node.paths,
+        arguments.get("cloud_options"),
+        use_glob=bool(arguments.get("glob", True)),
+        hidden=cast("list[str]", arguments.get("hidden_file_prefix") or ()),
+    )
 
 
 def _slice(arguments: Raw) -> tuple[int, int | None]:

@@ -41,9 +41,10 @@ def test_same_files_in_the_same_order_as_polars(folder: Path, pattern: str) -> N
     assert found == read["file"].to_list()
 
 
-def test_glob_without_a_file_is_a_file_not_found(folder: Path) -> None:
+def test_a_pattern_may_stand_for_no_file_and_a_path_may_not(folder: Path) -> None:
+    assert expand([f"{folder}/*.csv", f"{folder}/0.parquet"], None, use_glob=True)[0].path.endswith("0.parquet")
     with pytest.raises(FileNotFoundError):
-        expand([f"{folder}/*.csv"], None, use_glob=True)
+        expand([f"{folder}/0.csv"], None, use_glob=True)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 7, 100])

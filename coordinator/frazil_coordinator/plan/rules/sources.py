@@ -1,12 +1,18 @@
-"""Leaves: files cut into splits, and frames that came with the plan."""
+"""Leaves: files cut into splits, and what came with the plan: frames, and files as bytes.
+
+Bytes of a file are read here, as rows, because every task would need all of them; there are no more than a plan may have.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Final
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.model import InlineSource, ScanSource
@@ -16,7 +22,10 @@ from frazil_coordinator.plan.rules.base import combine, distribute, run_single
 from frazil_coordinator.plan.rules.running import number_rows
 from frazil_coordinator.plan.tables import Table
 from frazil_functions.exchange.codec import choose_codec, crc32c, encode_block
+from frazil_functions.stream import batches
 from frazil_functions.task import BlockRef, CodecChoice
+
+logger = logging.getLogger(__name__)
 
 _FRAME_CODEC: Final[CodecChoice] = "ipc_zstd"
 
@@ -26,7 +35,8 @@ def _(node: Scan, context: Context, inputs: Sequence[Relation]) -> Relation:
     operator = f"SCAN {node.format} {', '.join(node.paths)}" if node.paths else f"SCAN {node.format}"
     table = context.tables[node.number]
     if not isinstance(table, Table):
-        return run_single(node, context, inputs, table, operator)
+        rows = None if context.small or not node.buffers else _read(node, context)
+        return run_single(node, context, inputs, table, operator) if rows is None else rows
     columns = context.columns.get(node.number)
     cuts = context.cuts(node.number, table)
     groups = cuts.groups
@@ -78,8 +88,33 @@ def _(node: DataFrameScan, context: Context, inputs: Sequence[Relation]) -> Rela
     del inputs  # a leaf has none
     lf = context.arena.lazy(node.number)
     frame = lf.collect(engine="in-memory")
+    return _spread(lf, frame, context, f"FRAME {frame.height} rows")
+
+
+def _read(node: Scan, context: Context) -> Relation | None:
+    """Return the rows of files that came as bytes; None when they can't be read, or are more than a plan may have."""
+    lf = context.arena.lazy(node.number)
+    frames: list[pl.DataFrame] = []
+    size = 0
+    try:
+        with closing(batches(lf)) as found:
+            for frame in found:
+                frames.append(frame)
+                size += int(frame.estimated_size())
+                if size > context.settings.max_plan_bytes:
+                    return None
+    except (PolarsError, pl.exceptions.PanicException, OSError) as error:
+        # Whether the query looks at what is broken shows when it runs.
+        logger.info("bytes of a scan not read", extra={"reason": type(error).__name__})
+        return None
+    schema = lf.collect_schema()
+    rows = pl.concat(frames) if frames else pl.DataFrame(schema=schema)
+    return _spread(lf, rows, context, f"SCAN {node.format} {node.buffers} bytes") if rows.schema == schema else None
+
+
+def _spread(lf: pl.LazyFrame, frame: pl.DataFrame, context: Context, operator: str) -> Relation:
+    """Return the relation of `lf`, whose rows are those of `frame`."""
     parts = [frame] if context.small else _parts(frame, context)
-    operator = f"FRAME {frame.height} rows"
     if len(parts) == 1:
         return replace(
             combine([]), lf=lf, kind="scan", operators=(operator,), bytes=int(frame.estimated_size()), distribution=SINGLE
