@@ -8,7 +8,7 @@ the main path: :mod:`frazil_functions.run`, which writes the frames.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from queue import Empty, SimpleQueue
 from typing import Final
 
@@ -27,7 +27,7 @@ class _End:
         self.error = error
 
 
-def batches(lf: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+def batches(lf: pl.LazyFrame) -> Generator[pl.DataFrame, None, None]:
     """Yield the rows of `lf` in order, as the streaming engine makes them; some frames may be empty.
 
     Who stops reading early stops the engine with its next frame.

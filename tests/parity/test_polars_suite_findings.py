@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import polars as pl
 import pytest
@@ -181,7 +181,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("pattern", ["/", "/**/*.parquet", "/k=[12]/*", "/k=3%204/", "/k=3%204/a.parquet"])
 @pytest.mark.parametrize("scheme", ["", "file:", "file://"])
 def test_files_are_listed_as_polars_lists_them(
-    scheme: str, pattern: str, options: dict[str, object], folders: Path, same: Check
+    scheme: str, pattern: str, options: dict[str, Any], folders: Path, same: Check
 ) -> None:
     path = f"{scheme}{folders}{pattern}"
     if not scheme and "%" in pattern:

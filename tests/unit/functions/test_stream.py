@@ -42,5 +42,5 @@ def test_who_stops_reading_stops_the_engine() -> None:
     rows = pl.LazyFrame({"n": range(2_000_000)})
     stream = batches(rows.with_columns(m=pl.col("n") * 2))
     next(stream)
-    stream.close()  # type: ignore[attr-defined]  # a generator
+    stream.close()
     eventually(lambda: threading.active_count() <= before, "the thread has ended")
