@@ -85,6 +85,9 @@ DISTRIBUTED = [
     "WITH q AS (SELECT a FROM t), r AS (SELECT a FROM q WHERE a > 3) SELECT SUM(a) AS s FROM r",
     "SELECT s.a FROM (SELECT a, g FROM t WHERE a > 2) AS s WHERE s.g > 1",
     "SELECT a FROM t UNION ALL SELECT a FROM u",
+    "SELECT COUNT(*) AS c, SUM(a) AS s FROM t ORDER BY c, SUM(a) LIMIT 3",
+    "SELECT t.b, SUM(v.a) AS s FROM t, v WHERE t.a = v.a AND (v.w = 'x' OR t.b = 'y') AND t.g >= 0 GROUP BY t.b",
+    "SELECT t.a FROM t LEFT JOIN v ON t.a = v.a WHERE CASE WHEN v.a > 1 THEN COALESCE(v.a, 0) ELSE t.a END > 0",
     "SELECT a FROM t UNION SELECT a FROM u ORDER BY a",
     "SELECT a, ROW_NUMBER() OVER (PARTITION BY a ORDER BY g, b) AS r FROM t",
     "SELECT a, SUM(a) OVER (PARTITION BY b) AS s FROM t",
@@ -92,7 +95,6 @@ DISTRIBUTED = [
 
 FALLBACK = [
     "SELECT a FROM t WHERE a > ALL(SELECT a FROM v WHERE a IS NOT NULL)",
-    "SELECT COUNT(*) AS c FROM t ORDER BY c",
     "SELECT * FROM t NATURAL JOIN v",
 ]
 

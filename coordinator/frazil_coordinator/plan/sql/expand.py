@@ -26,6 +26,9 @@ _LOG: Final = logging.getLogger(__name__)
 _TEMPORARY: Final = re.compile(r"_POLARS_TMP_SQL_\d+|CACHE\[id: [0-9a-f-]+\]")
 """Polars numbers its temporary columns through the life of the process, and gives caches random ids."""
 
+_NO_OFFSET: Final = ", offset: 0"
+"""A row index from Python says that it begins at 0; one from SQL does the same without saying so."""
+
 
 def expand_sql(arena: Arena) -> Arena:
     """Replace each SQL node by the nodes of an equal LazyFrame; one that is not surely understood stays.
@@ -114,5 +117,5 @@ def build_sql(query: str, relations: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame
 
 def _explained(lf: pl.LazyFrame) -> str:
     names: dict[str, str] = {}
-    text = lf.explain(optimized=False)
+    text = lf.explain(optimized=False).replace(_NO_OFFSET, "")
     return _TEMPORARY.sub(lambda found: names.setdefault(found[0], f"temporary {len(names)}"), text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,9 @@ from sqlglot import exp
 from frazil_coordinator.plan.exprs import alias_of, from_expr, kind_of, plain_column, serialised, substitute, to_expr, walk
 from frazil_coordinator.plan.nodes import RawExpr
 from frazil_coordinator.plan.sql.dialect import Unclear, has_aggregate
+from frazil_coordinator.plan.sql.hoisting import Hoisting, whole_frame
 from frazil_coordinator.plan.sql.order import Order, ordinal
+from frazil_coordinator.plan.sql.rollup import GroupingSets
 from frazil_coordinator.plan.sql.scope import Scope
 
 __all__ = ["Projection", "group_by"]
@@ -53,19 +55,21 @@ class _Key:
 
 
 def _strip(raw: RawExpr) -> RawExpr:
-    aliased = alias_of(raw)
-    return raw if aliased is None else aliased[0]
+    while (aliased := alias_of(raw)) is not None:
+        raw = aliased[0]
+    return raw
 
 
-def _keys(node: exp.Select, scope: Scope, projections: Sequence[Projection]) -> list[_Key]:
-    clause = node.args["group"]
+def _keys(
+    clause: exp.Expr, items: Sequence[exp.Expr], scope: Scope, projections: Sequence[Projection], numbers: Iterator[int]
+) -> list[_Key]:
     every = clause.args.get("all") is True and not clause.expressions
     if any(value for name, value in clause.args.items() if name not in ("expressions", "all")):
         raise Unclear("a GROUP BY of another kind")
     if not every and (clause.args.get("all") or not clause.expressions):
         raise Unclear("a GROUP BY of another kind")
     schema = scope.lf.collect_schema()
-    found = [_key(item, scope, projections, schema) for item in clause.expressions]
+    found = [_key(item, scope, projections, schema) for item in items]
     if every:
         found = [one.expr for one in projections if not has_aggregate(one.bare)]
     keys: list[_Key] = []
@@ -75,7 +79,9 @@ def _keys(node: exp.Select, scope: Scope, projections: Sequence[Projection]) -> 
             raise Unclear("a key that is no column")
         renamed = alias_of(raw)
         column = plain_column(bare)
-        name = f"{_TEMPORARY}{len(keys)}" if column is None else column if renamed is None else renamed[1]
+        name = f"{_TEMPORARY}{next(numbers)}" if column is None else column if renamed is None else renamed[1]
+        if column is not None and any(known.name == name for known in keys):
+            name = column  # two tables' columns of one name
         if all(serialised(bare) != serialised(known.bare) for known in keys):
             keys.append(_Key(expr=to_expr(bare), bare=bare, name=name))
     return keys
@@ -96,10 +102,11 @@ def _key(item: exp.Expr, scope: Scope, projections: Sequence[Projection], schema
 class _Grouping:
     """The parts of the lowered GROUP BY."""
 
-    def __init__(self, keys: Sequence[_Key], projections: Sequence[Projection]) -> None:
+    def __init__(self, keys: Sequence[_Key], projections: Sequence[Projection], hoisting: Hoisting) -> None:
         self.keys = keys
         self.projections = projections
-        self.aggregates: list[pl.Expr] = []
+        self.hoisting = hoisting
+        self.late: list[pl.Expr] = []
         self.output: list[pl.Expr] = []
         self.names = [one.name for one in projections]
         if len(set(self.names)) < len(self.names):
@@ -121,18 +128,29 @@ class _Grouping:
         if key is not None:
             column = pl.col(key.name)
             self.output.append(column if key.name == one.name else column.alias(one.name))
+            return
+        names = {plain_column(part) for part in walk(bare)} - {None}
+        keys = {key.name for key in self.keys}
+        late = one.name in self.hoisting.late
+        if (late or has_aggregate(bare)) and one.name in keys:
+            raise Unclear("an aggregate that is named as a key")
+        if late:
+            found = substitute(bare, self._stored)
+            if not {plain_column(part) for part in walk(found)} - {None} <= keys | self.hoisting.names:
+                raise Unclear("a window over what is neither a key nor an aggregate")
+            self.late.append(to_expr(found).alias(one.name))
+            self.output.append(pl.col(one.name))
         elif has_aggregate(bare):
-            if any(kind_of(part) == "Over" for part in walk(bare)):
-                raise Unclear("a window over groups")
-            if any(one.name == key.name for key in self.keys):
-                raise Unclear("an aggregate that is named as a key")
-            self.aggregates.append(one.expr)
             self.output.append(pl.col(one.name))
         else:
-            names = {plain_column(part) for part in walk(bare)} - {None}
-            if not names <= {key.name for key in self.keys}:
+            if not names <= keys | self.hoisting.groupings.keys():
                 raise Unclear("a column that is neither a key nor an aggregate")
             self.output.append(one.expr)
+
+    def _stored(self, raw: RawExpr) -> RawExpr | None:
+        """Return the column that holds a computed key, and the partition of a window that has none."""
+        key = self.key_of(raw)
+        return from_expr(pl.col(key.name)) if key is not None and key.is_computed else whole_frame(raw)
 
     def extra(self) -> list[pl.Expr]:
         """Return the keys that a later ORDER BY may still name."""
@@ -144,7 +162,7 @@ class _Grouping:
                 (one,) = [one for one in self.projections if one.name == key.name]
                 if plain_column(one.bare) != key.name:
                     found.append(pl.col(key.name).alias(f"__POLARS_ORIG_{key.name}"))
-        return found
+        return [*found, *map(pl.col, self.hoisting.groupings)]
 
     def resolve(self, raw: RawExpr, schema: pl.Schema) -> RawExpr:
         """Replace aliases of the SELECT list by what they name."""
@@ -156,6 +174,7 @@ def group_by(
     node: exp.Select,
     scope: Scope,
     projections: Sequence[Projection],
+    hoisting: Hoisting,
     order: Order | None,
     limit: Callable[[pl.LazyFrame], pl.LazyFrame],
 ) -> pl.LazyFrame:
@@ -169,6 +188,8 @@ def group_by(
         Its tables, filtered.
     projections
         Its columns.
+    hoisting
+        What of them is computed for each group.
     order
         Its ORDER BY.
     limit
@@ -180,19 +201,55 @@ def group_by(
         When the lowering is not known.
     """
     schema = scope.lf.collect_schema()
-    grouping = _Grouping(_keys(node, scope, projections), projections)
+    clause = node.args["group"]
+    sets = GroupingSets.of(clause.expressions)
+    keys = _keys(clause, clause.expressions if sets is None else sets.keys, scope, projections, hoisting.numbers)
+    grouping = _Grouping(keys, projections, hoisting)
     lf = scope.lf
     if computed := [key.expr.alias(key.name) for key in grouping.keys if key.is_computed]:
         lf = lf.with_columns(computed)
     by, sorted_aggregates = _order_keys(order, grouping, scope)
-    groups = lf.group_by([key.column for key in grouping.keys])
-    if having := node.args.get("having"):
-        groups = groups.having(to_expr(grouping.resolve(from_expr(scope.expr(having.this)), schema)))
-    lf = groups.agg(*grouping.aggregates, *sorted_aggregates)
-    lf = lf.select(*grouping.output, *(pl.col(one.meta.output_name()) for one in sorted_aggregates), *grouping.extra())
+    aggregates = [*hoisting.aggregates, *sorted_aggregates]
+    having = node.args.get("having")
+    if sets is not None:
+        if having is not None:
+            raise Unclear("HAVING after grouping sets")
+        lf = sets.aggregate(lf, _plain_names(sets, keys), aggregates, _asked(sets, hoisting))
+    else:
+        if hoisting.groupings:
+            raise Unclear("GROUPING without grouping sets")
+        groups = lf.group_by([key.column for key in grouping.keys])
+        if having is not None:
+            groups = groups.having(to_expr(grouping.resolve(from_expr(scope.expr(having.this)), schema)))
+        lf = groups.agg(*aggregates)
+    if grouping.late:
+        lf = lf.with_columns(grouping.late)
+    output = [*grouping.output, *(pl.col(one.meta.output_name()) for one in sorted_aggregates), *grouping.extra()]
+    lf = lf.select(output) if sets is None else lf.with_columns(output).select([one.meta.output_name() for one in output])
     if order is not None:
         lf = order.sort(lf, by)
     return limit(lf).select(grouping.names)
+
+
+def _plain_names(sets: GroupingSets, keys: Sequence[_Key]) -> list[str]:
+    """Return the columns of the keys of grouping sets.
+
+    Raises
+    ------
+    Unclear
+        When a key is computed or renamed, or two are the same.
+    """
+    names = [key.name for key in keys if plain_column(key.bare) == key.name]
+    if len(names) < len(sets.keys):
+        raise Unclear("grouping sets of expressions")
+    return names
+
+
+def _asked(sets: GroupingSets, hoisting: Hoisting) -> dict[str, list[int]]:
+    """Return the places of the keys that each call of GROUPING asks for."""
+    if any(argument not in sets.keys for arguments in hoisting.groupings.values() for argument in arguments):
+        raise Unclear("GROUPING of what is no key")
+    return {name: [sets.keys.index(one) for one in arguments] for name, arguments in hoisting.groupings.items()}
 
 
 def _order_keys(order: Order | None, grouping: _Grouping, scope: Scope) -> tuple[list[pl.Expr], list[pl.Expr]]:
@@ -203,7 +260,9 @@ def _order_keys(order: Order | None, grouping: _Grouping, scope: Scope) -> tuple
         if (counted := ordinal(key, grouping.names)) is not None:
             by.append(counted)
             continue
-        expr = scope.expr(key)
+        if key.find(exp.Window) is not None:
+            raise Unclear("groups sorted by a window")
+        expr = scope.expr(grouping.hoisting.with_groupings(key.copy()))
         raw = _strip(from_expr(expr))
         if has_aggregate(raw) and (named := grouping.aggregate_name(raw)) is not None:
             by.append(pl.col(named))

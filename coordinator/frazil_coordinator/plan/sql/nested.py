@@ -5,26 +5,33 @@ Next: :mod:`~frazil_coordinator.plan.sql.query`, which builds the inner queries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Literal, TypeAlias
 
 import polars as pl
 from sqlglot import exp
 
-from frazil_coordinator.plan.exprs import from_expr
+from frazil_coordinator.plan.exprs import from_expr, kind_of, members, plain_column
+from frazil_coordinator.plan.nodes import RawExpr
+from frazil_coordinator.plan.sql.correlated import CORRELATED, VALUE, Correlation, side_of
 from frazil_coordinator.plan.sql.dialect import Unclear, has_aggregate, to_polars
 from frazil_coordinator.plan.sql.scope import Scope
 
-__all__ = ["Nested", "holds_query"]
+__all__ = ["Nested", "given_value", "holds_query"]
 
 _TEMPORARY: Final = "_POLARS_TMP_SQL_"
-_FIRST_NAME: Final = 9000
-"""Away from the numbers that polars gives."""
-
 _Build: TypeAlias = Callable[[exp.Expr], pl.LazyFrame]
 _Open: TypeAlias = Callable[[exp.Select], Scope]
 _From: TypeAlias = Callable[[exp.Select], tuple[Scope, list[exp.Expr]]]
+_OF_MANY: Final = (exp.Any, exp.All, exp.In, exp.Exists)
 _PLAIN: Final = frozenset({"expressions", "from_", "joins", "where"})
+
+
+def given_value(raw: RawExpr) -> RawExpr | None:
+    """Return a literal for a value that a query gives every row alike, as polars reads it; None for any other part."""
+    inner = members(members(raw)) if kind_of(raw) == "Agg" and kind_of(members(raw)) == "First" else None
+    name = None if inner is None else plain_column(inner)
+    return from_expr(pl.lit(None)) if name is not None and name.startswith(_TEMPORARY) else None
 
 
 def holds_query(node: exp.Expr) -> bool:
@@ -43,16 +50,18 @@ class Nested:
         Gives the tables of a SELECT, filtered by its WHERE.
     tables
         Gives the tables of a SELECT, and its conditions.
+    numbers
+        Gives names of temporary columns their numbers.
     mirror
         Whether to build exactly what polars builds; else a single value comes by a cross join, which is distributed.
     """
 
-    def __init__(self, build: _Build, filtered: _Open, tables: _From, *, mirror: bool) -> None:
+    def __init__(self, build: _Build, filtered: _Open, tables: _From, numbers: Iterator[int], *, mirror: bool) -> None:
         self._build = build
         self._filtered = filtered
         self._tables = tables
         self._mirror = mirror
-        self._names = 0
+        self._numbers = numbers
 
     def keep(self, scope: Scope, condition: exp.Expr) -> None:
         """Keep the rows for which a condition with a query is true.
@@ -73,13 +82,34 @@ class Nested:
             self._keep_members(scope, scope.expr(tested), query.unnest(), negated=negated)
         elif isinstance(inner, exp.Exists):
             self._keep_existing(scope, inner.this.unnest(), negated=negated)
+        elif not negated and isinstance(inner, exp.EQ) and self._is_single(inner.right) and not holds_query(inner.left):
+            value = self._value(inner.right.unnest(), None)
+            scope.lf = scope.lf.join(value, left_on=scope.expr(inner.left), right_on=pl.all(), how="semi")
         else:
             names = scope.lf.collect_schema().names()
-            predicate = scope.expr(self.with_values(scope, [condition])[0])
-            scope.lf = scope.lf.filter(predicate).select(names)
+            (found,) = self.with_values(scope, [condition])
+            scope.lf = scope.lf.filter(scope.expr(found))
+            if not any(
+                column.name.startswith(CORRELATED) and column.name.endswith(VALUE) for column in found.find_all(exp.Column)
+            ):
+                scope.lf = scope.lf.select(names)
 
-    def with_values(self, scope: Scope, nodes: Sequence[exp.Expr]) -> list[exp.Expr]:
+    def compares_row(self, scope: Scope, condition: exp.Expr) -> bool:
+        """Return whether a condition holds a single value that depends on the row, which polars computes first."""
+        values = [part for part in condition.find_all(exp.Subquery) if not isinstance(part.parent, _OF_MANY)]
+        return any(one.parent_select is condition.parent_select and self._correlation(scope, one.unnest()) for one in values)
+
+    def with_values(self, scope: Scope, nodes: Sequence[exp.Expr], *, grouped: bool = False) -> list[exp.Expr]:
         """Return expressions whose queries are replaced by columns, which the rows are given.
+
+        Parameters
+        ----------
+        scope
+            The rows.
+        nodes
+            The expressions.
+        grouped
+            Whether they are evaluated for groups of rows.
 
         Raises
         ------
@@ -87,25 +117,64 @@ class Nested:
             When a query stands where more than one value may.
         """
         holder = exp.Tuple(expressions=[node.copy() for node in nodes])
+        for exists in [part for part in holder.find_all(exp.Exists, bfs=False) if part.parent_select is None]:
+            exists.replace(_column(self._exists(scope, exists.this.unnest()).flag()))
         values: list[pl.LazyFrame] = []
         found = [part for node in holder.expressions for part in node.find_all(exp.Subquery, bfs=False)]
         for query in [part for part in found if part.parent_select is None]:
-            if isinstance(query.parent, (exp.Any, exp.All, exp.In, exp.Exists)):
+            if isinstance(query.parent, _OF_MANY):
                 raise Unclear("a query of more than one value inside an expression")
-            lf, name = self._build(query.unnest()), self._name()
-            values.append(lf.select(pl.col(lf.collect_schema().names()[0]).item(allow_empty=True).alias(name)))
-            column = exp.column(exp.to_identifier(name, quoted=True))
-            query.replace(exp.Anonymous(this="FIRST", expressions=[column]) if self._mirror else column)
-        if self._mirror:
+            correlation = None if grouped else self._correlation(scope, query.unnest())
+            if correlation is not None:
+                (item,) = query.unnest().expressions
+                query.replace(_column(correlation.value(item.this if isinstance(item, exp.Alias) else item)))
+                continue
+            name = self._name()
+            values.append(self._value(query.unnest(), name))
+            column = _column(name)
+            first = self._mirror or grouped
+            query.replace(exp.Anonymous(this="FIRST", expressions=[column]) if first else column)
+        if self._mirror and values:
             scope.lf = pl.concat([scope.lf, *values], how="horizontal")
         else:
             for value in values:
                 scope.lf = scope.lf.join(value, how="cross", maintain_order="left")
         return list(holder.expressions)
 
+    def _value(self, query: exp.Expr, name: str | None) -> pl.LazyFrame:
+        """Return the single value of a query, as a column."""
+        lf = self._build(query)
+        column = pl.col(lf.collect_schema().names()[0]).item(allow_empty=True)
+        return lf.select(column if name is None else column.alias(name))
+
+    def _is_single(self, node: exp.Expr) -> bool:
+        """Return whether a part of a condition is a query of its own that gives one value."""
+        if not isinstance(node, exp.Subquery) or not isinstance(node.this, exp.Select):
+            return False
+        return self._looks_only_inside(node.this)
+
+    def _looks_only_inside(self, query: exp.Select) -> bool:
+        inner, found = self._tables(query)
+        return all(side_of(one, inner, inner) in ("inner", "none") for one in found)
+
+    def _correlation(self, scope: Scope, query: exp.Expr) -> Correlation | None:
+        """Return how a query of one value looks at the row outside; None when it does not."""
+        if not isinstance(query, exp.Select) or len(query.expressions) != 1:
+            return None
+        if {name for name, value in query.args.items() if value and name not in _PLAIN}:
+            return None
+        return Correlation.of(scope, *self._tables(query), next(self._numbers))
+
+    def _exists(self, scope: Scope, query: exp.Expr) -> Correlation:
+        if not isinstance(query, exp.Select) or {n for n, value in query.args.items() if value and n not in _PLAIN}:
+            raise Unclear("an EXISTS of another kind")
+        correlation = Correlation.of(scope, *self._tables(query), next(self._numbers))
+        if correlation is None:
+            raise Unclear("an EXISTS that does not look at the outer row")
+        return correlation
+
     def _name(self) -> str:
-        self._names += 1
-        return f"{_TEMPORARY}{_FIRST_NAME + self._names}"
+        return f"{_TEMPORARY}{next(self._numbers)}"
 
     def _keep_members(self, scope: Scope, tested: pl.Expr, query: exp.Expr, *, negated: bool) -> None:
         right, key = self._column(query)
@@ -139,35 +208,15 @@ class Nested:
         return lf, pl.col(names[0])
 
     def _keep_existing(self, scope: Scope, query: exp.Expr, *, negated: bool) -> None:
-        if not isinstance(query, exp.Select) or {n for n, value in query.args.items() if value and n not in _PLAIN}:
-            raise Unclear("an EXISTS of another kind")
-        inner, found = self._tables(query)
-        left_on: list[pl.Expr] = []
-        right_on: list[pl.Expr] = []
-        for condition in found:
-            equal = isinstance(condition, exp.EQ)
-            one, two = (condition.left, condition.right) if isinstance(condition, exp.EQ) else (condition, condition)
-            sides = (_side_of(one, scope, inner), _side_of(two, scope, inner))
-            if equal and sides in (("inner", "outer"), ("outer", "inner")):
-                mine, theirs = (one, two) if sides[0] == "outer" else (two, one)
-                left_on.append(to_polars(mine, scope.column))
-                right_on.append(to_polars(theirs, inner.column))
-            elif _side_of(condition, scope, inner) == "inner" and not holds_query(condition):
-                inner.lf = inner.lf.filter(inner.expr(condition))
-            else:
-                raise Unclear("an EXISTS that compares otherwise than by equality")
-        if not left_on:
-            raise Unclear("an EXISTS that does not look at the outer row")
-        how = "anti" if negated else "semi"
-        scope.lf = scope.lf.join(inner.lf, left_on=left_on, right_on=right_on, how=how)  # type: ignore[arg-type]  # one of two
+        correlation = self._exists(scope, query)
+        if correlation.others:
+            correlation.keep(negated=negated)
+            return
+        left_on = [to_polars(mine, scope.column) for mine, _ in correlation.keys]
+        right_on = [to_polars(theirs, correlation.inner.column) for _, theirs in correlation.keys]
+        how: Literal["anti", "semi"] = "anti" if negated else "semi"
+        scope.lf = scope.lf.join(correlation.inner.lf, left_on=left_on, right_on=right_on, how=how)
 
 
-def _side_of(node: exp.Expr, outer: Scope, inner: Scope) -> str:
-    """Return whether all columns of an expression are those of the inner tables, or of the outer ones."""
-    found: set[str] = set()
-    for column in node.find_all(exp.Column):
-        if column.table:
-            found.add("inner" if column.table in inner.tables else "outer" if column.table in outer.tables else "nowhere")
-        else:
-            found.add("inner" if column.name in inner.lf.collect_schema() else "outer")
-    return found.pop() if len(found) == 1 else "both"
+def _column(name: str) -> exp.Column:
+    return exp.column(exp.to_identifier(name, quoted=True))

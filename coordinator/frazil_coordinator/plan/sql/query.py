@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Final, TypeAlias
 
 import polars as pl
 from sqlglot import exp
 
-from frazil_coordinator.plan.exprs import from_expr, kind_of, walk
+from frazil_coordinator.plan.exprs import from_expr, kind_of, substitute, walk
+from frazil_coordinator.plan.sql.correlated import CORRELATED
 from frazil_coordinator.plan.sql.dialect import Unclear, has_aggregate, with_named_windows
 from frazil_coordinator.plan.sql.groups import Projection, group_by
-from frazil_coordinator.plan.sql.nested import Nested, holds_query
+from frazil_coordinator.plan.sql.hoisting import Hoisting
+from frazil_coordinator.plan.sql.nested import Nested, given_value, holds_query
 from frazil_coordinator.plan.sql.order import Order, sort_rows
 from frazil_coordinator.plan.sql.scope import Scope, conditions
 from frazil_coordinator.plan.sql.sets import combined
@@ -30,6 +33,10 @@ _OF_A_SELECT: Final = frozenset(
     }
 )  # fmt: skip
 _OF_A_SET: Final = frozenset({"this", "expression", "distinct", "by_name", "order", "limit", "offset", "with_"})
+_FIRST_NUMBER: Final = 9000
+"""Of temporary columns: away from the numbers that polars gives."""
+
+_INDEX: Final = "__PL_INDEX"
 _QUALIFIED: Final = "__POLARS_QUALIFY__POLARS_TMP_SQL_0"
 
 
@@ -57,6 +64,7 @@ class QueryBuilder:
     def __init__(self, relations: _Tables, *, mirror: bool) -> None:
         self._relations = relations
         self._mirror = mirror
+        self._numbers = count(_FIRST_NUMBER)
 
     def build(self, node: exp.Expr) -> pl.LazyFrame:
         """Return the LazyFrame of a query.
@@ -120,8 +128,8 @@ class QueryBuilder:
             return node.alias, self._query(node.this, tables)
         raise Unclear(f"a table of the kind {node.key}")
 
-    def _from(self, node: exp.Select, tables: _Tables) -> tuple[Scope, list[exp.Expr]]:
-        """Return the joined tables, and the conditions that rows must still meet."""
+    def _from(self, node: exp.Select, tables: _Tables, *, pairs: bool = False) -> tuple[Scope, list[exp.Expr]]:
+        """Return the joined tables, and the conditions that rows must still meet: with `pairs`, all of WHERE."""
         clause = node.args.get("from_")
         if clause is None:
             raise Unclear("a SELECT without FROM")
@@ -130,7 +138,8 @@ class QueryBuilder:
         left = conditions(where.this) if where is not None else []
         for join in [*(clause.this.args.get("joins") or []), *(node.args.get("joins") or [])]:
             if not join.kind and not join.side and not join.args.get("on") and not join.args.get("using"):
-                left = scope.join_listed(left, *self._table(join.this, tables))
+                rest = scope.join_listed([] if pairs else left, *self._table(join.this, tables))
+                left = left if pairs else rest
             else:
                 scope.join(join, *self._table(join.this, tables))
         # Polars filters by the whole WHERE when the joins use all of it.
@@ -140,7 +149,8 @@ class QueryBuilder:
         return Nested(
             lambda query: self._query(query, tables),
             lambda select: self._filtered(select, tables),
-            lambda select: self._from(select, tables),
+            lambda select: self._from(select, tables, pairs=self._mirror),
+            self._numbers,
             mirror=self._mirror,
         )
 
@@ -148,17 +158,18 @@ class QueryBuilder:
         """Return the joined tables with the rows that WHERE keeps."""
         scope, left = self._from(node, tables)
         if left and not any(map(holds_query, left)):
-            where = left[0]
-            for other in left[1:]:
-                where = exp.And(this=where, expression=other)
-            left = [where]
+            left = [exp.and_(*left, copy=False)]
         nested = self._nested(tables)
-        for condition in left:
-            if condition.find(exp.Column) is None and not holds_query(condition):
+        plain = [condition for condition in left if not holds_query(condition)]
+        for condition in plain:
+            if condition.find(exp.Column) is None:
                 raise Unclear("a WHERE without columns")
-            if not holds_query(condition):
-                scope.lf = scope.lf.filter(scope.expr(condition))
-        for condition in filter(holds_query, left):
+            predicate = scope.expr(condition)
+            if self._mirror and len(plain) == 1 < len(left) and isinstance(condition, exp.Between):
+                # Polars makes sure that it is Boolean; printed, it is one filter then instead of two.
+                predicate = predicate.cast(pl.Boolean)
+            scope.lf = scope.lf.filter(predicate)
+        for condition in sorted(filter(holds_query, left), key=lambda one: not nested.compares_row(scope, one)):
             nested.keep(scope, condition)
         return scope
 
@@ -167,10 +178,18 @@ class QueryBuilder:
         scope = self._filtered(node, tables)
         items: list[exp.Expr] = list(node.expressions)
         if any(map(holds_query, items)):
-            if node.args.get("group") or any(item.find(exp.Star) for item in items):
+            if node.args.get("group") or any(_is_star(item) for item in items):
                 raise Unclear("a query among the columns of a GROUP BY, or beside *")
             items = self._nested(tables).with_values(scope, items)
-        projections = _distinct_names([one for item in items for one in _projections(item, scope)])
+        hoisting = Hoisting(scope, self._numbers)
+        if node.args.get("group"):
+            projections = _grouped(items, scope, hoisting)
+        else:
+            projections = _distinct_names([one for item in items for one in _projections(item, scope)])
+        if (having := node.args.get("having")) is not None and holds_query(having):
+            node = node.copy()
+            (condition,) = self._nested(tables).with_values(scope, [having.this], grouped=True)
+            node.args["having"].set("this", condition)
         limit, distinct = _range(node), node.args.get("distinct")
         order = Order.of(node, [one.name for one in projections])
         qualify = node.args.get("qualify")
@@ -179,7 +198,7 @@ class QueryBuilder:
         if node.args.get("group"):
             if qualify is not None:
                 raise Unclear("QUALIFY after GROUP BY")
-            lf = group_by(node, scope, projections, order, early.of if early else _as_it_is)
+            lf = group_by(node, scope, projections, hoisting, order, early.of if early else _as_it_is)
         elif node.args.get("having"):
             raise Unclear("HAVING without GROUP BY")
         elif qualify is not None:
@@ -191,6 +210,10 @@ class QueryBuilder:
         elif distinct is not None:
             lf = lf.unique(keep="any", maintain_order=True)
         return lf if limit is None or early is not None else limit.of(lf)
+
+
+def _is_star(item: exp.Expr) -> bool:
+    return isinstance(item, exp.Star) or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star))
 
 
 def _as_it_is(lf: pl.LazyFrame) -> pl.LazyFrame:
@@ -229,7 +252,9 @@ def _range(node: exp.Expr) -> _Range | None:
 def _projections(item: exp.Expr, scope: Scope) -> list[Projection]:
     if isinstance(item, exp.Star):
         left_out = {one.name for one in item.args.get("except_") or []}
-        names = [name for name in scope.lf.collect_schema().names() if name not in left_out]
+        names = [
+            name for name in scope.lf.collect_schema().names() if name not in left_out and not name.startswith(CORRELATED)
+        ]
         replaced = {one.alias: scope.expr(one.this).alias(one.alias) for one in item.args.get("replace") or []}
         renamed = {one.this.name: one.alias for one in item.args.get("rename") or []}
         if not {*replaced, *renamed} <= set(names):
@@ -244,6 +269,20 @@ def _projections(item: exp.Expr, scope: Scope) -> list[Projection]:
     if isinstance(item, exp.Alias):
         return [replace(_projection(scope.expr(item.this).alias(item.alias)), named=True)]
     return [_projection(scope.expr(item))]
+
+
+def _grouped(items: Sequence[exp.Expr], scope: Scope, hoisting: Hoisting) -> list[Projection]:
+    """Return the columns of a SELECT with GROUP BY, and tell what of them is computed for each group."""
+    found: list[Projection] = []
+    for item in items:
+        if hoisting.is_needed(item):
+            found += _projections(hoisting.rewritten(item), scope)
+            continue
+        for one in _projections(item, scope):
+            found.append(one)
+            if has_aggregate(one.bare):
+                hoisting.add(one.bare, one.expr, one.name)
+    return _distinct_names(found)
 
 
 def _projection(expr: pl.Expr) -> Projection:
@@ -273,6 +312,7 @@ def _plain(scope: Scope, projections: Sequence[Projection], order: Order | None,
     names = [one.name for one in projections]
     if len(set(names)) < len(names):
         raise Unclear("two columns of one name")
+    raws = [substitute(raw, given_value) for raw in raws]
     aggregated = [has_aggregate(raw) for raw in raws]
     literal = not any(aggregated) and not any(kind_of(part) in ("Column", "Over") for raw in raws for part in walk(raw))
     exprs = [one.expr for one in projections]
@@ -282,8 +322,12 @@ def _plain(scope: Scope, projections: Sequence[Projection], order: Order | None,
     if any(aggregated) and all(
         one or not any(kind_of(part) == "Column" for part in walk(raw)) for one, raw in zip(aggregated, raws, strict=True)
     ):
-        raise Unclear("an aggregate that is sorted")
-    lf = scope.lf.with_columns(exprs)
+        if not scope.mirror:
+            return scope.lf.select(exprs)  # one row
+        rows = scope.lf.cache()
+        lf = rows.select(exprs).with_row_index(_INDEX).join(rows.with_row_index(_INDEX), on=_INDEX, how="left")
+    else:
+        lf = scope.lf.with_columns(exprs)
     lf = sort_rows(lf, order, scope.expr, names)
     return (lf if early is None else early.of(lf)).select(names)
 

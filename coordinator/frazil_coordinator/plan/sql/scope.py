@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias, cast
 import polars as pl
 from sqlglot import exp
 
+from frazil_coordinator.plan.exprs import from_expr, plain_column, substitute, to_expr
 from frazil_coordinator.plan.sql.dialect import Unclear, to_polars
 
 __all__ = ["Scope", "conditions"]
@@ -65,7 +66,13 @@ class Scope:
         return found
 
     def _unnamed(self, node: exp.Expr) -> pl.Expr:
-        return to_polars(self._with_dates(node), self.column)
+        found = to_polars(self._with_dates(node), self.column)
+        if not self.mirror:
+            return found
+        # Polars gives a renamed column back the name that the query has for it, wherever it stands.
+        named = {self.column(one): one.name for one in node.find_all(exp.Column) if isinstance(one.this, exp.Identifier)}
+        given = {name: from_expr(pl.col(name).alias(own)) for name, own in named.items() if name != own}
+        return to_expr(substitute(from_expr(found), lambda part: given.get(plain_column(part) or ""))) if given else found
 
     def _with_dates(self, node: exp.Expr) -> exp.Expr:
         """Return the expression with each text that is compared with a column of dates as a date, as polars reads it."""
