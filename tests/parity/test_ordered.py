@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
@@ -12,20 +11,9 @@ import polars.selectors as cs
 import pytest
 
 from frazil_coordinator.plan.planner import plan_query
-from frazil_coordinator.settings import Settings
-from frazil_functions.storage import FolderStore
-from support.in_stages import answer_in_stages, outcome
-from support.parity import assert_same
+from support.ordered_rows import TABLES, check, named, settings, write
 
-ROWS: Final = 43
-SPLIT: Final = 4
-TABLES: Final[dict[str, Callable[[pl.LazyFrame], pl.LazyFrame]]] = {
-    "every row": lambda t: t,
-    # Tasks without rows, with one, and with all of theirs, one after the other.
-    "rows with gaps": lambda t: t.filter((pl.col("i") % 17 < 5) | (pl.col("i") == 30)),
-    "no rows": lambda t: t.filter(pl.col("i") * 2 < 0),  # statistics of files do not tell
-}
-
+N, J, K, X, F, S, D, B = (pl.col(name) for name in ("i", "j", "k", "x", "f", "s", "d", "b"))
 METHODS: Final[tuple[Literal["average", "min", "max", "dense", "ordinal"], ...]] = (
     "average",
     "min",
@@ -33,35 +21,6 @@ METHODS: Final[tuple[Literal["average", "min", "max", "dense", "ordinal"], ...]]
     "dense",
     "ordinal",
 )
-N, J, K, X, F, S, D, B = (pl.col(name) for name in ("i", "j", "k", "x", "f", "s", "d", "b"))
-
-
-def frame() -> pl.DataFrame:
-    """Nulls at both ends and in long runs, NaN, both zeros, and a column of every family of dtypes."""
-    numbers = range(ROWS)
-    return pl.DataFrame(
-        {
-            "i": numbers,
-            "j": [n * 7 % 5 - 2 for n in numbers],
-            "k": [n // 3 % 4 if n % 7 and not 10 < n < 22 else None for n in numbers],
-            "x": [float(n * n % 23) / 4 if n % 11 else None for n in numbers],
-            "f": [float("nan") if n % 9 < 2 else (-0.0 if n % 4 else 0.0) + n * 5 % 3 for n in numbers],
-            "s": [f"s{n * n % 5}" if n % 6 else None for n in numbers],
-            "d": [dt.date(2024, 2, 27) + dt.timedelta(days=n * 5 % 11) if n % 8 else None for n in numbers],
-            "b": [n % 3 == 0 if n % 5 else None for n in numbers],
-            "du": [dt.timedelta(minutes=n * 11 % 7) for n in numbers],
-        }
-    ).with_columns(
-        i8=(pl.col("i") % 3 + 1).cast(pl.Int8),
-        c=pl.col("s").cast(pl.Categorical),
-        dec=(pl.col("j") * 3).cast(pl.Decimal(12, 2)),
-        t=pl.col("d").cast(pl.Datetime("us", "Europe/Zurich")),
-        l=pl.when(pl.col("i") % 5 > 1).then(pl.concat_list("i", "k")),
-        st=pl.when(pl.col("i") % 5 > 1).then(pl.struct("k", "s")),
-        g=pl.col("f").cast(pl.Float32),
-    )
-
-
 IN_ORDER: Final[dict[str, list[pl.Expr]]] = {
     "rows before and behind": [
         X.shift(1),
@@ -197,6 +156,19 @@ IN_ORDER: Final[dict[str, list[pl.Expr]]] = {
         F.is_first_distinct(),
         pl.col("st").is_unique(),
     ],
+    "shifts filled with an aggregate": [N.shift(1, fill_value=N.max()), S.shift(-2, fill_value=S.first())],
+    "numbers of rows from one on": [pl.int_range(1, pl.len() + 1), pl.int_range(7, pl.len() + 7), pl.repeat("a", pl.len())],
+    "lines over gaps": [
+        K.interpolate(),
+        X.interpolate(),
+        F.interpolate(),
+        pl.col("i8").interpolate(),
+        pl.col("g").interpolate(),
+    ],
+    "the nearest values in gaps": [K.interpolate("nearest"), X.interpolate("nearest"), D.interpolate("nearest")],
+    "fills by a mean": [X.fill_null(strategy="mean"), K.fill_null(strategy="mean"), F.fill_null(strategy="mean")],
+    "membership in other columns": [K.is_in(J), S.is_in(S.filter(B)), J.is_in(N.top_k(5)), J.is_in("l")],
+    "windows over all rows": [X.sum().over(pl.lit(1)), J.cum_sum().over(pl.lit(1)), (N - N.min()).over(pl.lit("a"))],
     "every column shifted": [pl.all().shift(2)],
     "every number against its mean": [cs.integer() - cs.integer().mean()],
 }
@@ -256,49 +228,22 @@ MANY_VALUES: Final[dict[str, tuple[pl.Expr, bool]]] = {
 FALLBACKS: Final[dict[str, pl.Expr]] = {
     "exponential means": X.ewm_mean(alpha=0.3),
     "one value by another of some": N.filter(B).sort_by("x").sum(),
-    "skewness": X.skew(),
+    "mean of times": pl.col("t").mean(),
     "aggregate of a constant": pl.lit(1).sum() + N.sum(),
-    "values beside their sorted ones": N + J.sort(),
-    "value that is far away": N.cast(pl.Float64).interpolate(),
+    "places in a sorted column": N.search_sorted(7),
+    "value between others by another": X.interpolate_by("i"),
 }
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder: Path = tmp_path_factory.mktemp("ordered")
-    rows = frame()
-    rows.slice(0, 21).write_parquet(folder / "a.parquet", row_group_size=6)
-    rows.slice(21).write_parquet(folder / "b.parquet")
-    return str(folder / "*.parquet")
-
-
-def _settings(split: int = SPLIT) -> Settings:
-    return Settings(start_small=False, max_rows_per_split=split, broadcast_limit_bytes=0)
-
-
-def _check(query: pl.LazyFrame, folder: Path, *, ordered: bool = True, falls_back: bool = False, split: int = SPLIT) -> None:
-    """Check the answer of a query, and whether a part of it runs in one task."""
-    expected = outcome(lambda: query.collect(engine="in-memory"))
-    graph = plan_query(query.serialize(), _settings(split))
-    assert max(stage.tasks for stage in graph.stages) > 1
-    assert bool(graph.fallbacks) is falls_back, graph.fallbacks
-    actual = outcome(lambda: answer_in_stages(query, _settings(split), FolderStore(folder)))
-    if isinstance(expected, str) or isinstance(actual, str):
-        assert isinstance(actual, str)
-        assert actual == expected
-    else:
-        assert_same(actual, expected, ordered=ordered)
-
-
-def _named(exprs: list[pl.Expr]) -> list[pl.Expr]:
-    """Give every expression but those of several columns a name of its own."""
-    return [expr if expr.meta.has_multiple_outputs() else expr.alias(f"v{number}") for number, expr in enumerate(exprs)]
+    return write(tmp_path_factory.mktemp("ordered"))
 
 
 @pytest.mark.parametrize("rows", TABLES)
 @pytest.mark.parametrize("name", IN_ORDER)
 def test_values_beside_their_rows(name: str, rows: str, path: str, tmp_path: Path) -> None:
-    _check(TABLES[rows](pl.scan_parquet(path)).with_columns(_named(IN_ORDER[name])), tmp_path)
+    check(TABLES[rows](pl.scan_parquet(path)).with_columns(named(IN_ORDER[name])), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -307,30 +252,30 @@ def test_values_beside_their_rows(name: str, rows: str, path: str, tmp_path: Pat
     [pytest.param(name, marks=[pytest.mark.slow] if number % 8 else []) for number, name in enumerate(IN_ORDER)],
 )
 def test_values_alone_over_single_rows(name: str, path: str, tmp_path: Path) -> None:
-    _check(pl.scan_parquet(path).filter(pl.col("i") % 6 < 4).select(_named(IN_ORDER[name])), tmp_path, split=1)
+    check(pl.scan_parquet(path).filter(pl.col("i") % 6 < 4).select(named(IN_ORDER[name])), tmp_path, split=1)
 
 
 @pytest.mark.parametrize("rows", TABLES)
 @pytest.mark.parametrize("name", ONE_VALUE)
 def test_one_value_of_all_rows(name: str, rows: str, path: str, tmp_path: Path) -> None:
-    _check(TABLES[rows](pl.scan_parquet(path)).select(_named(ONE_VALUE[name])), tmp_path)
+    check(TABLES[rows](pl.scan_parquet(path)).select(named(ONE_VALUE[name])), tmp_path)
 
 
 @pytest.mark.parametrize("name", ONE_VALUE)
 def test_one_value_of_all_rows_beside_them(name: str, path: str, tmp_path: Path) -> None:
-    _check(pl.scan_parquet(path).with_columns(_named(ONE_VALUE[name])), tmp_path)
+    check(pl.scan_parquet(path).with_columns(named(ONE_VALUE[name])), tmp_path)
 
 
 @pytest.mark.parametrize("rows", TABLES)
 @pytest.mark.parametrize("name", MANY_VALUES)
 def test_values_of_another_number(name: str, rows: str, path: str, tmp_path: Path) -> None:
     expr, ordered = MANY_VALUES[name]
-    _check(TABLES[rows](pl.scan_parquet(path)).select(expr), tmp_path, ordered=ordered)
+    check(TABLES[rows](pl.scan_parquet(path)).select(expr), tmp_path, ordered=ordered)
 
 
 @pytest.mark.parametrize("name", FALLBACKS)
 def test_what_is_not_exact_in_parts_runs_in_one_task(name: str, path: str, tmp_path: Path) -> None:
-    _check(pl.scan_parquet(path).select(FALLBACKS[name]), tmp_path, falls_back=True)
+    check(pl.scan_parquet(path).select(FALLBACKS[name]), tmp_path, falls_back=True)
 
 
 PREDICATES: Final[dict[str, list[pl.Expr]]] = {
@@ -347,22 +292,22 @@ PREDICATES: Final[dict[str, list[pl.Expr]]] = {
 @pytest.mark.parametrize("rows", TABLES)
 @pytest.mark.parametrize("name", PREDICATES)
 def test_filters_by_other_rows(name: str, rows: str, path: str, tmp_path: Path) -> None:
-    _check(TABLES[rows](pl.scan_parquet(path)).filter(PREDICATES[name]), tmp_path)
+    check(TABLES[rows](pl.scan_parquet(path)).filter(PREDICATES[name]), tmp_path)
 
 
 def test_windows_whose_order_nobody_sees_are_not_brought_back_into_it(path: str, tmp_path: Path) -> None:
     windows = pl.scan_parquet(path).with_columns(a=X.sum().over("k"), b=X.max().over("s"))
     query = windows.group_by("k").agg(pl.col("a").sum(), pl.col("b").max())
-    _check(query, tmp_path, ordered=False)
-    graph = plan_query(query.serialize(), _settings())
+    check(query, tmp_path, ordered=False)
+    graph = plan_query(query.serialize(), settings())
     assert not [stage for stage in graph.stages if "RESTORE ORDER" in stage.operators]
 
 
 def test_window_over_keys_by_which_rows_lie_together_moves_no_rows(path: str, tmp_path: Path) -> None:
     sums = pl.scan_parquet(path).group_by("k", "s").agg(X.sum())
     query = sums.with_columns(n=pl.len().over("k", "s"))
-    _check(query, tmp_path, ordered=False)
-    assert len(plan_query(query.serialize(), _settings()).stages) == len(plan_query(sums.serialize(), _settings()).stages)
+    check(query, tmp_path, ordered=False)
+    assert len(plan_query(query.serialize(), settings()).stages) == len(plan_query(sums.serialize(), settings()).stages)
 
 
 KEYS: Final[dict[str, tuple[Callable[[pl.LazyFrame], pl.LazyFrame], bool]]] = {
@@ -396,4 +341,4 @@ KEYS: Final[dict[str, tuple[Callable[[pl.LazyFrame], pl.LazyFrame], bool]]] = {
 @pytest.mark.parametrize("name", KEYS)
 def test_keys_that_look_at_other_rows(name: str, rows: str, path: str, tmp_path: Path) -> None:
     build, ordered = KEYS[name]
-    _check(build(TABLES[rows](pl.scan_parquet(path))), tmp_path, ordered=ordered)
+    check(build(TABLES[rows](pl.scan_parquet(path))), tmp_path, ordered=ordered)

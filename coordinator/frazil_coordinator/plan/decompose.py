@@ -30,6 +30,7 @@ from frazil_coordinator.plan.exprs import (
 )
 from frazil_coordinator.plan.looks import Shape, literal_int, shape_of
 from frazil_coordinator.plan.nodes import RawExpr
+from frazil_coordinator.plan.placed import Parts, placed
 from frazil_functions.arena import Raw
 
 __all__ = ["Decomposition", "decompose"]
@@ -37,6 +38,9 @@ __all__ = ["Decomposition", "decompose"]
 _PREFIX: Final = "__frazil_p"
 _FEW: Final = 1_000_000
 """Values of each task that may be brought into one."""
+
+_DAY_US: Final = 86_400_000_000
+"""Microseconds of a day."""
 
 _SAME_AGAIN: Final = frozenset({"Product", "Bitwise"})
 """Functions that merge their own results."""
@@ -112,6 +116,8 @@ class _Splitter:
             return self.final(cast("list[object]", inner)[0])
         if kind in ("KeepName", "RenameAlias"):
             return self.final(cast("Raw", inner)["expr"] if kind == "RenameAlias" else inner)
+        if not self._grouped and (found := placed(raw, Parts(add=self._add_expr, collected=self._collected))) is not None:
+            return found
         if kind == "Agg":
             few = None if self._grouped else self._of_few(raw)
             return self._agg(raw, cast("Raw", inner)) if few is None else few
@@ -262,15 +268,24 @@ class _Splitter:
         return to_expr({"Function": {**inner, "input": [from_expr(partial)]}})
 
     def _mean(self, raw: RawExpr) -> pl.Expr:
-        dtype = self._numeric(raw)
-        values = to_expr(raw)
+        self._check_rows(raw)
+        dtype, values = self._dtype(raw), to_expr(raw)
+        if dtype == pl.Date:  # days are few enough to be added up exactly
+            values = values.to_physical()
+        elif not _is_number(dtype):
+            raise _NotDecomposableError
         total = self._add_expr(values.cast(pl.Float64).sum()).sum()
         count = self._add_expr(values.count()).sum()
         mean = pl.when(count > 0).then(total / count)
+        if dtype == pl.Date:
+            return (mean * _DAY_US).cast(pl.Int64).cast(pl.Datetime("us"))
         return mean.cast(pl.Float32) if dtype == pl.Float32 else mean
 
     def _variance(self, raw: RawExpr, ddof: int) -> pl.Expr:
-        dtype = self._numeric(raw)
+        self._check_rows(raw)
+        dtype = self._dtype(raw)
+        if not _is_number(dtype):
+            raise _NotDecomposableError
         values = to_expr(raw).cast(pl.Float64)
         count = self._add_expr(values.count())
         mean = self._add_expr(values.mean())
@@ -281,11 +296,8 @@ class _Splitter:
         variance = pl.when(total > ddof).then(spread / (total - ddof))
         return variance.cast(pl.Float32) if dtype == pl.Float32 else variance
 
-    def _numeric(self, raw: RawExpr) -> pl.DataType:
-        self._check_rows(raw)
+    def _dtype(self, raw: RawExpr) -> pl.DataType:
         (dtype,) = self._rows.select(to_expr(raw)).collect_schema().dtypes()
-        if not (dtype.is_integer() or dtype.is_float() or dtype == pl.Boolean):
-            raise _NotDecomposableError
         return dtype
 
     @staticmethod
@@ -293,3 +305,7 @@ class _Splitter:
         """Raise unless `raw` can be computed from any part of the rows: row-wise, perhaps filtered."""
         if not is_separable(raw) or shape_of(raw) is Shape.SCALAR:
             raise _NotDecomposableError
+
+
+def _is_number(dtype: pl.DataType) -> bool:
+    return dtype.is_numeric() or dtype == pl.Boolean

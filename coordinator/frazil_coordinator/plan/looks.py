@@ -17,6 +17,7 @@ from frazil_coordinator.plan.exprs import (
     function_traits,
     is_literal,
     is_row_wise,
+    is_shared_scalar,
     kind_of,
     members,
     operands,
@@ -28,7 +29,20 @@ from frazil_coordinator.plan.exprs import (
 from frazil_coordinator.plan.nodes import RawExpr
 from frazil_functions.arena import Raw
 
-__all__ = ["Look", "Shape", "is_row_index", "keys_of", "literal_int", "look_of", "looks_at", "reach_of", "shape_of"]
+__all__ = [
+    "Look",
+    "Shape",
+    "first_row_index",
+    "is_repeated",
+    "is_row_index",
+    "keys_of",
+    "literal_int",
+    "look_of",
+    "looks_at",
+    "reach_of",
+    "reads_rows",
+    "shape_of",
+]
 
 
 class Look(IntEnum):
@@ -126,17 +140,51 @@ def _is_endless_fill(function: object) -> bool:
 
 
 def is_row_index(raw: RawExpr) -> bool:
-    """Return whether the expression is ``int_range(len())``: the number of the row, from 0 on."""
+    """Return whether the expression is ``int_range(n, len() + n)``: the number of the row, from `n` on."""
+    return first_row_index(raw) is not None
+
+
+def first_row_index(raw: RawExpr) -> int | None:
+    """Return the number of the first row of an expression that numbers the rows; None for anything else."""
     inner = members(raw)
     if kind_of(raw) != "Function" or not isinstance(inner, dict):
-        return False
+        return None
     function, parts = inner["function"], cast("list[RawExpr]", inner["input"])
     body = members(function)
     if kind_of(function) != "Range" or kind_of(body) != "IntRange" or len(parts) != 2:
-        return False
+        return None
+    first = literal_int(parts[0])
     step = cast("Raw", members(body))["step"]
-    end = cast("Raw", members(parts[1]))["expr"] if kind_of(parts[1]) == "Cast" else parts[1]
-    return step == 1 and end == "Len" and literal_int(parts[0]) == 0
+    return first if step == 1 and first is not None and first >= 0 and _more_than_rows(parts[1]) == first else None
+
+
+def _more_than_rows(raw: RawExpr) -> int | None:
+    """Return `n` of ``len() + n``."""
+    if raw == "Len":
+        return 0
+    inner = cast("Raw", members(raw))
+    if kind_of(raw) == "Cast":
+        return _more_than_rows(inner["expr"])
+    if kind_of(raw) != "BinaryExpr" or inner["op"] != "Plus":
+        return None
+    sides = (inner["left"], inner["right"])
+    return next((literal_int(other) for one, other in (sides, sides[::-1]) if _more_than_rows(one) == 0), None)
+
+
+def is_repeated(raw: RawExpr) -> bool:
+    """Return whether the expression is ``repeat(value, len())``: a literal for every row."""
+    inner = members(raw)
+    if kind_of(raw) != "Function" or not isinstance(inner, dict) or inner["function"] != "Repeat":
+        return False
+    value, count = cast("list[RawExpr]", inner["input"])
+    return is_literal(value) and _more_than_rows(count) == 0
+
+
+def reads_rows(raw: RawExpr) -> bool:
+    """Return whether an expression reads a column, or counts the rows."""
+    if kind_of(raw) in ("Column", "Selector", "Len", "Over", "Rolling", "Eval", "StructEval", "AnonymousFunction"):
+        return True
+    return any(map(reads_rows, operands(raw)))
 
 
 def literal_int(raw: RawExpr) -> int | None:
@@ -156,7 +204,8 @@ def reach_of(raw: RawExpr) -> int | None:
     name, body = kind_of(function), members(function)
     if name in ("Shift", "ShiftAndFill", "PctChange") or (name == "Diff" and body == "Ignore"):
         rows = literal_int(parts[1])
-        return None if rows is None or not all(map(is_literal, parts[1:])) else abs(rows)
+        fills = all(is_literal(part) or is_shared_scalar(part) for part in parts[2:])
+        return abs(rows) if rows is not None and fills else None
     if name == "RollingExpr" and isinstance(body, dict):
         if kind_of(body["function"]) == "Map" or _is_random(body):
             return None
@@ -195,7 +244,9 @@ def shape_of(raw: RawExpr) -> Shape:
     if kind == "Function":
         return _shape_of_function(raw, inner)
     if kind == "Gather":
-        return Shape.SCALAR if inner["returns_scalar"] else Shape.OTHER
+        if inner["returns_scalar"]:
+            return Shape.SCALAR
+        return Shape.COLUMN if shape_of(inner["idx"]) is Shape.COLUMN else Shape.OTHER
     if kind in _ROW_WISE_KINDS or kind in ("Eval", "StructEval", "Sort", "SortBy"):
         return max(shape_of(part) for part in operands(raw))
     return Shape.COLUMN if kind == "Rolling" else Shape.OTHER
@@ -206,8 +257,13 @@ def _shape_of_function(raw: RawExpr, inner: Raw) -> Shape:
     separable, keeps_length, scalar = function_traits(inner["function"], len(parts))
     if scalar:
         return Shape.SCALAR
-    if is_row_index(raw):
+    if is_row_index(raw) or is_repeated(raw):
         return Shape.COLUMN
     if not keeps_length or not parts:
         return Shape.OTHER
-    return max(map(shape_of, row_operands(raw))) if separable else shape_of(parts[0])
+    if not separable:
+        return shape_of(parts[0])
+    shapes = list(map(shape_of, row_operands(raw)))
+    # Of ``x.is_in(y.unique())`` all values of the second operand are looked at for each row.
+    is_member = kind_of(inner["function"]) == "Boolean" and kind_of(members(inner["function"])) == "IsIn"
+    return shapes[0] if is_member and shapes[-1] is Shape.OTHER else max(shapes)

@@ -39,7 +39,7 @@ _FREE_AGGREGATES: Final = frozenset({"Sum", "Min", "Max", "Mean", "Median", "Cou
 
 _FREE_FUNCTIONS: Final = frozenset({"NullCount", "Quantile", "ApproxNUnique"})
 _FREE_BOOLEANS: Final = frozenset({"Any", "All"})
-_KEEPS_ORDER: Final = frozenset({"Rename", "Explode", "Unnest", "Unpivot", "Hint"})
+_KEEPS_ORDER: Final = frozenset({"Rename", "Explode", "FillNan", "Unnest", "Unpivot", "Hint"})
 _ORDER_FREE_FUNCTIONS: Final = frozenset({"Stats"})
 
 

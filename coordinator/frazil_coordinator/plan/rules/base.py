@@ -13,7 +13,7 @@ from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.nodes import Node, Opaque
 from frazil_coordinator.plan.relation import SINGLE, Relation, apply
 
-__all__ = ["combine", "distribute", "run_single"]
+__all__ = ["beside", "combine", "distribute", "run_single"]
 
 _EMPTY: Final = pl.LazyFrame()
 
@@ -64,3 +64,9 @@ def combine(relations: Sequence[Relation]) -> Relation:
         divisible=frozenset(),
         first_rows=None,
     )
+
+
+def beside(rows: Relation, row: Relation) -> Relation:
+    """Return the rows with the columns of a single row beside each."""
+    joined = rows.lf.join(row.lf, how="cross", maintain_order="left")
+    return combine([rows, row]).then(joined, "WITH AGGREGATES", distribution=rows.distribution)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -20,8 +20,10 @@ from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.exprs import (
     SCALAR_PREFIX,
     expand,
+    from_expr,
     is_row_wise,
     kind_of,
+    members,
     operands,
     row_operands,
     serialised,
@@ -29,21 +31,24 @@ from frazil_coordinator.plan.exprs import (
     to_expr,
     with_operands,
 )
-from frazil_coordinator.plan.looks import Look, Shape, is_row_index, look_of, shape_of
+from frazil_coordinator.plan.looks import Look, Shape, is_repeated, is_row_index, look_of, reads_rows, shape_of
 from frazil_coordinator.plan.nodes import RawExpr
 from frazil_coordinator.plan.order import is_order_free
 from frazil_coordinator.plan.relation import ExchangeLeaf, Relation
-from frazil_coordinator.plan.rules.base import combine
+from frazil_coordinator.plan.rules.base import beside
 from frazil_coordinator.plan.rules.errors import NotDistributedError
+from frazil_coordinator.plan.rules.in_order import is_over_all_rows, order_of, ordered_columns
 from frazil_coordinator.plan.rules.near import near_columns
 from frazil_coordinator.plan.rules.ranks import is_rank, rank_columns
-from frazil_coordinator.plan.rules.rewrites import in_simpler_terms
+from frazil_coordinator.plan.rules.rewrites import in_simpler_terms, is_member_of_lists
 from frazil_coordinator.plan.rules.running import carried_columns
 from frazil_coordinator.plan.rules.scalars import scalar_row
+from frazil_coordinator.plan.rules.vectors import vector_columns
 from frazil_coordinator.plan.rules.windows import group_columns
+from frazil_functions.arena import Raw
 from frazil_functions.task import ROW_TAG_COLUMNS
 
-__all__ = ["Evaluated", "beside", "evaluate"]
+__all__ = ["Evaluated", "evaluate"]
 
 _COLUMN_PREFIX: Final = "__frazil_column"
 _DEEPEST: Final = 12
@@ -121,7 +126,7 @@ class _State:
         for _ in range(_DEEPEST):
             if all(map(is_row_wise, pending)):
                 return pending
-            level = _Level(number=self.context.number)
+            level = _Level(number=self.context.number, schema=self.rows.schema)
             reduced = [level.reduced(raw) for raw in pending]
             if reduced == pending:
                 break
@@ -134,6 +139,9 @@ class _State:
         """Compute the parts of a level; `alone`: its scalars are all that is looked at from now on."""
         if not level.names:
             return
+        if level.local:
+            columns = [to_expr(raw).alias(name) for name, raw in level.local.items()]
+            self.rows = self.rows.then(self.rows.lf.with_columns(columns), divisible=True)
         tagged = bool(level.near or level.carried)
         if tagged:
             before = wide = self.context.tagged(self.rows)
@@ -154,7 +162,8 @@ class _State:
             wide = group_columns(level.groups, wide, self.context, tagged=tagged, ordered=self.ordered)
         elif tagged:
             wide = wide.then(wide.lf.drop(ROW_TAG_COLUMNS))
-        self.rows = rank_columns(level.ranks, wide, self.context)
+        ranked = rank_columns(level.ranks, wide, self.context)
+        self.rows = vector_columns(level.vectors, ordered_columns(level.in_order, ranked, self.context), self.context)
 
     def scalars_alone(self) -> Relation:
         """Return one row of all scalars."""
@@ -166,12 +175,6 @@ class _State:
         return whole
 
 
-def beside(rows: Relation, row: Relation) -> Relation:
-    """Return the rows with the columns of a single row beside each."""
-    joined = rows.lf.join(row.lf, how="cross", maintain_order="left")
-    return combine([rows, row]).then(joined, "WITH AGGREGATES", distribution=rows.distribution)
-
-
 @dataclass(slots=True)
 class _Level:
     """The parts of some expressions whose operands are row-wise, by the columns that will hold them."""
@@ -179,12 +182,18 @@ class _Level:
     number: Callable[[], int]
     """Gives numbers that are unique in the query: a rule may lift out of expressions of its own."""
 
+    schema: pl.Schema
     names: dict[bytes, RawExpr] = field(default_factory=dict)
+    local: dict[str, RawExpr] = field(default_factory=dict)
+    """Row-wise ones, of which the expression does not tell that they are."""
+
     scalars: dict[str, RawExpr] = field(default_factory=dict)
     near: dict[str, RawExpr] = field(default_factory=dict)
     carried: dict[str, RawExpr] = field(default_factory=dict)
     groups: dict[str, RawExpr] = field(default_factory=dict)
     ranks: dict[str, RawExpr] = field(default_factory=dict)
+    in_order: dict[str, RawExpr] = field(default_factory=dict)
+    vectors: dict[str, RawExpr] = field(default_factory=dict)
 
     def reduced(self, raw: RawExpr) -> RawExpr:
         """Return the expression with these parts replaced by columns."""
@@ -195,9 +204,16 @@ class _Level:
             return self.reduced(parts[0])
         if is_row_index(raw):
             return self._column(raw, Look.CARRIED)
-        simpler = in_simpler_terms(raw)
+        if is_repeated(raw):
+            (dtype,) = pl.LazyFrame(schema=self.schema).select(to_expr(raw)).collect_schema().dtypes()
+            return self._column(from_expr(to_expr(operands(raw)[0]).cast(dtype)), Look.ROW)
+        simpler = in_simpler_terms(raw, self.schema)
         if simpler is not None:
             return self.reduced(simpler)
+        if is_over_all_rows(raw):
+            return self._over_all_rows(raw)
+        if kind_of(raw) == "Gather" or is_member_of_lists(raw, self.schema):
+            return self._column(raw, Look.WHOLE)
         look = look_of(raw)
         if look is Look.ROW:
             own = row_operands(raw) if kind_of(raw) == "Function" else parts
@@ -208,6 +224,24 @@ class _Level:
             return self._column(raw, look)
         lowered = [self._operand(part) for part in parts]
         return with_operands(raw, lowered) if lowered != parts else self._column(raw, look)
+
+    def _over_all_rows(self, raw: RawExpr) -> RawExpr:
+        """Return what is left of a window without keys: its function, for each row."""
+        inner = cast("Raw", members(raw))
+        function = inner["function"]
+        if inner["order_by"] is not None:
+            if all(is_row_wise(by) for by, _, _ in order_of(raw)):
+                return self._column(raw, Look.WHOLE)
+            *keys, order = operands(raw)
+            several = kind_of(order) == "Function" and len(order_of(raw)) > 1
+            lowered = with_operands(order, list(map(self.reduced, operands(order)))) if several else self.reduced(order)
+            return with_operands(raw, [*keys, lowered])
+        if shape_of(function) is Shape.OTHER:
+            raise NotDistributedError("it has a number of values of its own", function)
+        reduced = self.reduced(function)
+        if reduced != function:  # what it stands on comes into being with this level
+            return {"Over": {**inner, "function": reduced}}
+        return self._column(reduced, Look.ROW) if shape_of(reduced) is Shape.SCALAR else reduced
 
     def _named(self, raw: RawExpr) -> RawExpr:
         """Return an operand, reduced, under the name that it had: a struct has its fields by it."""
@@ -223,14 +257,11 @@ class _Level:
 
     def _column(self, raw: RawExpr, look: Look) -> RawExpr:
         """Give a part a column, and return what stands for it."""
-        places = {Look.NEAR: self.near, Look.CARRIED: self.carried, Look.GROUP: self.groups, Look.AGGREGATE: self.scalars}
-        place = self.scalars if shape_of(raw) is Shape.SCALAR else self.ranks if is_rank(raw) else places.get(look)
-        if place is None:
-            raise NotDistributedError("it looks at the whole column", raw)
+        place = self._place(raw, look)
         if place is self.scalars:
-            if kind_of(raw) != "Len" and shape_of(operands(raw)[0]) is Shape.SCALAR:
+            if kind_of(raw) not in ("Len", "Gather") and shape_of(operands(raw)[0]) is Shape.SCALAR:
                 raise NotDistributedError("it aggregates one value", raw)
-        elif not _has_rows(raw):
+        elif place is not self.local and not reads_rows(raw):
             raise NotDistributedError("it has no column of its own", raw)
         key = serialised(raw)
         if key not in self.names:
@@ -240,15 +271,20 @@ class _Level:
             place[name] = raw
         return self.names[key]
 
-
-def _has_rows(raw: RawExpr) -> bool:
-    """Return whether an expression reads a column, or numbers the rows."""
-    return any(kind_of(part) in ("Column", "Len") for part in _parts(raw))
-
-
-def _parts(raw: RawExpr) -> list[RawExpr]:
-    """Return an expression, its operands, their operands, and so on."""
-    found: list[RawExpr] = [raw]
-    for part in operands(raw):
-        found += _parts(part)
-    return found
+    def _place(self, raw: RawExpr, look: Look) -> dict[str, RawExpr]:
+        """Return where a part is computed."""
+        if look is Look.ROW or is_member_of_lists(raw, self.schema):
+            return self.local
+        if shape_of(raw) is Shape.SCALAR:
+            return self.scalars
+        if is_over_all_rows(raw):
+            return self.in_order
+        if is_rank(raw):
+            return self.ranks
+        places = {Look.NEAR: self.near, Look.CARRIED: self.carried, Look.GROUP: self.groups, Look.AGGREGATE: self.scalars}
+        place = places.get(look)
+        if place is not None:
+            return place
+        if look is Look.WHOLE and shape_of(raw) is Shape.COLUMN and kind_of(raw) not in ("Over", "Rolling"):
+            return self.vectors
+        raise NotDistributedError("it looks at the whole column", raw)

@@ -12,9 +12,9 @@ from frazil_coordinator.plan.exprs import is_row_wise, plain_column, to_expr
 from frazil_coordinator.plan.model import ScanSource
 from frazil_coordinator.plan.nodes import RawExpr, Slice, Sort
 from frazil_coordinator.plan.relation import ANY, SINGLE, Relation, apply
-from frazil_coordinator.plan.rules.base import distribute, run_single
+from frazil_coordinator.plan.rules.base import beside, distribute, run_single
 from frazil_coordinator.plan.rules.errors import NotDistributedError
-from frazil_coordinator.plan.rules.lifting import beside, evaluate
+from frazil_coordinator.plan.rules.lifting import evaluate
 from frazil_coordinator.plan.rules.positions import LARGEST_GATHERED_SLICE, rows_between
 from frazil_functions.task import SortKey
 

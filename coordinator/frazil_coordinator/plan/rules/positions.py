@@ -15,9 +15,11 @@ from polars.exceptions import PolarsError
 
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.exprs import expand, is_literal, is_row_wise, kind_of, members, serialised, to_expr, walk
+from frazil_coordinator.plan.looks import Shape, shape_of
 from frazil_coordinator.plan.nodes import Gather, RawExpr, Select, Slice, Sort
 from frazil_coordinator.plan.relation import ANY, Relation, apply
 from frazil_coordinator.plan.rules.base import combine, distribute, run_single
+from frazil_coordinator.plan.rules.computed import sliced_by
 from frazil_coordinator.plan.rules.running import number_rows
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.task import ROW_TAG_COLUMNS, SortKey
@@ -93,6 +95,9 @@ def _moved(move: RawExpr, columns: Sequence[pl.Expr], context: Context, rows: Re
             cut = pl.LazyFrame({"x": []}).slice(offset, length)
             part = Slice(number=-1, inputs=(0,), raw=_root(cut), offset=offset, length=length)
             return distribute(part, context, [rows.then(rows.lf.select(columns), keeps_rows=True)])
+        case "Slice" if all(shape_of(inner[name]) is Shape.SCALAR for name in ("offset", "length")):
+            offset, length = to_expr(inner["offset"]), to_expr(inner["length"])
+            return sliced_by(offset, length, rows.then(rows.lf.select(columns)), rows, context)
         case "Filter" if is_row_wise(inner["by"]) and not is_literal(inner["by"]):
             kept = rows.lf.filter(to_expr(inner["by"])).select(columns)
             return rows.then(kept, operator, distribution=ANY)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final, cast
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.exprs import (
@@ -20,18 +21,20 @@ from frazil_coordinator.plan.exprs import (
     to_expr,
     walk,
 )
+from frazil_coordinator.plan.looks import Shape, shape_of
 from frazil_coordinator.plan.nodes import Cache, Filter, HStack, MapFunction, Node, RawExpr, Select
 from frazil_coordinator.plan.relation import ANY, Distribution, Relation, apply
-from frazil_coordinator.plan.rules.base import combine, distribute, run_single
+from frazil_coordinator.plan.rules.base import beside, combine, distribute, run_single
+from frazil_coordinator.plan.rules.constants import made_of_single_values
 from frazil_coordinator.plan.rules.errors import NotDistributedError, describe
 from frazil_coordinator.plan.rules.groups import aggregate_all
-from frazil_coordinator.plan.rules.lifting import beside, evaluate
+from frazil_coordinator.plan.rules.lifting import evaluate
 from frazil_coordinator.plan.rules.positions import moved_rows
 from frazil_coordinator.plan.rules.reshape import unpivot
 from frazil_coordinator.plan.rules.running import number_rows
 from frazil_coordinator.plan.rules.stats import statistics
 from frazil_coordinator.plan.rules.udfs import map_batches
-from frazil_coordinator.plan.rules.vectors import vector
+from frazil_coordinator.plan.rules.vectors import vector, vectors_abreast
 from frazil_functions.arena import Raw
 
 _ROW_WISE_FUNCTIONS: Final = frozenset({"Rename", "Explode", "Unnest"})
@@ -73,9 +76,11 @@ def _(node: Select, context: Context, inputs: Sequence[Relation]) -> Relation:
         return rows.then(apply(node.raw, [rows.lf]), operator, distribution=ANY)
     if (aggregated := aggregate_all(node, context, rows)) is not None:
         return aggregated
+    if (made := _of_other_numbers(node, context, rows, operator)) is not None:
+        return made
     if (moved := moved_rows(node, context, rows, operator)) is not None:
         return moved
-    if (listed := _one_vector(node, context, rows)) is not None:
+    if (listed := _vectors(node, context, rows)) is not None:
         return listed
     try:
         done = evaluate(node.exprs, rows, context, ordered=node.number in context.ordered)
@@ -89,15 +94,31 @@ def _has_column(raw: RawExpr) -> bool:
     return any(kind_of(part) in ("Column", "Selector") for part in walk(raw))
 
 
-def _one_vector(node: Select, context: Context, rows: Relation) -> Relation | None:
-    """Return the relation of a select of one expression with a number of values of its own, when there is a plan for it."""
+def _singles(node: Select, rows: Relation) -> list[RawExpr] | None:
+    """Return the expressions of a select without selectors; None when polars can't name what they stand for."""
     try:
         singles = [single for raw in node.exprs for single in expand(raw, rows.schema)]
-    except ValueError:
+        return singles if all(to_expr(single).meta.output_name() for single in singles) else None
+    except (PolarsError, ValueError):
         return None
-    if len(singles) != 1 or is_row_wise(singles[0]):
+
+
+def _of_other_numbers(node: Select, context: Context, rows: Relation, operator: str) -> Relation | None:
+    """Return the relation of a select that looks at single values of the rows only; None of any other."""
+    singles = _singles(node, rows)
+    return None if singles is None else made_of_single_values(singles, rows, context, operator)
+
+
+def _vectors(node: Select, context: Context, rows: Relation) -> Relation | None:
+    """Return the relation of a select of expressions with a number of values of their own, when there is a plan for each."""
+    singles = _singles(node, rows)
+    if singles is None or all(map(is_row_wise, singles)):
         return None
-    return vector(singles[0], rows, context)
+    if len(singles) == 1:
+        return vector(singles[0], rows, context)
+    if not any(shape_of(single) is Shape.OTHER for single in singles):
+        return None
+    return vectors_abreast(singles, rows, context)
 
 
 @distribute.register
@@ -131,7 +152,7 @@ def _(node: MapFunction, context: Context, inputs: Sequence[Relation]) -> Relati
     own_rule = _FUNCTION_RULES.get(node.function)
     if own_rule is not None:
         return own_rule(node, context, inputs[0])
-    if node.function not in _ROW_WISE_FUNCTIONS and not all(relation.is_single for relation in inputs):
+    if not _is_row_wise_function(node) and not all(relation.is_single for relation in inputs):
         reason = f"{node.function} has no distributed form"
         return run_single(node, context, inputs, reason, _upper(node.function))
     (rows,) = inputs
@@ -139,10 +160,16 @@ def _(node: MapFunction, context: Context, inputs: Sequence[Relation]) -> Relati
         apply(node.raw, [rows.lf]),
         _upper(node.function),
         keeps_rows=node.function == "Rename",
-        divisible=node.function in _ROW_WISE_FUNCTIONS,
+        divisible=_is_row_wise_function(node),
     )
     names = _names_after(node, rows)
     return replace(mapped, distribution=_renamed(rows.distribution, names))
+
+
+def _is_row_wise_function(node: MapFunction) -> bool:
+    if node.function == "FillNan":
+        return is_row_wise(cast("Raw", cast("Raw", node.raw["MapFunction"])["function"])["FillNan"])
+    return node.function in _ROW_WISE_FUNCTIONS
 
 
 def _hint(node: MapFunction, context: Context, rows: Relation) -> Relation:

@@ -15,7 +15,7 @@ import polars as pl
 
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.exprs import kind_of, members, operands, to_expr
-from frazil_coordinator.plan.looks import is_row_index
+from frazil_coordinator.plan.looks import first_row_index
 from frazil_coordinator.plan.nodes import RawExpr
 from frazil_coordinator.plan.relation import ANY, Relation
 from frazil_coordinator.plan.rules.base import combine
@@ -105,8 +105,8 @@ def _continued(raw: RawExpr, rows: Relation, prefixes: _Prefixes) -> pl.Expr:
     """Return an expression of one task's rows, started from the state of the tasks before."""
     local = to_expr(raw)
     (dtype,) = rows.lf.select(local).collect_schema().dtypes()
-    if is_row_index(raw):
-        return (_rows_before(prefixes) + pl.col(_ROW).cast(pl.Int64)).cast(dtype)
+    if (first := first_row_index(raw)) is not None:
+        return (_rows_before(prefixes) + pl.col(_ROW).cast(pl.Int64) + first).cast(dtype)
     values = to_expr(operands(raw)[0])
     function = cast("Raw", cast("Raw", members(raw))["function"])
     kind, body = kind_of(function), members(function)

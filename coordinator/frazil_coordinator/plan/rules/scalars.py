@@ -65,6 +65,9 @@ def _over_values(raw: RawExpr, rows: Relation, context: Context) -> Relation | N
     if kind_of(raw) == "Len":
         return None
     values = operands(raw)[0]
+    if kind_of(raw) == "Gather":
+        found = vector(raw, rows, context)
+        return found if found is not None and found.is_single else None
     if shape_of(values) is not Shape.OTHER and kind_of(values) not in ("Sort", "SortBy"):
         return None
     found = vector(raw, rows, context)

@@ -16,8 +16,7 @@ from frazil_coordinator.plan.exprs import SCALAR_PREFIX, from_expr
 from frazil_coordinator.plan.model import InlineSource, ScanSource
 from frazil_coordinator.plan.nodes import MergeSorted, Union
 from frazil_coordinator.plan.relation import ANY, ExchangeLeaf, Leaf, Relation, apply, tasks_of
-from frazil_coordinator.plan.rules.base import combine, distribute
-from frazil_coordinator.plan.rules.lifting import beside
+from frazil_coordinator.plan.rules.base import beside, combine, distribute
 from frazil_coordinator.plan.rules.running import number_rows
 from frazil_coordinator.plan.rules.scalars import scalar_row
 from frazil_functions.arena import Arena

@@ -1,12 +1,12 @@
 """One expression with a number of values of its own (``unique``, ``mode``, ``value_counts``, ``sort``) as a plan.
 
 ``select(x.value_counts())`` is a group_by, ``select(x.sort())`` a sort; what stands around them is a select over theirs.
-Several such expressions side by side have no distributed form.
+Several side by side are brought together by the numbers of their rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias, cast
 
 import polars as pl
@@ -22,14 +22,18 @@ from frazil_coordinator.plan.exprs import (
     to_expr,
     with_operands,
 )
-from frazil_coordinator.plan.looks import Shape, shape_of
+from frazil_coordinator.plan.looks import Shape, reads_rows, shape_of
 from frazil_coordinator.plan.nodes import RawExpr
 from frazil_coordinator.plan.relation import Relation
-from frazil_coordinator.plan.rules.program import planned
+from frazil_coordinator.plan.rules.base import beside
+from frazil_coordinator.plan.rules.computed import gathered_at, sliced_by
+from frazil_coordinator.plan.rules.constants import constants
+from frazil_coordinator.plan.rules.errors import NotDistributedError
+from frazil_coordinator.plan.rules.program import planned, planned_of_several
 from frazil_functions.arena import Raw
 from frazil_functions.task import ROW_TAG_COLUMNS
 
-__all__ = ["vector"]
+__all__ = ["vector", "vector_columns", "vectors_abreast"]
 
 _VALUE: Final = "__frazil_value"
 _INDEX: Final = "__frazil_index"
@@ -55,23 +59,106 @@ def vector(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
     return None if found is None else found.then(found.lf.select(pl.col(_VALUE).alias(name)))
 
 
+def vectors_abreast(exprs: Sequence[RawExpr], rows: Relation, context: Context) -> Relation | None:
+    """Return several expressions side by side, single values beside each row; None when there is no plan for one of them.
+
+    Parameters
+    ----------
+    exprs
+        Expressions without selectors, at least one of them with a number of values of its own.
+    rows
+        What they are evaluated over.
+    context
+        Inserts exchanges.
+    """
+    whole = context.once(rows)
+    sides: list[Relation] = []
+    single: list[pl.Expr] = []
+    for raw in exprs:
+        if shape_of(raw) is Shape.SCALAR:
+            single.append(to_expr(raw).alias(to_expr(raw).meta.output_name()))
+            continue
+        made = _part(raw, whole, context)
+        if made is None:
+            return None
+        sides.append(made.then(made.lf.select(pl.col(_VALUE).alias(to_expr(raw).meta.output_name()))))
+    abreast = (
+        sides[0] if len(sides) == 1 else planned_of_several(lambda lfs: pl.concat(lfs, how="horizontal"), sides, context)
+    )
+    if single:
+        row = planned(lambda lf: lf.select(single), whole, context)
+        if not row.is_single:
+            return None
+        abreast = beside(abreast, context.broadcast(row))
+    return abreast.then(abreast.lf.select(to_expr(raw).meta.output_name() for raw in exprs))
+
+
+def vector_columns(exprs: Mapping[str, RawExpr], rows: Relation, context: Context) -> Relation:
+    """Return the rows with expressions of as many values as columns, side by side (``x.sort()``, ``x.reverse()``).
+
+    Parameters
+    ----------
+    exprs
+        Column → expression over the columns of `rows`.
+    rows
+        The rows, without row tags.
+    context
+        Inserts exchanges.
+
+    Raises
+    ------
+    NotDistributedError
+        When there is no plan for one of them.
+    """
+    if not exprs:
+        return rows
+    whole = context.once(rows)
+    sides = [whole]
+    for name, raw in exprs.items():
+        made = _values(raw, whole, context)
+        if made is None:
+            raise NotDistributedError("it looks at the whole column", raw)
+        sides.append(made.then(made.lf.select(pl.col(_VALUE).alias(name))))
+    return _beside_one_another(sides, context)
+
+
+def _beside_one_another(sides: Sequence[Relation], context: Context) -> Relation:
+    if len(sides) == 1:
+        return sides[0]
+    return planned_of_several(lambda lfs: pl.concat(lfs, how="horizontal"), sides, context)
+
+
 def _values(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
     """Return the values in a column :data:`_VALUE`."""
     kind, parts = kind_of(raw), operands(raw)
     if kind in ("Alias", "KeepName", "RenameAlias"):
         return _values(parts[0], rows, context)
+    if not reads_rows(raw):
+        return constants([to_expr(raw).alias(_VALUE)], "CONSTANTS")
     if is_separable(raw):
         return planned(lambda lf: lf.select(to_expr(raw).alias(_VALUE)), rows, context)
     if kind == "SortBy":
         return _sorted_by(raw, rows, context)
+    if kind == "Gather":
+        return _gathered(raw, rows, context)
     build = _build(raw)
     if build is not None:
         inner = _values(parts[0], rows, context)
         return None if inner is None else planned(build, inner, context)
+    if kind == "Slice":
+        return _sliced(raw, rows, context)
     if kind == "Function" and kind_of(cast("Raw", members(raw))["function"]) == "Reverse":
         inner = _values(parts[0], rows, context)
         return None if inner is None else _in_reverse(inner, context)
     return _around(raw, rows, context)
+
+
+def _part(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
+    """Return the values of a part of an expression, which may be anything that a select has a plan for."""
+    found = _values(raw, rows, context)
+    if found is None and shape_of(raw) is not Shape.OTHER:
+        return planned(lambda lf: lf.select(to_expr(raw).alias(_VALUE)), rows, context)
+    return found
 
 
 def _around(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
@@ -86,6 +173,21 @@ def _around(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
         return None
     over = to_expr(with_operands(raw, [{"Column": _VALUE}, *parts[1:]])).alias(_VALUE)
     return planned(lambda lf: lf.select(over), inner, context)
+
+
+def _sliced(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
+    values, offset, length = operands(raw)
+    if shape_of(offset) is not Shape.SCALAR or shape_of(length) is not Shape.SCALAR:
+        return None
+    inner = _part(values, rows, context)
+    return None if inner is None else sliced_by(to_expr(offset), to_expr(length), inner, rows, context)
+
+
+def _gathered(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
+    values, places = (_part(part, rows, context) for part in operands(raw))
+    if values is None or places is None:
+        return None
+    return gathered_at(values, places, context, null_on_oob=bool(cast("Raw", members(raw))["null_on_oob"]))
 
 
 def _sorted_by(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
@@ -119,10 +221,10 @@ def _build(raw: RawExpr) -> _Build | None:
     if kind == "Sort":
         return lambda lf: _sort(lf, cast("Raw", inner["options"]))
     if kind == "Slice":
-        offset, length = (pl.select(to_expr(part)).item() if is_literal(part) else None for part in operands(raw)[1:])
-        if not isinstance(offset, int):
+        if not all(map(is_literal, operands(raw)[1:])):
             return None
-        return lambda lf: lf.slice(offset, length)
+        offset, length = (pl.select(to_expr(part)).item() for part in operands(raw)[1:])
+        return (lambda lf: lf.slice(offset, length)) if isinstance(offset, int) else None
     if kind != "Function":
         return None
     name, body = kind_of(inner["function"]), members(inner["function"])
@@ -140,6 +242,12 @@ def _build(raw: RawExpr) -> _Build | None:
                 .agg(pl.col(_INDEX).min())
                 .select(pl.col(_INDEX).alias(_VALUE))
                 .sort(_VALUE)
+            )
+        case "ArgSort":
+            options = cast("Raw", body)
+            flags = {name: bool(options[name]) for name in ("descending", "nulls_last")}
+            return lambda lf: (
+                lf.with_row_index(_INDEX).sort(_VALUE, **flags, maintain_order=True).select(pl.col(_INDEX).alias(_VALUE))
             )
         case "ArgWhere":
             return lambda lf: lf.with_row_index(_INDEX).filter(value).select(pl.col(_INDEX).alias(_VALUE))
@@ -164,15 +272,15 @@ def _sort(lf: pl.LazyFrame, options: Raw) -> pl.LazyFrame:
     )
 
 
-def _value_counts(options: Raw, values: str) -> _Build | None:
+def _value_counts(options: Raw, values: str) -> _Build:
     name = str(options["name"])
-    if options["normalize"]:
-        return None
 
     def build(lf: pl.LazyFrame) -> pl.LazyFrame:
         counted = lf.group_by(_VALUE).agg(pl.len().alias(_COUNT))
         if options["sort"]:
             counted = counted.sort(_COUNT, descending=True)
+        if options["normalize"]:
+            counted = counted.with_columns(pl.col(_COUNT) / pl.col(_COUNT).sum())
         return counted.select(pl.struct(pl.col(_VALUE).alias(values), pl.col(_COUNT).alias(name)).alias(_VALUE))
 
     return build
