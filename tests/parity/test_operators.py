@@ -275,7 +275,7 @@ CASES: dict[str, Case] = {
         lambda t, r: t.select("id", "x").join_where(r.select(other="id"), pl.col("id") < pl.col("other"))
     ),
     "group_by of days": Case(
-        lambda t, r: t.sort("d").group_by_dynamic("d", every="2d").agg(pl.col("x").sum()), ordered=True, fallback=True
+        lambda t, r: t.sort("d").group_by_dynamic("d", every="2d").agg(pl.col("x").sum()), ordered=True
     ),
 }
 

@@ -74,9 +74,53 @@ BY_KEY: Final[dict[str, Build]] = {
     "group without order": lambda t, r: t.with_columns(i=-pl.col("i")).rolling("i", period="3i", group_by="j").agg(pl.len()),
 }
 
+WITHOUT_KEYS: Final[dict[str, Build]] = {
+    "windows of an index": lambda t, r: t.group_by_dynamic("i", every="5i").agg(_aggs()),
+    "overlapping windows of an index": lambda t, r: t.group_by_dynamic(
+        "i", every="4i", period="13i", closed="both", label="right", include_boundaries=True
+    ).agg(pl.all()),
+    "windows that begin before the rows": lambda t, r: t.group_by_dynamic("i", every="3i", period="8i", offset="-2i").agg(
+        pl.col("i").min().alias("least"), pl.len()
+    ),
+    "days": lambda t, r: t.group_by_dynamic("d", every="1d", label="datapoint").agg(_aggs()),
+    "months": lambda t, r: (
+        t.with_columns(u=pl.col("t").dt.convert_time_zone("UTC").dt.offset_by("1d"))
+        .group_by_dynamic("u", every="1mo", period="2mo")
+        .agg(pl.len())
+    ),
+    "windows of gaps": lambda t, r: t.filter(pl.col("i") % 31 < 3).group_by_dynamic("i", every="2i", period="5i").agg("i"),
+    "windows of nothing": lambda t, r: t.filter(pl.col("j") * 2 < -9).group_by_dynamic("i", every="2i").agg(pl.len()),
+    "windows not in order": lambda t, r: t.with_columns(i=-(pl.col("i") // 9)).group_by_dynamic("i", every="2i").agg("x"),
+    "windows in an order that nobody sees": lambda t, r: (
+        t.group_by_dynamic("i", every="7i").agg(pl.col("x").sum()).select(pl.col("x").max())
+    ),
+    "windows of groups": lambda t, r: (
+        t.group_by("i").agg(pl.col("x").sum()).sort("i").group_by_dynamic("i", every="6i").agg(pl.col("x").sum())
+    ),
+    "hours before each row": lambda t, r: t.rolling("t", period="1h").agg(_aggs()),
+    "rows around each row": lambda t, r: t.rolling("i", period="9i", offset="-4i", closed="none").agg(pl.all()),
+    "rows behind each row": lambda t, r: t.rolling("i", period="3i", offset="1i", closed="both").agg("j"),
+    "days before each row over a change of time": lambda t, r: t.rolling("t", period="1d", closed="left").agg(pl.len()),
+    "rolling windows of nulls": lambda t, r: (
+        t.with_columns(i=pl.lit(None, dtype=pl.Int64)).rolling("i", period="2i").agg("x")
+    ),
+    "rolling windows in order in each task only": lambda t, r: (
+        t.with_columns(i=pl.col("i") % 8).sort("j", "i").rolling("i", period="2i").agg("x")
+    ),
+    "rolling by another column": lambda t, r: t.with_columns(
+        s=pl.col("x").rolling_sum_by("t", "1h"), m=pl.col("x").rolling_median_by("t", "2h", closed="both", min_samples=2)
+    ),
+    "rolling by a column that is not in order": lambda t, r: t.with_columns(
+        u=pl.when(pl.col("x") < 9).then(pl.col("x").cast(pl.Int32))
+    ).with_columns(s=pl.col("i").rolling_max_by("u", "3i"), n=pl.col("i").rolling_mean_by(pl.col("u") + 1, "2i")),
+    "an aggregate of the window at each row": lambda t, r: t.select(
+        "i", n=pl.len().rolling("t", period="1h"), s=pl.col("x").sum().rolling("i", period="5i", offset="-2i") - pl.col("x")
+    ),
+}
+
 ONE_TASK: Final[dict[str, Build]] = {
-    "windows of everything": lambda t, r: t.group_by_dynamic("t", every="1h").agg(_aggs()),
-    "windows before each row of everything": lambda t, r: t.rolling("t", period="1h").agg(_aggs()),
+    "windows from the first row": lambda t, r: t.group_by_dynamic("i", every="5i", start_by="datapoint").agg(_aggs()),
+    "windows in a time zone": lambda t, r: t.group_by_dynamic("t", every="1h").agg(_aggs()),
     "windows in the order of categories": lambda t, r: t.group_by_dynamic("t", every="1h", group_by="c").agg(pl.len()),
 }
 
@@ -136,8 +180,13 @@ def test_windows_by_key(name: str, path: str, tmp_path: Path) -> None:
     _check(BY_KEY[name], path, tmp_path)
 
 
+@pytest.mark.parametrize("name", WITHOUT_KEYS)
+def test_windows_without_keys(name: str, path: str, tmp_path: Path) -> None:
+    _check(WITHOUT_KEYS[name], path, tmp_path)
+
+
 @pytest.mark.parametrize("name", ONE_TASK)
-def test_windows_that_may_span_tasks_run_in_one(name: str, path: str, tmp_path: Path) -> None:
+def test_windows_whose_place_only_all_rows_tell_run_in_one_task(name: str, path: str, tmp_path: Path) -> None:
     _check(ONE_TASK[name], path, tmp_path, falls_back=True)
 
 

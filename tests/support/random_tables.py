@@ -241,12 +241,15 @@ def _wide(c: Choices, column: pl.Expr, dtype: pl.DataType, *, ordered: bool) -> 
     choices += [
         column.shift(far), column.is_null().cum_sum(), pl.int_range(pl.len()), column.forward_fill(), column.backward_fill(),
         column.forward_fill(1), column.cum_count(reverse=c.flag()), column.shift(far).is_null().cum_sum(),
+        column.reverse(), column.get(pl.len() // 2, null_on_oob=True), column.slice(pl.len() // 3, 2).len(),
+        column.gather(-1 - pl.int_range(pl.len())), column.is_null().cum_sum().over(pl.lit(1)),
     ]  # fmt: skip
     if not isinstance(dtype, pl.Object) and not dtype.is_nested():
         choices += [column.rle_id(), column.is_first_distinct(), column.is_last_distinct(), column.first() == column]
     if dtype.is_integer():
         choices += [
-            column.diff(), column.cum_max(reverse=c.flag()), column.cum_min(),
+            column.diff(), column.cum_max(reverse=c.flag()), column.cum_min(), column.interpolate(), column.sort(),
+            column.interpolate("nearest"), column.cum_max().over(order_by=column.rank("ordinal")),
             column.cast(pl.Int64).rolling_sum(3, min_samples=1),
             column.rolling_max(4, center=True, min_samples=1), column.rank("ordinal"), column.diff().max().cast(pl.Int64),
         ]  # fmt: skip
@@ -268,7 +271,7 @@ def aggregate(c: Choices, schema: pl.Schema, *, ordered: bool) -> pl.Expr:
             column.quantile(0.4, "lower"), column.is_null().any(), (column > 1).all(), column.max() - column.min(),
             pl.when(column.count() > 1).then(column.max()).otherwise(column.min()), filtered.mean(), column.is_in([1]).sum(),
             column.sort(descending=True, nulls_last=True).implode(), column.fill_null(1).sum(), column.nan_max() if
-            dtype.is_float() else column.min(),
+            dtype.is_float() else column.min(), column.skew(), column.kurtosis(), pl.cov(column, column.is_null()),
         ]  # fmt: skip
     elif dtype == pl.Boolean:
         choices += [
@@ -293,4 +296,11 @@ def aggregate(c: Choices, schema: pl.Schema, *, ordered: bool) -> pl.Expr:
             column.first(ignore_nulls=True),
             column.implode(),
         ]
+        if dtype.is_integer():
+            choices += [
+                column.index_of(1),
+                column.is_sorted(),
+                column.rank("ordinal").arg_max(),
+                column.filter(column > 9).arg_min(),
+            ]
     return c.pick(choices)

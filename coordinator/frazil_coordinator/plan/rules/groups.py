@@ -14,7 +14,7 @@ from frazil_coordinator.plan.exprs import expand, from_expr, has_selector, is_ro
 from frazil_coordinator.plan.nodes import Distinct, GroupBy, Node, RawExpr, Select
 from frazil_coordinator.plan.relation import SINGLE, Distribution, Relation, apply
 from frazil_coordinator.plan.rules.base import distribute, run_single
-from frazil_coordinator.plan.rules.dynamic import windows_by_key
+from frazil_coordinator.plan.rules.dynamic import windows_of_time
 from frazil_coordinator.plan.rules.errors import NotDistributedError
 from frazil_coordinator.plan.rules.lifting import evaluate
 from frazil_coordinator.plan.rules.udfs import map_groups
@@ -32,7 +32,7 @@ def _(node: GroupBy, context: Context, inputs: Sequence[Relation]) -> Relation:
     if node.mapped:
         return map_groups(node, context, rows)
     if not node.plain:
-        return windows_by_key(node, context, rows)
+        return windows_of_time(node, context, rows)
     if not node.keys:
         return run_single(node, context, inputs, "a group_by without keys", "GROUP BY")
     if not all(map(is_row_wise, node.keys)):

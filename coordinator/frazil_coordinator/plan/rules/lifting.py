@@ -41,6 +41,7 @@ from frazil_coordinator.plan.rules.in_order import is_over_all_rows, order_of, o
 from frazil_coordinator.plan.rules.near import near_columns
 from frazil_coordinator.plan.rules.ranks import is_rank, rank_columns
 from frazil_coordinator.plan.rules.rewrites import in_simpler_terms, is_member_of_lists
+from frazil_coordinator.plan.rules.rolling_by import is_rolling_by, rolling_by_columns
 from frazil_coordinator.plan.rules.running import carried_columns
 from frazil_coordinator.plan.rules.scalars import scalar_row
 from frazil_coordinator.plan.rules.vectors import vector_columns
@@ -163,7 +164,8 @@ class _State:
         elif tagged:
             wide = wide.then(wide.lf.drop(ROW_TAG_COLUMNS))
         ranked = rank_columns(level.ranks, wide, self.context)
-        self.rows = vector_columns(level.vectors, ordered_columns(level.in_order, ranked, self.context), self.context)
+        rolled = rolling_by_columns(level.by_time, ranked, self.context)
+        self.rows = vector_columns(level.vectors, ordered_columns(level.in_order, rolled, self.context), self.context)
 
     def scalars_alone(self) -> Relation:
         """Return one row of all scalars."""
@@ -192,6 +194,7 @@ class _Level:
     carried: dict[str, RawExpr] = field(default_factory=dict)
     groups: dict[str, RawExpr] = field(default_factory=dict)
     ranks: dict[str, RawExpr] = field(default_factory=dict)
+    by_time: dict[str, RawExpr] = field(default_factory=dict)
     in_order: dict[str, RawExpr] = field(default_factory=dict)
     vectors: dict[str, RawExpr] = field(default_factory=dict)
 
@@ -281,10 +284,12 @@ class _Level:
             return self.in_order
         if is_rank(raw):
             return self.ranks
+        if is_rolling_by(raw):
+            return self.by_time
         places = {Look.NEAR: self.near, Look.CARRIED: self.carried, Look.GROUP: self.groups, Look.AGGREGATE: self.scalars}
         place = places.get(look)
         if place is not None:
             return place
-        if look is Look.WHOLE and shape_of(raw) is Shape.COLUMN and kind_of(raw) not in ("Over", "Rolling"):
+        if look is Look.WHOLE and shape_of(raw) is Shape.COLUMN and kind_of(raw) != "Over":
             return self.vectors
         raise NotDistributedError("it looks at the whole column", raw)

@@ -24,13 +24,13 @@ from frazil_coordinator.plan.exprs import (
 )
 from frazil_coordinator.plan.looks import Shape, reads_rows, shape_of
 from frazil_coordinator.plan.nodes import RawExpr
-from frazil_coordinator.plan.relation import Relation
+from frazil_coordinator.plan.relation import Relation, apply
 from frazil_coordinator.plan.rules.base import beside
 from frazil_coordinator.plan.rules.computed import gathered_at, sliced_by
 from frazil_coordinator.plan.rules.constants import constants
 from frazil_coordinator.plan.rules.errors import NotDistributedError
 from frazil_coordinator.plan.rules.program import planned, planned_of_several
-from frazil_functions.arena import Raw
+from frazil_functions.arena import Arena, Raw
 from frazil_functions.task import ROW_TAG_COLUMNS
 
 __all__ = ["vector", "vector_columns", "vectors_abreast"]
@@ -141,6 +141,8 @@ def _values(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
         return _sorted_by(raw, rows, context)
     if kind == "Gather":
         return _gathered(raw, rows, context)
+    if kind == "Rolling":
+        return _rolling(raw, rows, context)
     build = _build(raw)
     if build is not None:
         inner = _values(parts[0], rows, context)
@@ -173,6 +175,23 @@ def _around(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
         return None
     over = to_expr(with_operands(raw, [{"Column": _VALUE}, *parts[1:]])).alias(_VALUE)
     return planned(lambda lf: lf.select(over), inner, context)
+
+
+def _rolling(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
+    """Return an aggregate of the window at each row, as the group_by that it is."""
+    own = cast("Raw", members(raw))
+    index = own["index_column"]
+    if shape_of(own["function"]) is not Shape.SCALAR or not is_row_wise(index) or shape_of(index) is not Shape.COLUMN:
+        return None
+    indexed = rows.then(rows.lf.with_columns(to_expr(index).alias(_INDEX)))
+    arena = Arena.of(
+        pl.LazyFrame(schema=indexed.schema).rolling(_INDEX, period="1d").agg(to_expr(own["function"]).alias(_VALUE))
+    )
+    node = cast("Raw", arena.nodes[arena.root]["GroupBy"])
+    rolling = {"index_column": _INDEX, **{name: own[name] for name in ("period", "offset", "closed_window")}}
+    options = {**cast("Raw", node["options"]), "rolling": rolling}
+    patched: Raw = {"GroupBy": {**node, "options": options}}
+    return planned_of_several(lambda lfs: apply(patched, lfs), [indexed], context)
 
 
 def _sliced(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
