@@ -18,6 +18,7 @@ _CHOICES = {"fallback": ("allow", "warn", "raise"), "codec": get_args(CodecChoic
 _MAY_BE_ZERO = frozenset(
     {"broadcast_limit_bytes", "coalesce_bytes", "inline_limit_bytes", "inline_stage_limit_bytes", "start_small_bytes",
      "retry_backoff_s", "retry_backoff_max_s", "result_ttl_s", "max_cost", "max_bytes_scanned", "price_vcpu_second",
+     "runtime_filter_values", "runtime_wait_s",
      "price_gib_second", "price_1000_gets", "price_1000_puts", "price_egress_gb"}
 )  # fmt: skip
 
@@ -57,6 +58,17 @@ class Settings:
     broadcast_limit_bytes: int = 64 * MIB
     """Upper bound on the estimated bytes of a join's side that is sent whole to every task, as long as all tasks together
     read at most 8 MiB of it or half of what a shuffle would move. 0: never broadcast."""
+
+    runtime_filters: bool = True
+    """Whether a scan is filtered by the keys that the other side of a join turned out to have."""
+
+    runtime_filter_values: int = 1_024
+    """Different keys up to which a runtime filter names each; of more it names the least and the greatest. 0: always these
+    two."""
+
+    runtime_wait_s: float = 10.0
+    """Seconds for which a stage that could start waits at most for what another stage will tell it: keys to filter by. It
+    never waits longer than half of the time that it is expected to take itself. 0: never."""
 
     coalesce_bytes: int | None = None
     """Encoded bytes up to which neighbouring partitions of a shuffle are read by one task. None: 64 MiB, or never while

@@ -206,17 +206,26 @@ def _replace(
         # The placeholder's own schema: with everything that its scan options add, and without any I/O.
         schema = arena.lazy(nodes[0]).collect_schema()
         if isinstance(given, ExchangeInput) and not given.blocks:  # most inputs of most tasks of a union
-            replacements |= {node: arena.append(Arena.of(pl.LazyFrame(schema=schema))) for node in nodes}
+            bound = {node: arena.append(Arena.of(pl.LazyFrame(schema=schema))) for node in nodes}
         elif isinstance(given, ExchangeInput):
             held.keys.append(_register(_LiveReader(given, read)))
             source = _python_scan(held.keys[-1], schema)
-            replacements |= {node: arena.append(source) for node in nodes}
+            bound = {node: arena.append(source) for node in nodes}
         else:
-            replacements |= {node: _bind_scan(arena, node, given, schema, held) for node in nodes}
+            bound = {node: _bind_scan(arena, node, given, schema, held) for node in nodes}
             if given.splits:
                 scans.append((given.splits, _cloud_options(arena, nodes[0])))
+        if given.predicate is not None:
+            bound = {node: _filtered(arena, place, given.predicate, schema) for node, place in bound.items()}
+        replacements |= bound
     arena.redirect(replacements)
     return scans
+
+
+def _filtered(arena: Arena, number: int, predicate: bytes, schema: pl.Schema) -> int:
+    """Add a filter of what node `number` yields, and return its number; Polars pushes it into a scan."""
+    pattern = Arena.of(pl.LazyFrame(schema=schema).filter(pl.Expr.deserialize(predicate)))
+    return arena.add(arena.with_inputs(pattern.nodes[pattern.root], [number]))
 
 
 def _register(reader: _LiveReader) -> str:

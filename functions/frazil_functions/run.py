@@ -190,7 +190,7 @@ class TaskRun:
                 bound.fill_ranges()
                 if sink is None:
                     written = self._write(bound, fail)
-                    return Descriptor(key=written.key, blocks=written.blocks, inline=written.inline)
+                    return written.descriptor(TaskStats())
                 return Descriptor(key=None, blocks=(), files=self._write_files(sink, bound, fail))
             except BaseException as error:
                 raise self._cause(bound, error, fail) from error

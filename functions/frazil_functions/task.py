@@ -28,6 +28,7 @@ __all__ = [
     "HashShare",
     "Heartbeat",
     "KeyRange",
+    "KeySummary",
     "Output",
     "ScanInput",
     "SinkFile",
@@ -112,6 +113,9 @@ class ScanInput(msgspec.Struct, frozen=True, kw_only=True, tag="scan"):
     """MessagePack of the ``scan_type`` of the user's scan (its format and options), where the placeholder is only a stand-in
     for it: polars opens the file of an IPC scan when it resolves a plan. None: the placeholder's own."""
 
+    predicate: bytes | None = None
+    """Serialised `pl.Expr` on the placeholder's columns: rows for which it is not true have no part in the answer."""
+
 
 class KeyRange(msgspec.Struct, frozen=True, kw_only=True):
     """A half-open interval ``low <= key < high`` of row-encoded sort keys; None is unbounded."""
@@ -178,6 +182,9 @@ class ExchangeInput(msgspec.Struct, frozen=True, kw_only=True, tag="exchange"):
     hash_share: HashShare | None = None
     """Only these rows of the blocks are read (a partition that was too large for one task)."""
 
+    predicate: bytes | None = None
+    """As `ScanInput.predicate`."""
+
 
 TaskInput: TypeAlias = ScanInput | ExchangeInput
 
@@ -206,6 +213,12 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
 
     inline_limit_bytes: int = 256 * 1024
     """Output of at most so many encoded bytes travels in the descriptor, and no object is written."""
+
+    key_columns: tuple[str, ...] = ()
+    """Columns whose values the descriptor shall tell of (`Descriptor.keys`)."""
+
+    key_values: int = 0
+    """Different values of a column that it lists at most; of more it tells the least and the greatest."""
 
 
 class SinkOutput(msgspec.Struct, frozen=True, kw_only=True):
@@ -314,6 +327,17 @@ class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
     """Whether this was the process's first task."""
 
 
+class KeySummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What values a column of a task's output has; nulls are not told of."""
+
+    column: str
+    values: bytes | None
+    """An IPC file of one column: all different values when `complete`, else the least and the greatest. Empty when there is
+    no value but null; None when they are too long to be told."""
+
+    complete: bool
+
+
 class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
     """What a finished attempt reports: where its output is. A reader needs no LIST and no footer read."""
 
@@ -328,6 +352,9 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
 
     files: tuple[SinkFile, ...] = ()
     """Files of a sink, in the order of their rows; then there are no blocks."""
+
+    keys: tuple[KeySummary, ...] = ()
+    """The columns that `Output.key_columns` asked for, in that order."""
 
     stats: TaskStats = TaskStats()
 

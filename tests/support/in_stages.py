@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import polars as pl
 
+from frazil_coordinator.plan.model import Stage, StageGraph
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.schedule.bind import output_for, result_blocks
 from frazil_coordinator.schedule.layout import Layout, lay_out
@@ -49,7 +50,7 @@ def answer_in_stages(
     name = QueryId(uuid.uuid4().hex[:16])
     written: dict[StageId, list[Descriptor]] = {}
     units: dict[StageId, Sequence[int]] = {}
-    for stage in graph.stages:
+    for stage in _in_order(graph):
         layout = _divided(lay_out(stage, written, graph, settings, units), divisions)
         if layouts is not None:
             layouts.append(layout)
@@ -76,6 +77,21 @@ def answer_in_stages(
     frames = read_exchange(store, ExchangeInput(blocks=blocks), with_columns=None, predicate=None, n_rows=None)
     parts = [frame for frame in frames if frame.width]
     return pl.concat(parts) if parts else pl.DataFrame(schema=graph.schema)
+
+
+def _in_order(graph: StageGraph) -> list[Stage]:
+    """Return the stages in an order in which none has to wait for what would tell it something."""
+    order: dict[StageId, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        if stage.id in order:
+            return
+        for before in (*stage.producers, *stage.awaits):
+            visit(graph.stages[before])
+        order[stage.id] = stage
+
+    visit(graph.root)
+    return list(order.values())
 
 
 def _run(request: TaskRequest, settings: Settings, store: Store) -> Descriptor:

@@ -23,6 +23,7 @@ from frazil_coordinator.plan.relation import (
     Relation,
     placeholder,
 )
+from frazil_coordinator.plan.runtime_filters import FilterOffer
 from frazil_coordinator.plan.tables import Cuts, Table, cut
 from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Arena
@@ -66,6 +67,8 @@ class Context:
         """Partitions of every hash and range exchange of the query: joined sides must agree."""
         self.ordered: frozenset[int] = frozenset()
         """Nodes the order of whose rows can be seen (:mod:`~frazil_coordinator.plan.order`)."""
+        self.filters: list[FilterOffer] = []
+        """Runtime filters that joins permit."""
         self._numbers = 0
         self._cuts: dict[int, Cuts] = {}
         self._exchanges: dict[tuple[object, ...], Exchange] = {}

@@ -119,6 +119,7 @@ def _join(common: _Common, payload: Raw) -> Node:
             predicates=_exprs(_map(condition["NonEqui"])["predicates"]),
             maintain_order=str(args["maintain_order"]),
             validation=str(args["validation"]),
+            nulls_equal=bool(args["nulls_equal"]),
             **common,
         )
     if isinstance(how, dict) and "AsOf" in how and "Equi" in condition and args["slice"] is None:
@@ -132,6 +133,7 @@ def _join(common: _Common, payload: Raw) -> Node:
         right_on=_exprs(on["right_on"]),
         maintain_order=str(args["maintain_order"]),
         validation=str(args["validation"]),
+        nulls_equal=bool(args["nulls_equal"]),
         **common,
     )
 

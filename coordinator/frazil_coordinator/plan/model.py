@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 import polars as pl
 
 from frazil_coordinator.plan.figures import StageEstimate
+from frazil_coordinator.plan.tables import Table
 from frazil_functions.ids import StageId
 from frazil_functions.task import BlockRef, ExchangeKind, SortKey, Split
 
@@ -23,6 +24,7 @@ __all__ = [
     "ExchangeSource",
     "ExchangeSpec",
     "InlineSource",
+    "RuntimeFilter",
     "ScanSource",
     "Sink",
     "Source",
@@ -67,6 +69,9 @@ class ScanSource:
     table_columns: int = 0
     """Columns that each has."""
 
+    table: Table | None = field(default=None, repr=False)
+    """Where the statistics of its files are."""
+
     @property
     def chunks(self) -> int:
         """Column chunks that are read."""
@@ -107,6 +112,32 @@ Source: TypeAlias = ScanSource | ExchangeSource | InlineSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeFilter:
+    """A source whose rows without a partner in a join, and so without a part in the answer, may be left out.
+
+    See :mod:`frazil_coordinator.plan.runtime_filters`.
+    """
+
+    source: int
+    """Number of the source, which is files or a frame."""
+
+    column: str
+    """Column of the source; the rows that are needed have one of the keys in it."""
+
+    build: StageId
+    """The stage whose output has the keys."""
+
+    key: str
+    """Column of that output."""
+
+    waits: bool
+    """Whether the stage could start before `build` has finished."""
+
+    table: Table | None = field(default=None, repr=False)
+    """What files the source has, with their statistics."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeSpec:
     """How the tasks of a stage write their output."""
 
@@ -121,6 +152,9 @@ class ExchangeSpec:
     row_tag: bool = False
     inline: bool = True
     """Whether small output may travel in the descriptor."""
+
+    key_columns: tuple[str, ...] = ()
+    """Columns whose values the tasks tell of, for the runtime filters of other stages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +190,18 @@ class Stage:
     details: Mapping[str, str] = field(default_factory=dict)
     """More for EXPLAIN: what was pushed down, sizes."""
 
+    filters: tuple[RuntimeFilter, ...] = ()
+    """Filters of its sources by keys that other stages find."""
+
     @property
     def producers(self) -> tuple[StageId, ...]:
         """Stages that must be finished before this one starts, each once, in order of use."""
         return tuple(dict.fromkeys(source.stage for source in self.sources if isinstance(source, ExchangeSource)))
+
+    @property
+    def awaits(self) -> tuple[StageId, ...]:
+        """Stages that this one does better to let finish, for some time, although it needs nothing of them."""
+        return tuple(dict.fromkeys(one.build for one in self.filters if one.waits))
 
 
 FILE_NUMBER: Final = "__frazil_file"

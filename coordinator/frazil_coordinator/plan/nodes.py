@@ -129,6 +129,9 @@ class Join(Node):
     validation: str
     """``ManyToMany`` when nothing is checked."""
 
+    nulls_equal: bool = False
+    """Whether a null key meets a null key."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsofJoin(Node):

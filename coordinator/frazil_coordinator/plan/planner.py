@@ -117,10 +117,10 @@ def _plan(arena: Arena, settings: Settings) -> StageGraph:
     context.partitions = _partitions(context)
     relation = Distributor(context, ordered=keeps_order(sink)).plan()
     if sink is None:
-        graph = build_stages(relation, schema)
+        graph = build_stages(relation, schema, context.filters)
     else:
         sink, relation = spread(sink, relation, context)
-        graph = replace(build_stages(relation, pl.Schema()), sink=sink)
+        graph = replace(build_stages(relation, pl.Schema(), context.filters), sink=sink)
     if settings.fallback == "raise" and graph.fallbacks:
         reasons = "; ".join(graph.fallbacks)
         raise FallbackError(f'a part of the query would run in one task: {reasons} (fallback="allow" permits it)')

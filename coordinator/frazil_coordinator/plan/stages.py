@@ -8,16 +8,18 @@ of its stage. The result is a :class:`~frazil_coordinator.plan.model.StageGraph`
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import polars as pl
 
 from frazil_coordinator.plan.exprs import from_expr, serialised
-from frazil_coordinator.plan.model import ExchangeSource, ExchangeSpec, Source, Stage, StageGraph
+from frazil_coordinator.plan.model import ExchangeSource, ExchangeSpec, RuntimeFilter, Source, Stage, StageGraph
 from frazil_coordinator.plan.pushdown import Demand, observe
 from frazil_coordinator.plan.relation import Exchange, ExchangeLeaf, Relation, leaf_tasks, tasks_of
+from frazil_coordinator.plan.runtime_filters import FilterOffer, Finished, choose_filters
+from frazil_coordinator.plan.volumes import input_uses
 from frazil_functions.arena import Arena
 from frazil_functions.ids import StageId
 from frazil_functions.task import ROW_TAG_COLUMNS
@@ -32,9 +34,13 @@ class _Fragment:
     plan: bytes
     leaves: tuple[int, ...]
     details: dict[str, str]
+    uses: dict[int, int]
+    """How many ways lead from its root to each leaf."""
+
+    kinds: frozenset[str]
 
 
-def build_stages(root: Relation, schema: pl.Schema) -> StageGraph:
+def build_stages(root: Relation, schema: pl.Schema, offers: Sequence[FilterOffer] = ()) -> StageGraph:
     """Return the stages of a plan.
 
     Parameters
@@ -43,19 +49,35 @@ def build_stages(root: Relation, schema: pl.Schema) -> StageGraph:
         The relation of the whole plan.
     schema
         Schema of the result.
+    offers
+        Runtime filters that the joins permit.
     """
     exchanges = _producers_first(root)
     ids = {exchange: StageId(number) for number, exchange in enumerate(exchanges)}
     demands: dict[Exchange, list[Demand]] = {exchange: [] for exchange in exchanges}
     fragments: dict[Exchange | None, _Fragment] = {None: _finish(root, root.lf, {}, demands)}
     for edge in reversed(exchanges):
-        lf, details = _output(edge, demands[edge])
+        lf, details = _output(edge, demands[edge], {offer.key for offer in offers if offer.build is edge})
         fragments[edge] = _finish(edge.producer, lf, details, demands)
     stages: list[Stage] = []
     for exchange in (*exchanges, None):
         relation = root if exchange is None else exchange.producer
         stages.append(_stage(StageId(len(stages)), relation, exchange, fragments[exchange], ids))
-    return StageGraph(stages=tuple(stages), schema=schema)
+    filters = choose_filters(offers, [_finished(root, edge, fragments[edge]) for edge in (*exchanges, None)])
+    return StageGraph(stages=tuple(_with_filters(stage, filters) for stage in stages), schema=schema)
+
+
+def _finished(root: Relation, exchange: Exchange | None, fragment: _Fragment) -> Finished:
+    relation = root if exchange is None else exchange.producer
+    return Finished(leaves=fragment.leaves, uses=fragment.uses, kinds=fragment.kinds, relation=relation, exchange=exchange)
+
+
+def _with_filters(stage: Stage, filters: Mapping[StageId, Sequence[RuntimeFilter]]) -> Stage:
+    """Return the stage with its own filters, and with the keys that it must tell of for those of others."""
+    own = tuple(filters.get(stage.id, ()))
+    keys = tuple(dict.fromkeys(one.key for ones in filters.values() for one in ones if one.build == stage.id))
+    details = {"runtime filter": ", ".join(f"{one.column} by stage {one.build}" for one in own)} if own else {}
+    return replace(stage, filters=own, output=replace(stage.output, key_columns=keys), details={**stage.details, **details})
 
 
 def _producers_first(root: Relation) -> list[Exchange]:
@@ -74,8 +96,10 @@ def _producers_first(root: Relation) -> list[Exchange]:
     return order
 
 
-def _output(exchange: Exchange, demands: Sequence[Demand]) -> tuple[pl.LazyFrame, dict[str, str]]:
-    """Return the producer's rows as its consumers need them."""
+def _output(
+    exchange: Exchange, demands: Sequence[Demand], keys: Collection[str] = ()
+) -> tuple[pl.LazyFrame, dict[str, str]]:
+    """Return the producer's rows as its consumers need them, with the columns `keys` in any case."""
     lf = exchange.producer.lf
     details: dict[str, str] = {}
     names = lf.collect_schema().names()
@@ -86,7 +110,7 @@ def _output(exchange: Exchange, demands: Sequence[Demand]) -> tuple[pl.LazyFrame
         if not set(expr.meta.root_names()) & set(ROW_TAG_COLUMNS):
             lf = lf.filter(expr)
             details["filter added"] = " ".join(str(expr).split())
-    wanted = _wanted(exchange, demands, names)
+    wanted = _wanted(exchange, demands, names, keys)
     if len(wanted) < len(names):
         lf = lf.select(wanted)
         details["columns sent"] = f"{len(wanted)}/{len(names)}"
@@ -94,23 +118,22 @@ def _output(exchange: Exchange, demands: Sequence[Demand]) -> tuple[pl.LazyFrame
         lf = lf.head(only.rows)
         details["rows sent at most"] = str(only.rows)
     if exchange.kind == "range":
-        keys = exchange.sort_keys
         lf = lf.sort(
-            [key.column for key in keys],
-            descending=[key.descending for key in keys],
-            nulls_last=[key.nulls_last for key in keys],
+            [key.column for key in exchange.sort_keys],
+            descending=[key.descending for key in exchange.sort_keys],
+            nulls_last=[key.nulls_last for key in exchange.sort_keys],
             maintain_order=exchange.stable,
         )
     return lf, details
 
 
-def _wanted(exchange: Exchange, demands: Sequence[Demand], names: Sequence[str]) -> list[str]:
+def _wanted(exchange: Exchange, demands: Sequence[Demand], names: Sequence[str], keys: Collection[str]) -> list[str]:
     """Return the columns that some consumer or the exchange itself looks at, in order; at least one, to count rows."""
     if not demands or any(demand.columns is None for demand in demands):
         return list(names)
     wanted = {name for demand in demands for name in demand.columns or ()}
     wanted |= {name for key in exchange.hash_keys for name in key.meta.root_names()}
-    wanted |= {key.column for key in exchange.sort_keys}
+    wanted |= {key.column for key in exchange.sort_keys} | set(keys)
     kept = [name for name in names if name in wanted]
     return kept or list(names[:1])
 
@@ -134,7 +157,13 @@ def _finish(
             uses = None if found is None else found[number]
             demands[leaf.exchange].extend(uses or [Demand(columns=None, predicate=None, rows=None)])
     arena.renumber_placeholders({number: position for position, number in enumerate(leaves)})
-    return _Fragment(plan=arena.encode(), leaves=leaves, details={**relation.details, **details})
+    return _Fragment(
+        plan=arena.encode(),
+        leaves=leaves,
+        details={**relation.details, **details},
+        uses={leaves[position]: ways for position, ways in input_uses(arena).items()},
+        kinds=frozenset(arena.kind(number) for number in arena.reachable()),
+    )
 
 
 def _without_scans(arena: Arena, relation: Relation, nodes: dict[int, list[int]]) -> Arena:

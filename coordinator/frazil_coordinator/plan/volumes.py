@@ -35,7 +35,7 @@ from frazil_coordinator.plan.nodes import (
 from frazil_functions.arena import Arena
 from frazil_functions.exchange.dtypes import instance
 
-__all__ = ["Volume", "row_bytes", "volume"]
+__all__ = ["Volume", "input_uses", "row_bytes", "volume"]
 
 _KEEP_ROWS: Final = frozenset({"Rename", "RowIndex", "Unnest"})
 _KEEP_AT_MOST: Final = frozenset({"DropNulls", "DropNans"})
@@ -92,11 +92,13 @@ def volume(fragment: bytes, inputs: Sequence[Amount], tasks: int) -> Volume:
         else:
             rows[number] = _rows(node, [rows[child] for child in node.inputs], tasks)
     kinds = frozenset(arena.kind(number) for number in arena.reachable())
-    return Volume(rows=rows[arena.root], schema=arena.lazy().collect_schema(), kinds=kinds, uses=_uses(arena), whole=whole)
+    return Volume(
+        rows=rows[arena.root], schema=arena.lazy().collect_schema(), kinds=kinds, uses=input_uses(arena), whole=whole
+    )
 
 
-def _uses(arena: Arena) -> dict[int, int]:
-    """Return how many ways lead from the root to each input."""
+def input_uses(arena: Arena) -> dict[int, int]:
+    """Return how many ways lead from the root of a fragment to each input."""
     ways = {arena.root: 1}
     for number in reversed(arena.reachable()):
         for child in arena.inputs(number):

@@ -252,6 +252,8 @@ def output_for(
         codec=settings.codec,
         prefix=f"{prefix}{stage.id}/{task}",
         inline_limit_bytes=min(settings.inline_limit_bytes, share) if spec.inline else 0,
+        key_columns=spec.key_columns,
+        key_values=settings.runtime_filter_values if spec.key_columns else 0,
     )
 
 

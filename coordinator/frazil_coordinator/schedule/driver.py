@@ -141,7 +141,7 @@ class QueryDriver:
         self._clock = clock
         self._put_fragment = put_fragment
         self._sink = sink
-        self._state = QueryState(StageShape.of(graph), RetryLimits.of(settings))
+        self._state = QueryState(StageShape.of(graph, settings, slots.limit), RetryLimits.of(settings))
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._share = slots.share(lambda: self._events.put_nowait(SlotGranted()))
         self._recorder = Recorder(query, graph)
@@ -288,7 +288,8 @@ class QueryDriver:
     # Stages
 
     def _bind(self, stage: Stage, group: asyncio.TaskGroup) -> None:
-        descriptors = {producer: self._state.descriptors(producer) for producer in stage.producers}
+        known = (*stage.producers, *(other for other in stage.awaits if self._state.is_complete(other)))
+        descriptors = {other: self._state.descriptors(other) for other in known}
         try:
             units = {number: layout.units for number, layout in self._layouts.items() if not layout.as_planned}
             layout = lay_out(stage, descriptors, self._graph, self._settings, units)

@@ -19,6 +19,7 @@ from typing import Final
 from frazil_coordinator.plan.memory import factor_of, usable_bytes
 from frazil_coordinator.plan.model import ExchangeSource, Stage, StageGraph, StageKind
 from frazil_coordinator.schedule.bind import Descriptors, Units, bind_stage
+from frazil_coordinator.schedule.filters import filtered, tasks_left
 from frazil_coordinator.schedule.pieces import Inputs, cut_by_hash, cut_by_rows, divide, joined
 from frazil_coordinator.settings import MIB, Settings
 from frazil_functions.ids import StageId
@@ -107,9 +108,10 @@ def lay_out(stage: Stage, descriptors: Descriptors, graph: StageGraph, settings:
     Parameters
     ----------
     stage, descriptors, graph, units
-        See :func:`~frazil_coordinator.schedule.bind.bind_stage`.
+        See :func:`~frazil_coordinator.schedule.bind.bind_stage`. `descriptors` may have those of stages in `Stage.awaits`
+        as well; those that it doesn't have are taken not to be finished.
     settings
-        `coalesce_bytes`, `skew_bytes`, `skew_factor`, `function_memory_bytes`.
+        `coalesce_bytes`, `skew_bytes`, `skew_factor`, `function_memory_bytes`, `runtime_filter_values`.
 
     Raises
     ------
@@ -131,6 +133,9 @@ def lay_out(stage: Stage, descriptors: Descriptors, graph: StageGraph, settings:
         if len(tasks) < len(shares):
             notes.append(f"{len(shares)} partitions joined into {len(tasks)}")
         shares = tasks
+    if stage.filters:
+        shares, told = _filtered(stage, shares, descriptors, settings)
+        notes += told
     as_planned = [share.unit for share in shares] == list(range(stage.tasks))
     return Layout(
         stage=stage,
@@ -141,6 +146,17 @@ def lay_out(stage: Stage, descriptors: Descriptors, graph: StageGraph, settings:
         order=tuple(range(len(shares))),
         keys=_range_keys(stage, descriptors),
     )
+
+
+def _filtered(
+    stage: Stage, shares: Sequence[Share], descriptors: Descriptors, settings: Settings
+) -> tuple[list[Share], list[str]]:
+    """Filter what the tasks read by the keys of other stages that have finished, and leave out tasks that read nothing."""
+    inputs, notes = filtered(stage, [share.inputs for share in shares], descriptors, settings.runtime_filter_values)
+    left = tasks_left(stage, inputs)
+    if len(left) < len(shares):
+        notes.append(f"{len(shares) - len(left)} of {len(shares)} tasks left out")
+    return [replace(shares[task], inputs=inputs[task]) for task in left], notes
 
 
 def _coalesce_bytes(settings: Settings) -> int:

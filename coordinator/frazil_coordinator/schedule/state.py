@@ -45,7 +45,7 @@ from frazil_functions.task import Descriptor
 __all__ = ["QueryState"]
 
 _Phase: TypeAlias = Literal["held", "ready", "running", "waiting", "done", "divided"]
-_Reminder: TypeAlias = Literal["silence", "retry", "deadline"]
+_Reminder: TypeAlias = Literal["silence", "retry", "deadline", "patience"]
 
 _MAX_DOUBLINGS: Final = 30
 
@@ -68,6 +68,12 @@ class _Stage:
     shape: StageShape
     missing: int
     """Producers that are not complete."""
+
+    waiting_until: float | None = None
+    """When it no longer waits for the stages that it awaits; None before it could start."""
+
+    asked: bool = False
+    """Whether its inputs are being bound, or are bound."""
 
     tasks: list[_Task] = field(default_factory=list)
     order: list[TaskIndex] = field(default_factory=list)
@@ -113,6 +119,7 @@ class _Due:
 
     what: _Reminder = field(compare=False)
     ref: AttemptRef | None = field(compare=False, default=None)
+    stage: StageId | None = field(compare=False, default=None)
 
 
 def _rows(task: _Task) -> int:
@@ -133,6 +140,7 @@ class QueryState:
     -----
     * A stage starts when all its producers are complete; stages that are ready run at once, tasks in the order of stage
       and index. Each granted slot launches one attempt.
+    * A stage that awaits others holds back until they are complete too, at most for its patience.
     * A task has at most one committed descriptor: the first that comes, even from an attempt that had been given up. A
       later one from another execution is answered with `Discard`.
     * An error that is not retryable fails the query at once. An error that counts as a failure is retried until the task
@@ -151,7 +159,7 @@ class QueryState:
         self._stages = [_Stage(shape=shape, missing=len(shape.producers)) for shape in stages]
         self._consumers: dict[StageId, list[StageId]] = {shape.id: [] for shape in stages}
         for shape in stages:
-            for producer in shape.producers:
+            for producer in dict.fromkeys((*shape.producers, *shape.awaits)):
                 self._consumers[producer].append(shape.id)
         self._live: dict[AttemptRef, _Live] = {}
         self._ready: list[tuple[StageId, TaskIndex]] = []
@@ -180,6 +188,10 @@ class QueryState:
             tasks=tasks, running=found.running, done=found.done, attempts=found.attempts, retries=found.retries
         )
 
+    def is_complete(self, stage: StageId) -> bool:
+        """Return whether all tasks of `stage` have their answers."""
+        return self._stages[stage].complete
+
     def descriptors(self, stage: StageId) -> tuple[Descriptor, ...]:
         """Return the committed descriptors of `stage`, in the order of their rows. All of them, once it is complete."""
         return tuple(task.committed for task in self._stages[stage].in_order() if task.committed is not None)
@@ -207,13 +219,13 @@ class QueryState:
             case Submitted():
                 self._submit(now)
             case StageBound():
-                self._bound(event)
+                self._bound(event, now)
             case BindFailed():
                 self._finish(event.error)
             case AttemptStarted() | AttemptHeartbeat():
                 self._alive(event.ref, now)
             case AttemptSucceeded():
-                self._succeeded(event)
+                self._succeeded(event, now)
             case AttemptFailed():
                 self._failed(event.ref, event.error, now)
             case AttemptDivided():
@@ -233,10 +245,22 @@ class QueryState:
         if self._limits.timeout_s is not None:
             self._remind(now + self._limits.timeout_s, "deadline")
         for stage in self._stages:
-            if stage.missing == 0:
-                self._out.append(BindStage(stage=stage.shape.id))
+            self._may_start(stage, now)
 
-    def _bound(self, event: StageBound) -> None:
+    def _may_start(self, stage: _Stage, now: float) -> None:
+        """Ask for a stage's inputs when its producers are complete, and those that it awaits are or take too long."""
+        if stage.missing or stage.asked:
+            return
+        if any(not self._stages[other].complete for other in stage.shape.awaits):
+            if stage.waiting_until is None and stage.shape.patience_s > 0:
+                stage.waiting_until = now + stage.shape.patience_s
+                self._remind(stage.waiting_until, "patience", stage=stage.shape.id)
+            if stage.waiting_until is not None and now < stage.waiting_until:
+                return
+        stage.asked = True
+        self._out.append(BindStage(stage=stage.shape.id))
+
+    def _bound(self, event: StageBound, now: float) -> None:
         stage = self._stages[event.stage]
         if stage.bound:
             return
@@ -249,7 +273,7 @@ class QueryState:
         else:
             self._next_wave(stage)
         if stage.complete:
-            self._completed(stage)
+            self._completed(stage, now)
 
     def _next_wave(self, stage: _Stage) -> None:
         """Make the next tasks ready, twice as many as before; or end the stage, when those before have rows enough."""
@@ -263,15 +287,14 @@ class QueryState:
         for task in held[: stage.wave]:
             self._make_ready(task)
 
-    def _completed(self, stage: _Stage) -> None:
+    def _completed(self, stage: _Stage, now: float) -> None:
         if stage is self._stages[-1]:
             self._finish(None)
             return
         for consumer in self._consumers[stage.shape.id]:
             waiting = self._stages[consumer]
-            waiting.missing -= 1
-            if waiting.missing == 0:
-                self._out.append(BindStage(stage=consumer))
+            waiting.missing -= stage.shape.id in waiting.shape.producers
+            self._may_start(waiting, now)
 
     # Attempts
 
@@ -314,7 +337,7 @@ class QueryState:
             live.started = True
             live.reminder = self._remind(live.silent_at, "silence", ref)
 
-    def _succeeded(self, event: AttemptSucceeded) -> None:
+    def _succeeded(self, event: AttemptSucceeded, now: float) -> None:
         task = self._task(event.ref)
         if task is None or task.committed is not None or task.phase == "divided":
             committed = task.committed.key if task is not None and task.committed is not None else None
@@ -335,7 +358,7 @@ class QueryState:
         if stage.shape.first_rows is not None and all(one.phase in ("held", "done") for one in stage.in_order()):
             self._next_wave(stage)
         if stage.complete:
-            self._completed(stage)
+            self._completed(stage, now)
 
     def _divided(self, event: AttemptDivided, now: float) -> None:
         live = self._drop(event.ref)
@@ -393,9 +416,9 @@ class QueryState:
 
     # Time
 
-    def _remind(self, at: float, what: _Reminder, ref: AttemptRef | None = None) -> int:
+    def _remind(self, at: float, what: _Reminder, ref: AttemptRef | None = None, stage: StageId | None = None) -> int:
         self._due_count += 1
-        heapq.heappush(self._due, _Due(at, self._due_count, what, ref))
+        heapq.heappush(self._due, _Due(at, self._due_count, what, ref, stage))
         return self._due_count
 
     def _fired(self, now: float) -> None:
@@ -404,6 +427,8 @@ class QueryState:
             due = heapq.heappop(self._due)
             if due.what == "deadline":
                 self._finish(DeadlineError(f"the query did not end within {self._limits.timeout_s} s"))
+            elif due.stage is not None:
+                self._may_start(self._stages[due.stage], now)
             elif due.what == "retry" and due.ref is not None:
                 self._retry(due.ref)
             elif due.ref is not None:

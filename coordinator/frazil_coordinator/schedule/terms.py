@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from frazil_coordinator.plan.model import StageGraph
+from frazil_coordinator.plan.model import Stage, StageGraph
 from frazil_coordinator.settings import Settings
 from frazil_functions.ids import StageId
 
@@ -16,6 +16,10 @@ __all__ = ["SILENT_HEARTBEATS", "RetryLimits", "StageCounts", "StageShape"]
 
 SILENT_HEARTBEATS: Final = 4
 """Heartbeats that an attempt may miss before it is given up."""
+
+
+_WAITING_SHARE: Final = 0.5
+"""Share of the time that a stage would take for which it waits at most: what it can lose when waiting was for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +34,34 @@ class StageShape:
     first_rows: int | None = None
     """Rows of output, from the first task on, that suffice; None is all."""
 
+    awaits: tuple[StageId, ...] = ()
+    """Stages that it does better to let finish first."""
+
+    patience_s: float = 0.0
+    """Time for which it waits for them at most, when nothing else keeps it from starting."""
+
     @classmethod
-    def of(cls, graph: StageGraph) -> tuple[StageShape, ...]:
-        """Return the shapes of the stages of `graph`."""
+    def of(cls, graph: StageGraph, settings: Settings, slots: int) -> tuple[StageShape, ...]:
+        """Return the shapes of the stages of `graph`, whose tasks may have up to so many slots at a time."""
         return tuple(
-            cls(id=stage.id, producers=stage.producers, tasks=stage.tasks, first_rows=stage.first_rows)
+            cls(
+                id=stage.id,
+                producers=stage.producers,
+                tasks=stage.tasks,
+                first_rows=stage.first_rows,
+                awaits=stage.awaits,
+                patience_s=_patience_s(graph, stage, settings, slots) if stage.awaits else 0.0,
+            )
             for stage in graph.stages
         )
+
+
+def _patience_s(graph: StageGraph, stage: Stage, settings: Settings, slots: int) -> float:
+    """Return how long a stage may wait for what others will tell it: a part of the time that it would take itself."""
+    if not graph.estimates:
+        return 0.0
+    alone_s = graph.estimates[stage.id].function_seconds / max(1, min(stage.tasks, slots))
+    return min(settings.runtime_wait_s, _WAITING_SHARE * alone_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

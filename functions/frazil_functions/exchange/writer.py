@@ -15,9 +15,10 @@ import polars as pl
 from frazil_functions.errors import InternalError
 from frazil_functions.exchange.codec import choose_codec, crc32c, encode_block
 from frazil_functions.exchange.format import HEADER, encode_footer
+from frazil_functions.exchange.keys import KeyCollector
 from frazil_functions.exchange.partition import hash_partitions, row_encode, split_by_partition
 from frazil_functions.storage_model import Store
-from frazil_functions.task import ROW_TAG_COLUMNS, BlockInfo, Codec, Descriptor, Output, TaskStats
+from frazil_functions.task import ROW_TAG_COLUMNS, BlockInfo, Codec, Descriptor, KeySummary, Output, TaskStats
 
 __all__ = ["ExchangeWriter", "WrittenOutput"]
 
@@ -54,9 +55,12 @@ class WrittenOutput:
     bytes: int
     """Bytes put in the store or sent inline."""
 
+    keys: tuple[KeySummary, ...] = ()
+    """What values the columns that were asked for have."""
+
     def descriptor(self, stats: TaskStats) -> Descriptor:
         """Return what the task reports."""
-        return Descriptor(key=self.key, blocks=self.blocks, inline=self.inline, stats=stats)
+        return Descriptor(key=self.key, blocks=self.blocks, inline=self.inline, keys=self.keys, stats=stats)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,7 @@ class ExchangeWriter:
         self._store = store
         self._key = key
         self._map_index = map_index
+        self._keys = KeyCollector(output.key_columns, output.key_values)
         self._waiting: list[pl.DataFrame] = []
         self._waiting_rows = 0
         self._waiting_bytes = 0
@@ -118,6 +123,7 @@ class ExchangeWriter:
         self._check_open()
         if not frame.height:
             return
+        self._keys.add(frame)
         frame = self._tagged(frame) if self._output.row_tag else frame
         size = _size(frame)
         self._rows += frame.height
@@ -163,7 +169,15 @@ class ExchangeWriter:
             raise InternalError("the exchange writer has ended already")
 
     def _written(self, key: str | None, blocks: tuple[BlockInfo, ...], inline: bytes | None, size: int) -> WrittenOutput:
-        return WrittenOutput(key=key, blocks=blocks, inline=inline, rows=self._rows, raw_bytes=self._raw_bytes, bytes=size)
+        return WrittenOutput(
+            key=key,
+            blocks=blocks,
+            inline=inline,
+            rows=self._rows,
+            raw_bytes=self._raw_bytes,
+            bytes=size,
+            keys=self._keys.summaries(),
+        )
 
     def _tagged(self, frame: pl.DataFrame) -> pl.DataFrame:
         map_column, row_column = ROW_TAG_COLUMNS

@@ -22,6 +22,7 @@ from frazil_coordinator.plan.rules.join_order import (
     paired_in_order,
     with_tags_of,
 )
+from frazil_coordinator.plan.runtime_filters import offer_filter
 from frazil_coordinator.settings import MIB
 
 _PAIRED: Final = frozenset({"Cross", "Where"})
@@ -40,6 +41,10 @@ most half of what the shuffle would move: every task reads the side, and builds 
 
 _HASHED: Final = frozenset({"Inner", "Left", "Right", "Full", "Semi", "Anti"})
 _UNMATCHED_WITHOUT_ORDER: Final = frozenset({("Left", "right"), ("Right", "left"), ("Full", "left"), ("Full", "right")})
+_FILTERS_LEFT: Final = frozenset({"Inner", "Right", "Semi", "Where"})
+"""Joins in whose answer no row of the left side is without a partner."""
+
+_FILTERS_RIGHT: Final = frozenset({"Inner", "Left", "Semi", "Anti", "Where"})
 _ORDER_OF_LEFT: Final = frozenset({"None", "Left", "LeftRight"})
 _ORDER_OF_RIGHT: Final = frozenset({"None", "Right", "RightLeft"})
 _CHECKS_RIGHT: Final = frozenset({"ManyToMany", "ManyToOne"})
@@ -57,12 +62,19 @@ def _(node: Join, context: Context, inputs: Sequence[Relation]) -> Relation:
     if not all(map(is_row_wise, (*node.left_on, *node.right_on, *node.predicates))):
         return run_single(node, context, inputs, "a key of the join looks at more than one row", operator)
     side = _side_to_broadcast(node, context, left, right)
+    if side is not None and node.how == "Where":
+        left_on, right_on = equal_keys(node, left, right)
+        node = replace(node, left_on=left_on, right_on=right_on)
     if side == "right":
-        return _joined(node, left, context.broadcast(right), f"{operator} (right side broadcast)", left.distribution)
+        whole = context.broadcast(right)
+        _offer_filters(node, context, "left", left, whole)
+        return _joined(node, left, whole, f"{operator} (right side broadcast)", left.distribution)
     if side == "left":
+        whole = context.broadcast(left)
+        _offer_filters(node, context, "right", right, whole)
         keeps = node.how == "Right" or not right.distribution.keys
         delivers = right.distribution if keeps else ANY
-        joined = _joined(node, context.broadcast(left), right, f"{operator} (left side broadcast)", delivers)
+        joined = _joined(node, whole, right, f"{operator} (left side broadcast)", delivers)
         return _with_right_names(joined, right) if delivers.keys else joined
     if node.how == "Cross" or (node.how == "Where" and _order_of(node, context) is not None):
         return paired_in_order(node, context, left, right)
@@ -119,6 +131,19 @@ def _with_right_names(joined: Relation, right: Relation) -> Relation:
     return replace(joined, distribution=replace(joined.distribution, keys=keys))
 
 
+def _offer_filters(
+    node: Join, context: Context, probe_side: Side, probe: Relation, build: Relation, shuffled: Relation | None = None
+) -> None:
+    """Offer to leave out rows of one side that have no partner on the other, which `build` reads from an exchange."""
+    hows, checks = (_FILTERS_LEFT, _CHECKS_RIGHT) if probe_side == "left" else (_FILTERS_RIGHT, _CHECKS_LEFT)
+    # Of a side whose keys must be unique, all rows are needed to see it.
+    if not context.settings.runtime_filters or node.how not in hows or node.validation not in checks or node.nulls_equal:
+        return
+    sides = (node.left_on, node.right_on) if probe_side == "left" else (node.right_on, node.left_on)
+    for probe_key, build_key in zip(*sides, strict=True):
+        context.filters += offer_filter(probe, probe_key, build, build_key, shuffled)
+
+
 @dataclass(frozen=True, slots=True)
 class _Keys:
     """The keys of a join, cast to their common types."""
@@ -172,6 +197,13 @@ def _by_hash(node: Join, context: Context, left: Relation, right: Relation) -> R
         return run_single(node, context, [left, right], "join keys without a common type", operator)
     left_side = _hash_side(context, left, keys.left, keys.left_names, keys.dtypes, row_tag=partly or order == "left")
     right_side = _hash_side(context, right, keys.right, keys.right_names, keys.dtypes, row_tag=partly or order == "right")
+    if left_side is not left and right_side is not right:
+        _offer_filters(node, context, "left", left, right_side, left_side)
+        _offer_filters(node, context, "right", right, left_side, right_side)
+    elif right_side is not right:
+        _offer_filters(node, context, "left", left, right_side)
+    elif left_side is not left:
+        _offer_filters(node, context, "right", right, left_side)
     if partly:
         left_side, right_side = with_tags_of(left_side, "left"), with_tags_of(right_side, "right")
     names = keys.right_names if node.how == "Right" else keys.left_names

@@ -57,6 +57,7 @@ def _(node: Scan, context: Context, inputs: Sequence[Relation]) -> Relation:
         columns=projected,
         table_columns=len(table.schema),
         scan_type=table.scan_type,
+        table=table,
     )
     rows = Relation(
         lf=table.placeholder(number),
