@@ -17,7 +17,7 @@ from frazil_functions.task import ScanInput
 from support.in_stages import answer_in_stages
 from support.parity import assert_same
 
-SHUFFLED = Settings(start_small=False, max_rows_per_split=100, shuffle_partitions=3, broadcast_limit_bytes=0)
+SHUFFLED = Settings(start_small=False, max_rows_per_split=250, shuffle_partitions=3, broadcast_limit_bytes=0)
 BROADCAST = replace(SHUFFLED, broadcast_limit_bytes=1 << 20)
 ROWS = 1_000
 
@@ -43,7 +43,8 @@ def parts() -> pl.DataFrame:
         {
             "part": [3, 5, 5, None, 900, 7],
             "name": ["p3", "p5", "p5", None, "p900", "p7"],
-            "day": [dt.date(2024, 1, 11), dt.date(2024, 1, 12), dt.date(2024, 1, 12), None, dt.date(1990, 1, 1), dt.date(2024, 1, 13)],
+            "day": [*(dt.date(2024, 1, day) for day in (11, 12, 12)), None, dt.date(1990, 1, 1), dt.date(2024, 1, 13)],
+            "at": [dt.datetime(2024, 1, 1, hour, tzinfo=dt.UTC) for hour in range(6)],
             "x": [1.0, float("nan"), 0.0, None, -0.0, 3.0],
             "kind": ["a", "a", "b", "a", "b", "c"],
         }
@@ -53,7 +54,7 @@ def parts() -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runtime_filters")
-    facts().write_parquet(folder / "facts.parquet", row_group_size=100)
+    facts().write_parquet(folder / "facts.parquet", row_group_size=250)
     parts().write_parquet(folder / "parts.parquet", row_group_size=3)
     return folder
 
@@ -95,10 +96,7 @@ CASES: dict[str, tuple[Build, str]] = {
     "right side of anti": (lambda f, p: few(p).join(f, on="part", how="anti"), "part filtered by 3 keys"),
     "two keys": (lambda f, p: f.join(few(p), on=["part", "name"]), "name filtered by 3 keys"),
     "days": (lambda f, p: f.join(few(p), on="day"), "day filtered by 3 keys"),
-    "moments": (
-        lambda f, _: f.join(f.filter(pl.col("n") < 3).select("at", m="n"), on="at"),
-        "at filtered by 3 keys",
-    ),
+    "moments": (lambda f, p: f.join(few(p), on="at"), "at filtered by 5 keys"),
     "renamed": (lambda f, p: f.select(k="part", m="n").join(few(p), left_on="k", right_on="part"), "part filtered by 3"),
     "no key is left": (lambda f, p: f.join(p.filter(pl.col("kind") == "z"), on="part"), "part filtered by no key"),
     "only null is left": (lambda f, p: f.join(p.filter(pl.col("part").is_null()), on="part"), "part filtered by no key"),
@@ -115,14 +113,17 @@ CASES: dict[str, tuple[Build, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("settings", [SHUFFLED, BROADCAST], ids=["shuffled", "broadcast"])
-@pytest.mark.parametrize("name", CASES)
+BROADCAST_TOO = ("inner", "inner, the small side left", "semi", "days", "no key is left", "then summed", "where")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [(name, SHUFFLED) for name in CASES] + [(name, BROADCAST) for name in BROADCAST_TOO]
+)
 def test_the_scan_is_filtered_and_the_answer_that_of_polars(
     name: str, settings: Settings, tables: Path, tmp_path: Path
 ) -> None:
     build, note = CASES[name]
     layouts = run(build, settings, tables, tmp_path)
-    # A left side that must stay whole is never broadcast with its right, so nothing is known before the scan there.
     assert note in told(layouts)
     assert predicates(layouts)
 
@@ -146,20 +147,20 @@ NOT: dict[str, Build] = {
 
 @pytest.mark.parametrize("name", NOT)
 def test_no_filter_where_rows_without_a_partner_count(name: str, tables: Path, tmp_path: Path) -> None:
-    for number, settings in enumerate((SHUFFLED, BROADCAST)):
-        layouts = run(NOT[name], settings, tables, tmp_path / str(number))
-        assert not predicates([one for one in layouts if any(s.column != "n" for s in one.stage.filters)]) or name == "x"
+    assert not predicates(run(NOT[name], SHUFFLED, tables, tmp_path))
 
 
 def test_splits_without_the_keys_are_not_read(tables: Path, tmp_path: Path) -> None:
     layouts = run(lambda f, p: f.join(p.head(3), on="day"), SHUFFLED, tables, tmp_path)
     assert "day filtered by 2 keys of stage" in told(layouts)
-    assert "9 of 10 splits left out; 9 of 10 tasks left out" in told(layouts)
+    assert "3 of 4 splits left out; 3 of 4 tasks left out" in told(layouts)
 
 
 def test_more_keys_than_may_be_named_are_a_range(tables: Path, tmp_path: Path) -> None:
     settings = replace(SHUFFLED, runtime_filter_values=1)
-    assert "day filtered by the range of keys" in told(run(lambda f, p: f.join(p.head(3), on="day"), settings, tables, tmp_path))
+    assert "day filtered by the range of keys" in told(
+        run(lambda f, p: f.join(p.head(3), on="day"), settings, tables, tmp_path)
+    )
 
 
 def test_nothing_is_filtered_when_it_is_switched_off(tables: Path, tmp_path: Path) -> None:

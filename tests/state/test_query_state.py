@@ -53,12 +53,22 @@ LIMITS: Final = RetryLimits(
 
 @st.composite
 def shapes(draw: st.DrawFn) -> tuple[StageShape, ...]:
-    """Graphs of up to 5 stages with up to 4 tasks each; each stage reads any of those before it."""
+    """Graphs of up to 5 stages with up to 4 tasks each; each stage reads, or awaits for a while, any of those before it."""
     stages: list[StageShape] = []
     for number in range(draw(st.integers(1, 5))):
         before = [stage.id for stage in stages]
         producers = draw(st.lists(st.sampled_from(before), unique=True, max_size=3)) if before else []
-        stages.append(StageShape(id=StageId(number), producers=tuple(producers), tasks=draw(st.integers(1, 4))))
+        others = [stage.id for stage in stages if stage.id not in producers]
+        awaits = draw(st.lists(st.sampled_from(others), unique=True, max_size=2)) if others else []
+        stages.append(
+            StageShape(
+                id=StageId(number),
+                producers=tuple(producers),
+                tasks=draw(st.integers(1, 4)),
+                awaits=tuple(awaits),
+                patience_s=draw(st.sampled_from([0.0, 3.0])),
+            )
+        )
     return tuple(stages)
 
 

@@ -20,6 +20,7 @@ _DETAILS: Final = {
     "columns sent": "sends {} columns",
     "filter added": "filter of a later stage, done here: {}",
     "rows sent at most": "sends at most {} rows",
+    "runtime filter": "may be filtered by keys that are known then: {}",
     "splits left out": "leaves out {} splits",
 }
 _SHARES: Final = ("columns sent", "splits left out")

@@ -230,7 +230,10 @@ class QueryDriver:
             event = self._divide(event)
         touched: set[StageId] = set()
         finish: Finish | None = None
-        for instruction in self._state.handle(event, now):
+        instructions = self._state.handle(event, now)
+        if isinstance(event, AttemptSucceeded) and self._state.is_complete(event.ref.stage):
+            self._filter_late(event.ref.stage)
+        for instruction in instructions:
             if isinstance(instruction, Finish):
                 finish = instruction
             else:
@@ -301,6 +304,12 @@ class QueryDriver:
             self._uploads.append(group.create_task(self._store_fragment(stage, self._put_fragment)))
         else:
             self._events.put_nowait(StageBound(stage=stage.id, tasks=len(layout.order)))
+
+    def _filter_late(self, build: StageId) -> None:
+        """Filter the tasks that are not sent yet of stages that did not wait for the keys of `build`."""
+        for number, layout in list(self._layouts.items()):
+            if any(one.build == build for one in layout.stage.filters) and not self._state.is_complete(number):
+                self._lay_out(layout.filtered(build, {build: self._state.descriptors(build)}, self._settings))
 
     def _lay_out(self, layout: Layout) -> None:
         self._layouts[layout.stage.id] = layout

@@ -43,7 +43,7 @@ def filtered(
     found, notes = list(inputs), list[str]()
     for one in stage.filters:
         if one.build not in descriptors:
-            notes.append(f"{one.column} not filtered: stage {one.build} took too long")
+            notes.append(f"{one.column} not filtered at first: stage {one.build} took too long")
             continue
         keys = _keys(descriptors[one.build], one.key, most_values)
         if keys is None:

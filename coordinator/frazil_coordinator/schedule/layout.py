@@ -77,6 +77,13 @@ class Layout:
         """The unit of each task that counts, in order."""
         return tuple(self.shares[task].unit for task in self.order)
 
+    def filtered(self, build: StageId, descriptors: Descriptors, settings: Settings) -> Layout:
+        """Return the layout with the filters by keys of a stage that finished after this one was laid out."""
+        stage = replace(self.stage, filters=tuple(one for one in self.stage.filters if one.build == build))
+        inputs, notes = filtered(stage, [share.inputs for share in self.shares], descriptors, settings.runtime_filter_values)
+        shares = tuple(replace(share, inputs=own) for share, own in zip(self.shares, inputs, strict=True))
+        return replace(self, shares=shares, notes=(*self.notes, *(f"from then on, {note}" for note in notes)))
+
     def divided(self, task: int) -> Layout | None:
         """Return the layout with two tasks in the place of `task`; None when it can't be divided.
 

@@ -140,7 +140,8 @@ class QueryState:
     -----
     * A stage starts when all its producers are complete; stages that are ready run at once, tasks in the order of stage
       and index. Each granted slot launches one attempt.
-    * A stage that awaits others holds back until they are complete too, at most for its patience.
+    * A stage that awaits others holds back until they are complete too, at most for its patience. Tasks of stages that
+      are awaited get slots before all others.
     * A task has at most one committed descriptor: the first that comes, even from an attempt that had been given up. A
       later one from another execution is answered with `Discard`.
     * An error that is not retryable fails the query at once. An error that counts as a failure is retried until the task
@@ -162,7 +163,9 @@ class QueryState:
             for producer in dict.fromkeys((*shape.producers, *shape.awaits)):
                 self._consumers[producer].append(shape.id)
         self._live: dict[AttemptRef, _Live] = {}
-        self._ready: list[tuple[StageId, TaskIndex]] = []
+        self._urgent = self._awaited()
+        self._ready: list[tuple[bool, StageId, TaskIndex]] = []
+        """Tasks that want a slot: first those of stages that others await."""
         self._ready_count = 0
         self._wanted = 0
         self._due: list[_Due] = []
@@ -170,6 +173,17 @@ class QueryState:
         self._timer: float | None = None
         self._finished = False
         self._out: list[Instruction] = []
+
+    def _awaited(self) -> set[StageId]:
+        """Return the stages that another one awaits, and all that come before them."""
+        found: set[StageId] = set()
+        ahead = [other for stage in self._stages for other in stage.shape.awaits]
+        while ahead:
+            stage = ahead.pop()
+            if stage not in found:
+                found.add(stage)
+                ahead += self._stages[stage].shape.producers
+        return found
 
     @property
     def finished(self) -> bool:
@@ -301,11 +315,11 @@ class QueryState:
     def _make_ready(self, task: _Task) -> None:
         task.phase = "ready"
         self._ready_count += 1
-        heapq.heappush(self._ready, (task.stage, task.index))
+        heapq.heappush(self._ready, (task.stage not in self._urgent, task.stage, task.index))
 
     def _granted(self, now: float) -> None:
         while self._ready:
-            stage, index = heapq.heappop(self._ready)
+            _, stage, index = heapq.heappop(self._ready)
             task = self._stages[stage].tasks[index]
             if task.phase == "ready":
                 self._launch(task, now)
