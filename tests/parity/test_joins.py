@@ -110,6 +110,27 @@ CASES |= {
     "where nothing is equal": Case(
         lambda f: f["l"].join_where(f["r"], pl.col("k") < pl.col("k_right"), pl.col("id") >= pl.col("w")), ordered=False
     ),
+    "left where columns are equal and more": Case(
+        lambda f: f["l"].join_where(f["r"], pl.col("k") == pl.col("k_right"), pl.col("id") > pl.col("w"), how="left"),
+        ordered=False,
+    ),
+    "right where expressions are equal and more": Case(
+        lambda f: f["l"].join_where(f["r"], pl.col("k_right") + 1 == pl.col("k") * 2, pl.col("x") > 1, how="right"),
+        ordered=False,
+    ),
+    "full where strings are equal and more": Case(
+        lambda f: f["l"].join_where(
+            f["r"], pl.col("s") == pl.col("s@"), pl.col("id@") != pl.col("id"), how="full", suffix="@"
+        ),
+        ordered=False,
+    ),
+    "left where a side matches nothing": Case(
+        lambda f: f["l"].join_where(f["r"].filter(pl.col("w") * 2 < 0), pl.col("k") == pl.col("k_right"), how="left"),
+        ordered=False,
+    ),
+    "left where nothing is equal": Case(
+        lambda f: f["l"].join_where(f["r"], pl.col("k") < pl.col("k_right"), how="left"), ordered=False
+    ),
     "on a literal": Case(lambda f: f["l"].join(f["r"], left_on=pl.lit(1), right_on=pl.lit(1)), ordered=False),
     "of a side that matches nothing": Case(
         lambda f: f["l"].join(f["r"].filter(pl.col("w") * 2 < 0), on="k", how="full"), ordered=False

@@ -39,9 +39,6 @@ SELECTION = {
 MEANT_TO_BE_SMALL = {41}
 """Queries of tables that are one task."""
 
-WHOLE = {45}
-"""Queries that are not lowered: one task runs them."""
-
 EMPTY = {4, 6, 13, 18, 25, 31, 34, 49, 54, 58, 64, 85}
 """Queries that give nothing, or nulls, on the small tables."""
 
@@ -61,7 +58,7 @@ def engine() -> Iterator[frazil.Engine]:
 
 def _check(outcome: Outcome) -> None:
     assert outcome.difference is None
-    assert bool(outcome.figures.fallbacks) is (outcome.number in WHOLE)
+    assert outcome.figures.fallbacks == ()
     assert outcome.number in MEANT_TO_BE_SMALL or max(stage.tasks for stage in outcome.figures.stages) > 1
 
 

@@ -72,6 +72,10 @@ DISTRIBUTED = [
     "SELECT * FROM t JOIN v USING (a)",
     "SELECT v.a, w, b FROM t LEFT JOIN v ON t.a = v.a",
     "SELECT v.a, t.a FROM t JOIN v ON t.a = v.a",
+    "SELECT * FROM t NATURAL JOIN v",
+    "SELECT t.a, v.w FROM t NATURAL LEFT JOIN v WHERE g > 0",
+    "SELECT t.a, v.w FROM t LEFT JOIN v ON t.a = v.a AND v.w > 'x' AND t.g < 2",
+    "SELECT t.b, u.c FROM t FULL JOIN u ON t.b = u.b AND t.a > u.a",
     "SELECT * FROM t SEMI JOIN v ON t.a = v.a",
     "SELECT * FROM t ANTI JOIN v ON t.a = v.a",
     "SELECT t.a, w FROM t CROSS JOIN v",
@@ -95,7 +99,6 @@ DISTRIBUTED = [
 
 FALLBACK = [
     "SELECT a FROM t WHERE a > ALL(SELECT a FROM v WHERE a IS NOT NULL)",
-    "SELECT * FROM t NATURAL JOIN v",
 ]
 
 WRONG = [

@@ -75,6 +75,15 @@ ORDERED = (
     OR NOT EXISTS (SELECT 1 FROM r WHERE r.s = t.s) OR x > 15) ORDER BY id""",
     "SELECT id FROM t WHERE x > 9 OR EXISTS (SELECT 1 FROM r WHERE r.k = t.k AND r.id < t.id) ORDER BY id",
     "SELECT k, SUM(x) AS v FROM t GROUP BY k HAVING SUM(x) > 1.5 * (SELECT AVG(id) FROM r) AND COUNT(*) > 1 ORDER BY k",
+    """SELECT id FROM t WHERE EXISTS (SELECT 1 FROM r WHERE v > 'c') AND NOT EXISTS (SELECT 1 FROM r WHERE v = 'z')
+    AND x > (SELECT MIN(id) FROM r) AND id < 19 ORDER BY id""",
+    "SELECT id FROM t WHERE x > 9 OR k IN (SELECT k FROM r WHERE k > 1) ORDER BY id",
+    "SELECT id FROM t WHERE x > 9 OR k NOT IN (SELECT k FROM r) ORDER BY id",
+    "SELECT id FROM t WHERE x > 9 OR NOT (k IN (SELECT k FROM r WHERE v > 'zzz')) ORDER BY id",
+    "SELECT id, k IN (SELECT k FROM r) AS m, s IN (SELECT s FROM r WHERE s > 's0') AS n FROM t ORDER BY id",
+    "SELECT id FROM t WHERE s IN (SELECT s FROM r WHERE r.k = t.k) ORDER BY id",
+    "SELECT t.id, r.v FROM t LEFT JOIN r ON t.k = r.k AND t.id < r.id ORDER BY t.id, r.v",
+    "SELECT t.id, r.id AS rid FROM t RIGHT JOIN r ON t.k = r.k AND t.x > 3 ORDER BY rid, t.id",
     "SELECT CASE WHEN (SELECT COUNT(*) FROM r) > 3 THEN (SELECT MAX(id) FROM r) ELSE 0 END AS m FROM t ORDER BY m",
     "SELECT k, s, SUM(x) AS v, COUNT(*) AS n FROM t GROUP BY ROLLUP (k, s) ORDER BY k NULLS FIRST, s NULLS FIRST, v, n",
     "SELECT k, s, GROUPING(k) AS gk, GROUPING(k, s) AS g, MAX(x) AS v FROM t GROUP BY CUBE (k, s) ORDER BY g, k, s",
@@ -104,15 +113,13 @@ UNORDERED = (
     "SELECT DISTINCT ON (b) b FROM t",
 )
 WHOLE = (
+    "SELECT id FROM t WHERE k NOT IN (SELECT k FROM r WHERE r.id = t.id)",
+    "SELECT t.id, r.id AS rid FROM t LEFT JOIN r ON t.id < r.id",
     "SELECT SUM(x) - (SELECT AVG(x) FROM t) AS d FROM t",
     "SELECT id, (SELECT MAX(r.id) FROM r WHERE r.k < t.k) AS m FROM t",
     "SELECT id, (SELECT COUNT(*) + 1 FROM r WHERE r.k = t.k) AS m FROM t",
     "SELECT k, SUM(x) AS v FROM t GROUP BY ROLLUP (k) HAVING SUM(x) > 1",
-    "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM r)",
-    "SELECT id FROM t WHERE k IN (SELECT k FROM r) OR x > 3",
-    "SELECT id FROM t WHERE k IN (SELECT k FROM r WHERE r.id = t.id)",
     "SELECT id FROM t WHERE x > ALL(SELECT id FROM r)",
-    "SELECT t.id FROM t LEFT JOIN r ON t.k = r.k AND t.id < r.id",
     "SELECT id, SUM(x) OVER (w ORDER BY id) AS c FROM t WINDOW w AS (PARTITION BY k)",
 )
 

@@ -107,13 +107,16 @@ def _group_by(common: _Common, payload: Raw) -> Node:
     )
 
 
+_BY_PREDICATES: Final = {"Inner": "Where", "Left": "LeftWhere", "Right": "RightWhere", "Full": "FullWhere"}
+
+
 def _join(common: _Common, payload: Raw) -> Node:
     args = _map(_map(payload["options"])["args"])
     condition = _map(payload["condition"])
     how = args["how"]
-    if "NonEqui" in condition and how == "Inner" and args["slice"] is None:
+    if "NonEqui" in condition and how in _BY_PREDICATES and args["slice"] is None:
         return Join(
-            how="Where",
+            how=_BY_PREDICATES[str(how)],
             left_on=(),
             right_on=(),
             predicates=_exprs(_map(condition["NonEqui"])["predicates"]),

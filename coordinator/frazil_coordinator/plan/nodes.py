@@ -115,13 +115,13 @@ class Join(Node):
     """A join of two inputs."""
 
     how: str
-    """``Inner``, ``Left``, ``Right``, ``Full``, ``Semi``, ``Anti``, ``Cross``, or ``Where`` for an inner join by predicates;
-    an as-of join is :class:`AsofJoin`."""
+    """``Inner``, ``Left``, ``Right``, ``Full``, ``Semi``, ``Anti``, ``Cross``; ``Where`` for an inner join by predicates,
+    ``LeftWhere``, ``RightWhere`` and ``FullWhere`` for outer ones; an as-of join is :class:`AsofJoin`."""
 
     left_on: tuple[RawExpr, ...]
     right_on: tuple[RawExpr, ...]
     predicates: tuple[RawExpr, ...] = ()
-    """Of a ``Where`` join: on the columns of both sides."""
+    """Of a join by predicates: on the columns of both sides."""
 
     maintain_order: str
     """``None``, ``Left``, ``Right``, ``LeftRight``, ``RightLeft``."""

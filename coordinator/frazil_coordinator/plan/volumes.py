@@ -168,7 +168,7 @@ def _joined(node: Join, left: Amount, right: Amount) -> Amount:
             return left.at_most()
         case "Cross":
             return Amount(value=left.value * right.value, bound=total([left, right]).bound)
-        case "Full":
+        case "Full" | "FullWhere":
             return Amount(value=left.value + right.value, bound=total([left.about(), right]).bound)
         case _:
             return Amount(value=both, bound=total([left.about(), right]).bound)

@@ -29,8 +29,10 @@ _PAIRED: Final = frozenset({"Cross", "Where"})
 """Joins that may pair any two rows: one side goes whole to every task, whatever its size, unless a predicate says which rows
 are equal."""
 
-_BROADCAST_RIGHT: Final = frozenset({"Inner", "Left", "Semi", "Anti"}) | _PAIRED
-_BROADCAST_LEFT: Final = frozenset({"Inner", "Right"}) | _PAIRED
+_OUTER_WHERE: Final = frozenset({"LeftWhere", "RightWhere", "FullWhere"})
+_WHERE: Final = frozenset({"Where"}) | _OUTER_WHERE
+_BROADCAST_RIGHT: Final = frozenset({"Inner", "Left", "LeftWhere", "Semi", "Anti"}) | _PAIRED
+_BROADCAST_LEFT: Final = frozenset({"Inner", "Right", "RightWhere"}) | _PAIRED
 _BY_LEFT: Final = _BROADCAST_RIGHT
 """Joins of which each row of the left side has its own part of the answer, given the whole right side."""
 
@@ -54,10 +56,10 @@ _CHECKS_LEFT: Final = frozenset({"ManyToMany", "OneToMany"})
 @distribute.register
 def _(node: Join, context: Context, inputs: Sequence[Relation]) -> Relation:
     left, right = inputs
-    operator = f"{node.how.upper()} JOIN"
+    operator = _operator(node)
     if left.is_single and right.is_single:
         return _joined(node, left, right, f"{operator} (in one task)", SINGLE)
-    if node.how not in _HASHED | _PAIRED:
+    if node.how not in _HASHED | _PAIRED | _OUTER_WHERE or (node.how in _OUTER_WHERE and _order_of(node, context)):
         return run_single(node, context, inputs, f"a {node.how} join has no distributed form", operator)
     if not all(map(is_row_wise, (*node.left_on, *node.right_on, *node.predicates))):
         return run_single(node, context, inputs, "a key of the join looks at more than one row", operator)
@@ -78,7 +80,13 @@ def _(node: Join, context: Context, inputs: Sequence[Relation]) -> Relation:
         return _with_right_names(joined, right) if delivers.keys else joined
     if node.how == "Cross" or (node.how == "Where" and _order_of(node, context) is not None):
         return paired_in_order(node, context, left, right)
+    if node.how in _OUTER_WHERE and not equal_keys(node, left, right)[0]:
+        return run_single(node, context, inputs, f"a {node.how} join without equalities has no distributed form", operator)
     return _by_hash(node, context, left, right)
+
+
+def _operator(node: Join) -> str:
+    return f"{node.how.removesuffix('Where').upper()} JOIN WHERE" if node.how in _OUTER_WHERE else f"{node.how.upper()} JOIN"
 
 
 def _order_of(node: Join, context: Context) -> Side | None:
@@ -114,7 +122,7 @@ def _side_to_broadcast(node: Join, context: Context, left: Relation, right: Rela
     if not sides:
         return None
     size, side, readers = min(sides)
-    if node.how == "Cross" or (node.how == "Where" and (size <= limit or not equal_keys(node, left, right)[0])):
+    if node.how == "Cross" or (node.how in _WHERE and (size <= limit or not equal_keys(node, left, right)[0])):
         return side
     worth = size * readers <= max(_CHEAP_BYTES, (left.bytes + right.bytes) // 2)
     return side if 0 < limit >= size and worth else None
@@ -186,10 +194,10 @@ def _common_type(a: pl.DataType, b: pl.DataType) -> pl.DataType | None:
 
 
 def _by_hash(node: Join, context: Context, left: Relation, right: Relation) -> Relation:
-    operator = f"{node.how.upper()} JOIN"
+    operator = _operator(node)
     order = _order_of(node, context)
     partly = (node.how, order) in _UNMATCHED_WITHOUT_ORDER
-    if node.how == "Where":
+    if node.how in _WHERE:
         left_on, right_on = equal_keys(node, left, right)
         node = replace(node, left_on=left_on, right_on=right_on)
     keys = _keys(node, left, right)
@@ -208,7 +216,7 @@ def _by_hash(node: Join, context: Context, left: Relation, right: Relation) -> R
         left_side, right_side = with_tags_of(left_side, "left"), with_tags_of(right_side, "right")
     names = keys.right_names if node.how == "Right" else keys.left_names
     plain = tuple(name for name in names if name is not None)
-    keeps_keys = node.how not in ("Full", "Where") and len(plain) == len(names)
+    keeps_keys = node.how not in {"Full", *_WHERE} and len(plain) == len(names)
     delivers = Distribution(kind="hash", keys=plain, dtypes=keys.dtypes) if keeps_keys else ANY
     joined = _joined(node, left_side, right_side, f"{operator} (by hash)", delivers)
     if node.how == "Right":

@@ -63,14 +63,34 @@ class Nested:
         self._mirror = mirror
         self._numbers = numbers
 
-    def keep(self, scope: Scope, condition: exp.Expr) -> None:
-        """Keep the rows for which a condition with a query is true.
+    def keep(self, scope: Scope, conditions: Sequence[exp.Expr]) -> None:
+        """Keep the rows for which all of some conditions with queries are true.
 
         Raises
         ------
         Unclear
-            When its lowering is not known.
+            When the lowering of one is not known.
         """
+        rest: list[exp.Expr] = []
+        for condition in sorted(conditions, key=lambda one: not self._compares_row(scope, one)):
+            if self._compares_row(scope, condition):
+                self._filter(scope, condition)
+            elif not self._joined(scope, condition):
+                rest.append(condition)
+        if rest:
+            self._filter(scope, exp.and_(*rest))
+
+    def _filter(self, scope: Scope, condition: exp.Expr) -> None:
+        names = scope.lf.collect_schema().names()
+        (found,) = self.with_values(scope, [condition])
+        scope.lf = scope.lf.filter(scope.expr(found))
+        if not any(
+            column.name.startswith(CORRELATED) and column.name.endswith(VALUE) for column in found.find_all(exp.Column)
+        ):
+            scope.lf = scope.lf.select(names)
+
+    def _joined(self, scope: Scope, condition: exp.Expr) -> bool:
+        """Keep the rows of a condition that is a semi or anti join; return whether it is one."""
         negated = isinstance(condition, exp.Not)
         inner = (condition.this if negated else condition).unnest()
         query = inner.args.get("query") if isinstance(inner, exp.In) else None
@@ -80,21 +100,16 @@ class Nested:
             tested = inner.this
         if query is not None and not holds_query(tested):
             self._keep_members(scope, scope.expr(tested), query.unnest(), negated=negated)
-        elif isinstance(inner, exp.Exists):
-            self._keep_existing(scope, inner.this.unnest(), negated=negated)
+        elif isinstance(inner, exp.Exists) and (correlation := self._exists(scope, inner.this.unnest())) is not None:
+            self._keep_existing(scope, correlation, negated=negated)
         elif not negated and isinstance(inner, exp.EQ) and self._is_single(inner.right) and not holds_query(inner.left):
             value = self._value(inner.right.unnest(), None)
             scope.lf = scope.lf.join(value, left_on=scope.expr(inner.left), right_on=pl.all(), how="semi")
         else:
-            names = scope.lf.collect_schema().names()
-            (found,) = self.with_values(scope, [condition])
-            scope.lf = scope.lf.filter(scope.expr(found))
-            if not any(
-                column.name.startswith(CORRELATED) and column.name.endswith(VALUE) for column in found.find_all(exp.Column)
-            ):
-                scope.lf = scope.lf.select(names)
+            return False
+        return True
 
-    def compares_row(self, scope: Scope, condition: exp.Expr) -> bool:
+    def _compares_row(self, scope: Scope, condition: exp.Expr) -> bool:
         """Return whether a condition holds a single value that depends on the row, which polars computes first."""
         values = [part for part in condition.find_all(exp.Subquery) if not isinstance(part.parent, _OF_MANY)]
         return any(one.parent_select is condition.parent_select and self._correlation(scope, one.unnest()) for one in values)
@@ -117,9 +132,21 @@ class Nested:
             When a query stands where more than one value may.
         """
         holder = exp.Tuple(expressions=[node.copy() for node in nodes])
-        for exists in [part for part in holder.find_all(exp.Exists, bfs=False) if part.parent_select is None]:
-            exists.replace(_column(self._exists(scope, exists.this.unnest()).flag()))
         values: list[pl.LazyFrame] = []
+        for exists in [part for part in holder.find_all(exp.Exists, bfs=False) if part.parent_select is None]:
+            correlation = self._exists(scope, exists.this.unnest())
+            if correlation is not None:
+                exists.replace(_column(correlation.flag()))
+                continue
+            name = self._name()
+            rows = self._filtered(exists.this.unnest()).lf.select(pl.len() > 0)
+            values.append(rows.select(pl.all().item(allow_empty=True).alias(name)))
+            exists.replace(self._given(name, grouped=grouped))
+        for member in [part for part in holder.find_all(exp.In, bfs=False) if part.parent_select is None and not grouped]:
+            if member.args.get("query") is not None and not holds_query(member.this):
+                name = self._name()
+                values.append(self._member(scope, scope.expr(member.this), member.args["query"].unnest(), name))
+                member.replace(_column(name))
         found = [part for node in holder.expressions for part in node.find_all(exp.Subquery, bfs=False)]
         for query in [part for part in found if part.parent_select is None]:
             if isinstance(query.parent, _OF_MANY):
@@ -131,15 +158,42 @@ class Nested:
                 continue
             name = self._name()
             values.append(self._value(query.unnest(), name))
-            column = _column(name)
-            first = self._mirror or grouped
-            query.replace(exp.Anonymous(this="FIRST", expressions=[column]) if first else column)
+            query.replace(self._given(name, grouped=grouped))
         if self._mirror and values:
             scope.lf = pl.concat([scope.lf, *values], how="horizontal")
         else:
             for value in values:
                 scope.lf = scope.lf.join(value, how="cross", maintain_order="left")
         return list(holder.expressions)
+
+    def _given(self, name: str, *, grouped: bool) -> exp.Expr:
+        """Return what reads a value that every row has alike."""
+        column = _column(name)
+        return exp.Anonymous(this="FIRST", expressions=[column]) if self._mirror or grouped else column
+
+    def _member(self, scope: Scope, tested: pl.Expr, query: exp.Expr, name: str) -> pl.LazyFrame:
+        """Let a name stand for whether a value is among those of a query; return what the rows must be given for that.
+
+        Of no values it is false. A null is not known to be among others, nor anything else to be none of those with a null.
+        """
+        unknown, no = pl.lit(None).cast(pl.Boolean), pl.lit(value=False)
+        if self._mirror:
+            lf = self._build(query)
+            held = self._name()
+            among = pl.col(held).first()
+            known = tested.is_in(among) | (among.list.contains(pl.lit(None)) & unknown)
+            scope.formulas[name] = from_expr(pl.when(among.list.len() == pl.lit(0, pl.UInt32)).then(no).otherwise(known))
+            (column,) = lf.collect_schema().names()
+            return lf.select(pl.col(column).implode().alias(held))
+        right, key = self._column(query)
+        hit, rows, nulls = (f"{name}_{part}" for part in ("hit", "rows", "nulls"))
+        keys = right.select(key.alias(hit)).drop_nulls().unique().with_columns(pl.lit(value=True).alias(name))
+        scope.lf = scope.lf.join(keys, left_on=tested, right_on=hit, how="left", maintain_order="left")
+        other = pl.when(pl.col(nulls) > 0).then(unknown).otherwise(no)
+        found = pl.when(pl.col(name).is_not_null()).then(pl.lit(value=True)).otherwise(other)
+        known = pl.when(tested.is_null()).then(unknown).otherwise(found)
+        scope.formulas[name] = from_expr(pl.when(pl.col(rows) == 0).then(no).otherwise(known))
+        return right.select(pl.len().alias(rows), key.null_count().alias(nulls))
 
     def _value(self, query: exp.Expr, name: str | None) -> pl.LazyFrame:
         """Return the single value of a query, as a column."""
@@ -165,18 +219,19 @@ class Nested:
             return None
         return Correlation.of(scope, *self._tables(query), next(self._numbers))
 
-    def _exists(self, scope: Scope, query: exp.Expr) -> Correlation:
+    def _exists(self, scope: Scope, query: exp.Expr) -> Correlation | None:
         if not isinstance(query, exp.Select) or {n for n, value in query.args.items() if value and n not in _PLAIN}:
             raise Unclear("an EXISTS of another kind")
-        correlation = Correlation.of(scope, *self._tables(query), next(self._numbers))
-        if correlation is None:
-            raise Unclear("an EXISTS that does not look at the outer row")
-        return correlation
+        return Correlation.of(scope, *self._tables(query), next(self._numbers))
 
     def _name(self) -> str:
         return f"{_TEMPORARY}{next(self._numbers)}"
 
     def _keep_members(self, scope: Scope, tested: pl.Expr, query: exp.Expr, *, negated: bool) -> None:
+        correlation = self._correlation(scope, query)
+        if correlation is not None:
+            self._keep_correlated_members(scope, tested, query, correlation, negated=negated)
+            return
         right, key = self._column(query)
         if not negated:
             scope.lf = scope.lf.join(right, left_on=tested, right_on=key, how="semi")
@@ -190,6 +245,17 @@ class Nested:
         )
         known = pl.when(pl.col(flag)).then(pl.lit(value=False)).otherwise(tested.is_not_null())
         scope.lf = lf.filter(pl.when(pl.col(flag).is_null()).then(pl.lit(value=True)).otherwise(known)).select(names)
+
+    def _keep_correlated_members(
+        self, scope: Scope, tested: pl.Expr, query: exp.Expr, correlation: Correlation, *, negated: bool
+    ) -> None:
+        if negated or correlation.others:
+            raise Unclear("a correlated NOT IN, or an IN that compares otherwise than by equality")
+        (item,) = query.expressions
+        key = correlation.inner.expr(item.this if isinstance(item, exp.Alias) else item)
+        left_on = [tested, *(to_polars(mine, scope.column) for mine, _ in correlation.keys)]
+        right_on = [key, *(to_polars(theirs, correlation.inner.column) for _, theirs in correlation.keys)]
+        scope.lf = scope.lf.join(correlation.inner.lf, left_on=left_on, right_on=right_on, how="semi")
 
     def _column(self, query: exp.Expr) -> tuple[pl.LazyFrame, pl.Expr]:
         """Return the rows of a query of one column, and the column: an expression over them where polars leaves it one."""
@@ -207,8 +273,7 @@ class Nested:
             raise Unclear("a query of several columns inside an expression")
         return lf, pl.col(names[0])
 
-    def _keep_existing(self, scope: Scope, query: exp.Expr, *, negated: bool) -> None:
-        correlation = self._exists(scope, query)
+    def _keep_existing(self, scope: Scope, correlation: Correlation, *, negated: bool) -> None:
         if correlation.others:
             correlation.keep(negated=negated)
             return

@@ -137,7 +137,7 @@ class QueryBuilder:
         where = node.args.get("where")
         left = conditions(where.this) if where is not None else []
         for join in [*(clause.this.args.get("joins") or []), *(node.args.get("joins") or [])]:
-            if not join.kind and not join.side and not join.args.get("on") and not join.args.get("using"):
+            if not any((join.kind, join.side, *(join.args.get(name) for name in ("on", "using", "method")))):
                 rest = scope.join_listed([] if pairs else left, *self._table(join.this, tables))
                 left = left if pairs else rest
             else:
@@ -169,8 +169,7 @@ class QueryBuilder:
                 # Polars makes sure that it is Boolean; printed, it is one filter then instead of two.
                 predicate = predicate.cast(pl.Boolean)
             scope.lf = scope.lf.filter(predicate)
-        for condition in sorted(filter(holds_query, left), key=lambda one: not nested.compares_row(scope, one)):
-            nested.keep(scope, condition)
+        nested.keep(scope, [condition for condition in left if holds_query(condition)])
         return scope
 
     def _select(self, node: exp.Select, tables: _Tables) -> pl.LazyFrame:
@@ -251,7 +250,7 @@ def _range(node: exp.Expr) -> _Range | None:
 
 def _projections(item: exp.Expr, scope: Scope) -> list[Projection]:
     if isinstance(item, exp.Star):
-        left_out = {one.name for one in item.args.get("except_") or []}
+        left_out = {one.name for one in item.args.get("except_") or []} | scope.hidden
         names = [
             name for name in scope.lf.collect_schema().names() if name not in left_out and not name.startswith(CORRELATED)
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, cast
 
@@ -10,11 +10,15 @@ import polars as pl
 from sqlglot import exp
 
 from frazil_coordinator.plan.exprs import from_expr, plain_column, substitute, to_expr
+from frazil_coordinator.plan.nodes import RawExpr
 from frazil_coordinator.plan.sql.dialect import Unclear, to_polars
 
 __all__ = ["Scope", "conditions"]
 
 _How: TypeAlias = Literal["inner", "left", "right", "full", "semi", "anti", "cross"]
+_OUTER: Final[Mapping[_How, Literal["inner", "left", "right", "full"]]] = {
+    "inner": "inner", "left": "left", "right": "right", "full": "full",
+}  # fmt: skip
 _HOWS: Final = ("inner", "left", "right", "full", "semi", "anti", "cross")
 
 
@@ -34,6 +38,12 @@ class Scope:
 
     renamed: dict[str, dict[str, str]] = field(default_factory=dict)
     """Table name → its column → the name in the joined frame, where they differ."""
+
+    formulas: dict[str, RawExpr] = field(default_factory=dict)
+    """Names in rewritten conditions → the expressions that they stand for."""
+
+    hidden: set[str] = field(default_factory=set)
+    """Columns of the joined frame that ``*`` leaves out: the second ones of NATURAL joins."""
 
     @classmethod
     def of(cls, name: str, lf: pl.LazyFrame, *, mirror: bool = True) -> Scope:
@@ -66,13 +76,20 @@ class Scope:
         return found
 
     def _unnamed(self, node: exp.Expr) -> pl.Expr:
-        found = to_polars(self._with_dates(node), self.column)
+        found = self._plain(node)
         if not self.mirror:
             return found
         # Polars gives a renamed column back the name that the query has for it, wherever it stands.
         named = {self.column(one): one.name for one in node.find_all(exp.Column) if isinstance(one.this, exp.Identifier)}
         given = {name: from_expr(pl.col(name).alias(own)) for name, own in named.items() if name != own}
         return to_expr(substitute(from_expr(found), lambda part: given.get(plain_column(part) or ""))) if given else found
+
+    def _plain(self, node: exp.Expr) -> pl.Expr:
+        """Return an expression over the joined frame, with the names that the frame has."""
+        found = to_polars(self._with_dates(node), self.column)
+        if not self.formulas:
+            return found
+        return to_expr(substitute(from_expr(found), lambda part: self.formulas.get(plain_column(part) or "")))
 
     def _with_dates(self, node: exp.Expr) -> exp.Expr:
         """Return the expression with each text that is compared with a column of dates as a date, as polars reads it."""
@@ -106,13 +123,15 @@ class Scope:
         if how == "cross":
             self._add(name, right, self.lf.join(right, how="cross", suffix=f":{name}"))
             return
-        found = conditions(node.args["on"]) if how == "inner" and node.args.get("on") else []
+        found = conditions(node.args["on"]) if how in _OUTER and node.args.get("on") else []
         equal = self._equalities(found, name, right.collect_schema())
-        if None in equal:
-            self._add_where(name, right, found, equal)
+        if None in equal and (how == "inner" or any(equal)):
+            self._add_where(name, right, found, equal, how)
         else:
             left_on, right_on = self._keys(node, name, right.collect_schema())
+            common = [] if node.args.get("method") is None else [column.meta.output_name() for column in left_on]
             self._add_equal(name, right, left_on, right_on, how)
+            self.hidden.update(f"{column}:{name}" for column in common)
 
     def join_listed(self, where: list[exp.Expr], name: str, right: pl.LazyFrame) -> list[exp.Expr]:
         """Join a table of ``FROM a, b`` by those conditions of WHERE that are about both; return the others."""
@@ -173,18 +192,20 @@ class Scope:
         right: pl.LazyFrame,
         found: Sequence[exp.Expr],
         equal: Sequence[tuple[exp.Expr, exp.Expr] | None],
+        how: _How,
     ) -> None:
-        """Join by conditions of any kind: all pairs of rows, filtered."""
+        """Join by conditions of any kind: pairs of rows, filtered, and what an outer join keeps without a pair."""
         before = self.lf
         self._add(name, right, before.join(right, how="cross", suffix=f":{name}"))
-        predicates = [self._unnamed(one) for one, pair in zip(found, equal, strict=True) if pair is None]
+        expr = self._unnamed if how == "inner" else self._plain
+        predicates = [expr(one) for one, pair in zip(found, equal, strict=True) if pair is None]
         # Equalities come last, as in polars.
-        predicates += [self._unnamed(pair[0]) == self._unnamed(pair[1]) for pair in equal if pair is not None]
-        if self.mirror:
+        predicates += [expr(pair[0]) == expr(pair[1]) for pair in equal if pair is not None]
+        if self.mirror and how == "inner":
             for predicate in predicates:
                 self.lf = self.lf.filter(predicate)
         else:
-            self.lf = before.join_where(right, *predicates, suffix=f":{name}")
+            self.lf = before.join_where(right, *predicates, how=_OUTER[how], suffix=f":{name}")
 
     def _add_equal(self, name: str, right: pl.LazyFrame, left_on: list[pl.Expr], right_on: list[pl.Expr], how: _How) -> None:
         suffix = f":{name}"
@@ -200,6 +221,11 @@ class Scope:
     def _keys(self, node: exp.Join, name: str, theirs: pl.Schema) -> tuple[list[pl.Expr], list[pl.Expr]]:
         if using := node.args.get("using"):
             names = [pl.col(cast("exp.Expr", one).name) for one in using]
+            return names, names
+        if node.args.get("method"):
+            names = [pl.col(column) for column in self.lf.collect_schema().names() if column in theirs]
+            if not names:
+                raise Unclear("a NATURAL join of tables without a common column")
             return names, names
         condition = node.args.get("on")
         if condition is None:
@@ -240,13 +266,14 @@ class Scope:
 
 
 def _how(node: exp.Join) -> _How:
-    if node.args.get("method") or node.args.get("hint") or node.args.get("global_"):
+    if node.args.get("method") not in (None, "NATURAL") or node.args.get("hint") or node.args.get("global_"):
         raise Unclear("a join of another kind")
     side, kind = node.side.lower(), node.kind.lower()
     if kind in ("semi", "anti") and side in ("", "left"):
         how = kind
     elif kind in ("", "outer", "inner", "cross") and not (side and kind in ("inner", "cross")):
-        how = side or kind or ("inner" if node.args.get("on") or node.args.get("using") else "cross")
+        conditional = any(node.args.get(name) for name in ("on", "using", "method"))
+        how = side or kind or ("inner" if conditional else "cross")
     else:
         how = ""
     if how not in _HOWS:
