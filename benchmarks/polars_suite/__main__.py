@@ -39,7 +39,10 @@ def _arguments(argv: Sequence[str] | None) -> tuple[SuiteOptions, Path]:
     parser.add_argument("--jobs", type=int, default=2, help="pytest workers (default 2)")
     parser.add_argument("--max-functions", type=int, default=2, help="function processes at once (default 2)")
     parser.add_argument(
-        "--again", choices=get_args(Again), default="all", help="of the run before: run what is missing, or has failed too"
+        "--again",
+        choices=get_args(Again),
+        default="all",
+        help="of the run before: run what is missing, or has failed too, or has run in one task too",
     )
     parser.add_argument("--exceptions", type=Path, default=EXCEPTIONS, help="the table of exceptions")
     chosen = parser.parse_args(argv)

@@ -54,6 +54,16 @@ class TestRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     queries: tuple[QueryRecord, ...] = ()
 
+    @property
+    def is_multi_row(self) -> bool:
+        """Whether one of its queries could be distributed."""
+        return any(query.is_multi_row for query in self.queries)
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether one of its queries was."""
+        return any(query.is_distributed for query in self.queries)
+
 
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(TestRecord)

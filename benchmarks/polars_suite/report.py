@@ -81,7 +81,7 @@ def judge(baseline: Mapping[str, TestRecord], records: Mapping[str, TestRecord],
         for name in {test, test.partition("[")[0]} & set(exceptions):
             covers[name].add(test)
     excused = tuple(test for test in bad if any(test in tests for tests in covers.values()))
-    multi_row = tuple(test for test, record in ran.items() if any(query.is_multi_row for query in record.queries))
+    multi_row = tuple(test for test, record in ran.items() if record.is_multi_row)
     return Verdict(
         baseline=wanted,
         passed=tuple(test for test in wanted if test not in bad),
@@ -89,7 +89,7 @@ def judge(baseline: Mapping[str, TestRecord], records: Mapping[str, TestRecord],
         failed={test: record.error for test, record in bad.items() if test not in excused},
         stale=tuple(name for name, tests in covers.items() if not tests & set(bad)),
         multi_row=multi_row,
-        distributed=tuple(test for test in multi_row if any(query.is_distributed for query in ran[test].queries)),
+        distributed=tuple(test for test in multi_row if ran[test].is_distributed),
         fallbacks=_reasons(ran[test] for test in multi_row),
     )
 

@@ -31,7 +31,7 @@ FOLDERS: Final = ("lazyframe", "operations", "sql", "streaming", "expr", "functi
 MARKS: Final = "not slow and not release and not docs and not hypothesis and not benchmark and not ci_only"
 """As Polars' own default, but with the tests that write to disk."""
 
-Again: TypeAlias = Literal["all", "missing", "failed"]
+Again: TypeAlias = Literal["all", "missing", "failed", "undistributed"]
 
 _ROOT: Final = Path(__file__).parents[2]
 _TEST_TIMEOUT_S: Final = 90
@@ -70,7 +70,8 @@ class SuiteOptions:
     """Function processes at once."""
 
     again: Again = "all"
-    """Which tests to run through Frazil: all, or of the run before those without a record, or those too that failed."""
+    """Which tests to run through Frazil: all, or of the run before those without a record, or those too that failed, or
+    those too that ran in one task over more rows than a split."""
 
 
 def baseline(options: SuiteOptions) -> Mapping[str, TestRecord]:
@@ -104,12 +105,19 @@ def through_frazil(options: SuiteOptions, tests: Sequence[str]) -> Mapping[str, 
     if options.again == "all":
         records.unlink(missing_ok=True)
     before = read_records(records) if records.exists() else {}
-    kept = {test for test, record in before.items() if options.again == "missing" or record.outcome == "passed"}
+    kept = {test for test, record in before.items() if _stays(record, options.again)}
     only = options.folder / "only.txt"
     only.write_text("\n".join(test for test in tests if test not in kept))
     with _coordinator(options) as (url, token):
         _pytest(options, records, [f"--suite-only={only}", f"--suite-url={url}"], {TOKEN_VARIABLE: token})
     return read_records(records)
+
+
+def _stays(record: TestRecord, again: Again) -> bool:
+    """Return whether a test of the run before need not run again."""
+    if again == "missing":
+        return True
+    return record.outcome == "passed" and (again == "failed" or not record.is_multi_row or record.is_distributed)
 
 
 @contextlib.contextmanager

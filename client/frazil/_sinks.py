@@ -1,7 +1,8 @@
 """The ``sink_*`` of an engine: files are written by functions, what lives in this process by this process.
 
 A sink to paths is a query whose plan ends in a sink node (docs/sinks.md). A sink to a Python object (``BytesIO``, a
-callback) is served here from the query's rows as they come, by Polars' own writer.
+callback), or one that asks a function of this process for names or tells it of files, is served here from the query's rows
+as they come, by Polars' own writer.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class SinkMethods(pl.Engine):
     ) -> None:
         if optimizations._pyoptflags.eager:  # noqa: SLF001  # how polars marks what a DataFrame asks for: it stays here
             getattr(lf, method)(path, engine=pl.StreamingEngine(), optimizations=optimizations, **options)
-        elif isinstance(path, str | Path | pl.PartitionBy):
+        elif isinstance(path, str | Path | pl.PartitionBy) and not _calls_python(path, options):
             if isinstance(path, str) and path.endswith("/") and "://" not in path:
                 path = self._folder_url(path)
             plan: pl.LazyFrame = getattr(lf, method)(path, lazy=True, **options)
@@ -136,3 +137,9 @@ class SinkMethods(pl.Engine):
                 batches.close()
 
         return register_io_source(source, schema=lf.collect_schema())
+
+
+def _calls_python(path: str | Path | pl.PartitionBy, options: dict[str, Any]) -> bool:
+    """Return whether the writer asks something of this process while it writes."""
+    provider = path._pl_partition_by.file_path_provider if isinstance(path, pl.PartitionBy) else None  # noqa: SLF001  # no public door
+    return provider is not None or options.get("sinked_paths_callback") is not None or callable(options.get("metadata"))

@@ -105,19 +105,36 @@ def _provider(_: object) -> str:
 @pytest.mark.parametrize(
     "sink",
     [
-        lambda e: query().sink_parquet(pl.PartitionBy("/x", key="x", file_path_provider=_provider), engine=e),
-        lambda e: query().sink_parquet("/x", sinked_paths_callback=_provider, engine=e),  # type: ignore[arg-type]  # any callable does
-        lambda e: query().sink_parquet("/x", metadata=_provider, engine=e),  # type: ignore[arg-type]  # as above
+        lambda e: (
+            query().sink_parquet(pl.PartitionBy("/x", key="x", file_path_provider=_provider), lazy=True).collect(engine=e)
+        ),
+        lambda e: query().sink_parquet("/x", sinked_paths_callback=_provider, lazy=True).collect(engine=e),  # type: ignore[arg-type]  # any callable does
+        lambda e: query().sink_parquet("/x", metadata=_provider, lazy=True).collect(engine=e),  # type: ignore[arg-type]  # as above
         lambda e: query().sink_batches(_provider, lazy=True).collect(engine=e),  # type: ignore[call-overload]  # any callable does
     ],
     ids=["file_path_provider", "sinked_paths_callback", "metadata", "a lazy sink_batches"],
 )
-def test_python_in_a_sink_is_refused_with_advice_and_nothing_is_sent(
+def test_python_in_a_lazy_sink_is_refused_with_advice_and_nothing_is_sent(
     engine: frazil.Engine, session: FakeSession, sink: Any
 ) -> None:
     with pytest.raises(frazil.PythonPlanError, match="engine='streaming'"):
         sink(engine)
     assert session.calls == []
+
+
+def test_files_that_a_function_names_are_written_here(engine: frazil.Engine, session: FakeSession, tmp_path: Path) -> None:
+    session.shares_files = False
+    named = pl.PartitionBy(tmp_path, key="s", file_path_provider=lambda args: f"{args.partition_keys.item()}.csv")
+    query(3).sink_csv(named, engine=engine)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        f"s{n}.csv": f"x,s\n{n},s{n}\n" for n in range(3)
+    }
+
+
+def test_a_function_is_told_of_the_files_that_are_written_here(engine: frazil.Engine, tmp_path: Path) -> None:
+    told: list[Any] = []
+    query().sink_parquet(tmp_path / "x.parquet", sinked_paths_callback=told.append, engine=engine)
+    assert [(path.path, path.num_rows) for (call,) in [told] for path in call.paths] == [(str(tmp_path / "x.parquet"), 5)]
 
 
 @pytest.mark.parametrize("target", ["x.parquet", "/tmp/x.parquet", "/tmp/lake/"])
