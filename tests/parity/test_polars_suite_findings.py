@@ -230,3 +230,22 @@ def test_bytes_that_hold_more_rows_than_a_plan_may_are_read_by_a_function() -> N
     assert buffer.tell() < 10_000
     plan = plan_query(pl.scan_parquet(buffer.getvalue()).serialize(), settings)
     assert plan.fallbacks == ("a scan of in-memory buffers is not split",)
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("no Parquet")], ids=["missing", "broken"])
+def test_a_file_whose_folder_is_filtered_out_is_not_opened(
+    spoil: Callable[[Path], object], tmp_path: Path, same: Check
+) -> None:
+    files = [tmp_path / f"year={year}" / "a.parquet" for year in (2024, 2025)]
+    for file in files:
+        file.parent.mkdir()
+        pl.DataFrame({"n": range(9)}).write_parquet(file)
+    scan = pl.scan_parquet(files, hive_schema={"year": pl.Int64}, hive_partitioning=True)
+    spoil(files[1])
+    same(scan.filter(pl.col("year") < 2025))
+    with pytest.raises(QueryError):
+        same(scan)
+
+
+def test_a_file_of_a_known_schema_is_not_opened_for_no_rows(tmp_path: Path, same: Check) -> None:
+    same(pl.scan_csv(tmp_path / "missing.csv", schema={"n": pl.Int64}).head(0))

@@ -25,6 +25,7 @@ from frazil_coordinator.plan.listing import expand
 from frazil_coordinator.plan.nodes import Scan
 from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Raw
+from frazil_functions.errors import QueryError
 from frazil_functions.scan_files import FileStat
 from frazil_functions.task import Split, input_path
 from frazil_functions.text_ranges import TEXT_FORMATS
@@ -99,6 +100,32 @@ def open_table(node: Scan, schema: pl.Schema) -> Table:
     """
     arguments = cast("Raw", cast("Raw", node.raw["Scan"])["unified_scan_args"])
     check_options(node, arguments)
+    try:
+        return _table(node, arguments, schema)
+    except (FileNotFoundError, QueryError) as error:
+        if _may_be_spared(node, arguments):
+            raise Unsplittable("a scan of files that can't all be opened is not split") from error
+        raise
+
+
+def _may_be_spared(node: Scan, arguments: Raw) -> bool:
+    """Return whether polars may answer without a look into every file: by names of folders, or for a given schema."""
+    hive, scan_type = cast("Raw", arguments["hive_options"]), cast("Raw", node.raw["Scan"])["scan_type"]
+    options = cast("Raw", cast("Raw", scan_type)[node.format]).get("options") if isinstance(scan_type, dict) else None
+    given = isinstance(options, dict) and options.get("schema") is not None
+    return (
+        given or hive["schema"] is not None or (hive["enabled"] is not False and any("=" in path for path in _names(node)))
+    )
+
+
+def _names(node: Scan) -> list[str]:
+    try:
+        return [file.path for file in _listed(node)]
+    except FileNotFoundError:
+        return list(node.paths)
+
+
+def _table(node: Scan, arguments: Raw, schema: pl.Schema) -> Table:
     options = arguments.get("cloud_options")
     files = tuple(_listed(node))
     text = node.format in TEXT_FORMATS
