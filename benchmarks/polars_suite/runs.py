@@ -24,7 +24,7 @@ from benchmarks.polars_suite.plugin import TOKEN_VARIABLE
 from benchmarks.polars_suite.records import DISTRIBUTED_ROWS, TestRecord, read_records
 from benchmarks.processes import free_ports, program, run_process, wait_until_healthy
 
-__all__ = ["CHECKOUT_VARIABLE", "FOLDERS", "Again", "SuiteError", "SuiteOptions", "baseline", "through_frazil"]
+__all__ = ["CHECKOUT_VARIABLE", "FOLDERS", "Again", "SuiteError", "SuiteOptions", "baseline", "stays", "through_frazil"]
 
 CHECKOUT_VARIABLE: Final = "FRAZIL_POLARS_CHECKOUT"
 FOLDERS: Final = ("lazyframe", "operations", "sql", "streaming", "expr", "functions", "datatypes", "io")
@@ -86,7 +86,7 @@ def baseline(options: SuiteOptions) -> Mapping[str, TestRecord]:
     if not cache.exists():
         unfinished = cache.with_suffix(".part")
         unfinished.unlink(missing_ok=True)
-        _pytest(options, unfinished, [], {})
+        _pytest(options, options.paths, unfinished, [], {})
         unfinished.rename(cache)
     return read_records(cache)
 
@@ -105,15 +105,18 @@ def through_frazil(options: SuiteOptions, tests: Sequence[str]) -> Mapping[str, 
     if options.again == "all":
         records.unlink(missing_ok=True)
     before = read_records(records) if records.exists() else {}
-    kept = {test for test, record in before.items() if _stays(record, options.again)}
+    chosen = [test for test in tests if test not in before or not stays(before[test], options.again)]
+    if not chosen:
+        return before
     only = options.folder / "only.txt"
-    only.write_text("\n".join(test for test in tests if test not in kept))
+    only.write_text("\n".join(chosen))
+    modules = sorted({test.partition("::")[0] for test in chosen})
     with _coordinator(options) as (url, token):
-        _pytest(options, records, [f"--suite-only={only}", f"--suite-url={url}"], {TOKEN_VARIABLE: token})
+        _pytest(options, modules, records, [f"--suite-only={only}", f"--suite-url={url}"], {TOKEN_VARIABLE: token})
     return read_records(records)
 
 
-def _stays(record: TestRecord, again: Again) -> bool:
+def stays(record: TestRecord, again: Again) -> bool:
     """Return whether a test of the run before need not run again."""
     if again == "missing":
         return True
@@ -141,7 +144,9 @@ def _coordinator(options: SuiteOptions) -> Iterator[tuple[str, str]]:
         yield url, token
 
 
-def _pytest(options: SuiteOptions, records: Path, extra: Sequence[str], variables: Mapping[str, str]) -> None:
+def _pytest(
+    options: SuiteOptions, paths: Sequence[str], records: Path, extra: Sequence[str], variables: Mapping[str, str]
+) -> None:
     records.touch()
     command = [sys.executable, "-m", "pytest", "-p", "benchmarks.polars_suite.plugin", "-p", "no:asyncio"]
     command += [
@@ -168,7 +173,7 @@ def _pytest(options: SuiteOptions, records: Path, extra: Sequence[str], variable
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     with log.open("wb") as out:
         done = subprocess.run(
-            [*command, *options.paths],
+            [*command, *paths],
             cwd=options.checkout,
             env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "RUST_BACKTRACE": "0", **variables},
             stdin=subprocess.DEVNULL,

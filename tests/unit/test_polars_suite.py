@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.polars_suite.records import QueryRecord, TestRecord, append_record, read_records
 from benchmarks.polars_suite.report import judge, read_exceptions, render
+from benchmarks.polars_suite.runs import Again, stays
 
 
 def record(name: str, outcome: str = "passed", **notes: object) -> TestRecord:
@@ -52,6 +53,24 @@ def test_an_exception_without_parameters_stands_for_all_and_is_needed_by_one() -
     plain = table(record("t[1]"), record("t[2]"))
     assert judge(plain, table(record("t[1]"), record("t[2]", "failed")), {"t": "why"}).is_good
     assert judge(plain, table(record("t[1]"), record("t[2]")), {"t": "why"}).stale == ("t",)
+
+
+@pytest.mark.parametrize(
+    ("again", "staying"),
+    [
+        ("missing", ["failed", "in one task", "in several", "of few rows"]),
+        ("failed", ["in one task", "in several", "of few rows"]),
+        ("undistributed", ["in several", "of few rows"]),
+    ],
+)
+def test_what_need_not_run_again_is_left_out(again: Again, staying: list[str]) -> None:
+    records = (
+        record("failed", "failed"),
+        record("in one task", queries=(query(9, 1, "why"),)),
+        record("in several", queries=(query(9, 1, "why"), query())),
+        record("of few rows", queries=(query(2, 1),)),
+    )
+    assert [one.id for one in records if stays(one, again)] == staying
 
 
 def test_an_exception_for_a_test_that_was_not_run_is_left_alone() -> None:
