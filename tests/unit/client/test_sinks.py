@@ -108,8 +108,8 @@ def _provider(_: object) -> str:
         lambda e: (
             query().sink_parquet(pl.PartitionBy("/x", key="x", file_path_provider=_provider), lazy=True).collect(engine=e)
         ),
-        lambda e: query().sink_parquet("/x", sinked_paths_callback=_provider, lazy=True).collect(engine=e),  # type: ignore[arg-type]  # any callable does
-        lambda e: query().sink_parquet("/x", metadata=_provider, lazy=True).collect(engine=e),  # type: ignore[arg-type]  # as above
+        lambda e: query().sink_parquet("/x", sinked_paths_callback=_provider, lazy=True).collect(engine=e),  # type: ignore[call-overload]  # any callable does
+        lambda e: query().sink_parquet("/x", metadata=_provider, lazy=True).collect(engine=e),  # type: ignore[call-overload]  # as above
         lambda e: query().sink_batches(_provider, lazy=True).collect(engine=e),  # type: ignore[call-overload]  # any callable does
     ],
     ids=["file_path_provider", "sinked_paths_callback", "metadata", "a lazy sink_batches"],
