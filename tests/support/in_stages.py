@@ -11,6 +11,7 @@ import polars as pl
 from frazil_coordinator.plan.model import Stage, StageGraph
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.schedule.bind import output_for, result_blocks
+from frazil_coordinator.schedule.broadcast import joined_in_place
 from frazil_coordinator.schedule.layout import Layout, lay_out
 from frazil_coordinator.settings import Settings
 from frazil_functions import PROTOCOL_VERSION
@@ -50,7 +51,9 @@ def answer_in_stages(
     name = QueryId(uuid.uuid4().hex[:16])
     written: dict[StageId, list[Descriptor]] = {}
     units: dict[StageId, Sequence[int]] = {}
-    for stage in _in_order(graph):
+    for number in _in_order(graph):
+        graph = joined_in_place(graph, number, written, settings) or graph
+        stage = graph.stages[number]
         layout = _divided(lay_out(stage, written, graph, settings, units), divisions)
         if layouts is not None:
             layouts.append(layout)
@@ -79,7 +82,7 @@ def answer_in_stages(
     return pl.concat(parts) if parts else pl.DataFrame(schema=graph.schema)
 
 
-def _in_order(graph: StageGraph) -> list[Stage]:
+def _in_order(graph: StageGraph) -> list[StageId]:
     """Return the stages in an order in which none has to wait for what would tell it something."""
     order: dict[StageId, Stage] = {}
 
@@ -91,7 +94,7 @@ def _in_order(graph: StageGraph) -> list[Stage]:
         order[stage.id] = stage
 
     visit(graph.root)
-    return list(order.values())
+    return list(order)
 
 
 def _run(request: TaskRequest, settings: Settings, store: Store) -> Descriptor:

@@ -21,6 +21,7 @@ _DETAILS: Final = {
     "filter added": "filter of a later stage, done here: {}",
     "rows sent at most": "sends at most {} rows",
     "runtime filter": "may be filtered by keys that are known then: {}",
+    "not shuffled if small": "joined where it lies if stage {} turns out small",
     "splits left out": "leaves out {} splits",
 }
 _SHARES: Final = ("columns sent", "splits left out")

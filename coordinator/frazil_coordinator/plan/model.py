@@ -31,6 +31,7 @@ __all__ = [
     "Stage",
     "StageGraph",
     "StageKind",
+    "Switch",
 ]
 
 INLINE_FRAGMENT_BYTES: Final = 64 * 1024
@@ -138,6 +139,23 @@ class RuntimeFilter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """How a stage that is to be shuffled may become a part of the join that reads it, when the other side turns out small.
+
+    See :mod:`frazil_coordinator.plan.switches`.
+    """
+
+    join: StageId
+    """The stage that reads it, and nobody else does."""
+
+    source: int
+    """Number of the stage among the sources of `join`."""
+
+    small: tuple[StageId, ...]
+    """The other stages of whose output the tasks of `join` read a partition each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeSpec:
     """How the tasks of a stage write their output."""
 
@@ -193,6 +211,15 @@ class Stage:
     filters: tuple[RuntimeFilter, ...] = ()
     """Filters of its sources by keys that other stages find."""
 
+    switch: Switch | None = None
+    """How it may be joined where it lies instead of shuffled."""
+
+    units: int | None = None
+    """Number of tasks that its consumers count with; None is `tasks`."""
+
+    notes: tuple[str, ...] = ()
+    """How the stage itself was changed while the query ran, and why."""
+
     @property
     def producers(self) -> tuple[StageId, ...]:
         """Stages that must be finished before this one starts, each once, in order of use."""
@@ -201,7 +228,8 @@ class Stage:
     @property
     def awaits(self) -> tuple[StageId, ...]:
         """Stages that this one does better to let finish, for some time, although it needs nothing of them."""
-        return tuple(dict.fromkeys(one.build for one in self.filters if one.waits))
+        small = self.switch.small if self.switch is not None else ()
+        return tuple(dict.fromkeys((*(one.build for one in self.filters if one.waits), *small)))
 
 
 FILE_NUMBER: Final = "__frazil_file"

@@ -117,10 +117,12 @@ def _plan(arena: Arena, settings: Settings) -> StageGraph:
     context.partitions = _partitions(context)
     relation = Distributor(context, ordered=keeps_order(sink)).plan()
     if sink is None:
-        graph = build_stages(relation, schema, context.filters)
+        graph = build_stages(relation, schema, context.filters, adaptive=settings.broadcast_limit_bytes > 0)
     else:
         sink, relation = spread(sink, relation, context)
-        graph = replace(build_stages(relation, pl.Schema(), context.filters), sink=sink)
+        graph = replace(
+            build_stages(relation, pl.Schema(), context.filters, adaptive=settings.broadcast_limit_bytes > 0), sink=sink
+        )
     if settings.fallback == "raise" and graph.fallbacks:
         reasons = "; ".join(graph.fallbacks)
         raise FallbackError(f'a part of the query would run in one task: {reasons} (fallback="allow" permits it)')

@@ -27,12 +27,12 @@ from frazil_coordinator.plan.volumes import input_uses
 from frazil_functions.arena import Arena
 from frazil_functions.ids import StageId
 
-__all__ = ["FilterOffer", "Finished", "choose_filters", "offer_filter"]
+__all__ = ["TIMES_SMALLER", "FilterOffer", "Finished", "StageOrder", "choose_filters", "offer_filter"]
 
 _SEED: Final = 0x_5EED_F11E_4201
 """Of the hash by which our predicate is known again."""
 
-_TIMES_SMALLER: Final = 2
+TIMES_SMALLER: Final = 2
 """A scan waits for keys only of a side that reads this many times less."""
 
 _REDUCING: Final = frozenset({"Filter", "Slice", "DataFrameScan"})
@@ -163,15 +163,18 @@ class Finished:
 
 
 @dataclass(slots=True)
-class _Graph:
-    """The stages, and which waits for which."""
+class StageOrder:
+    """The finished stages, and which waits for which."""
 
     stages: Sequence[Finished]
     number: dict[Exchange | None, int] = field(default_factory=dict)
     """Exchange → the stage that writes it."""
 
     before: list[set[int]] = field(default_factory=list)
-    readers: Counter[Exchange] = field(default_factory=Counter)
+    """Stages that each reads, or awaits."""
+
+    readers: Counter[Exchange | None] = field(default_factory=Counter)
+    """Number of placeholders that read each exchange."""
 
     def __post_init__(self) -> None:
         self.number = {stage.exchange: place for place, stage in enumerate(self.stages)}
@@ -180,6 +183,14 @@ class _Graph:
             read = [leaf.exchange for leaf in leaves if isinstance(leaf, ExchangeLeaf)]
             self.readers.update(read)
             self.before.append({self.number[exchange] for exchange in read})
+
+    def uses(self, stage: int, source: int) -> int:
+        """Return how many ways lead from the root of a stage's fragment to one of its sources."""
+        return self.stages[stage].uses.get(self.stages[stage].leaves[source], 0)
+
+    def bytes(self, stage: int) -> int:
+        """Return the compressed bytes that a stage, and those before it, read of tables, about."""
+        return self.stages[stage].relation.bytes
 
     def end_of(self, offer: FilterOffer) -> int | None:
         """Return the stage that an offer would filter; None when its join is not there, or rows are read by others too."""
@@ -216,15 +227,15 @@ class _Graph:
         )
 
 
-def choose_filters(offers: Sequence[FilterOffer], stages: Sequence[Finished]) -> dict[StageId, tuple[RuntimeFilter, ...]]:
+def choose_filters(offers: Sequence[FilterOffer], order: StageOrder) -> dict[StageId, tuple[RuntimeFilter, ...]]:
     """Return the filters of each stage that has any.
 
     Parameters
     ----------
     offers
         What the joins permit.
-    stages
-        The stages, by number.
+    order
+        The stages; what waits for what is added.
 
     Notes
     -----
@@ -232,22 +243,21 @@ def choose_filters(offers: Sequence[FilterOffer], stages: Sequence[Finished]) ->
     for itself. It is taken when the keys may be fewer than there are, and, where a scan has to wait for them, when the
     side that they come from reads less.
     """
-    graph = _Graph(stages)
     chosen: dict[StageId, list[RuntimeFilter]] = {}
     for offer in offers:
-        target, build = graph.end_of(offer), graph.number[offer.build]
-        if target is None or target in graph.until(build) or not graph.reduces(build):
+        target, build = order.end_of(offer), order.number[offer.build]
+        if target is None or target in order.until(build) or not order.reduces(build):
             continue
-        waits = build not in graph.before[target]
+        waits = build not in order.before[target]
         if waits:
-            if offer.build_bytes * _TIMES_SMALLER > offer.probe_bytes:
+            if offer.build_bytes * TIMES_SMALLER > offer.probe_bytes:
                 continue
-            graph.before[target].add(build)
+            order.before[target].add(build)
         leaf = offer.path[-1]
-        source = stages[target].relation.leaves[leaf]
+        source = order.stages[target].relation.leaves[leaf]
         chosen.setdefault(StageId(target), []).append(
             RuntimeFilter(
-                source=stages[target].leaves.index(leaf),
+                source=order.stages[target].leaves.index(leaf),
                 column=offer.column,
                 build=StageId(build),
                 key=offer.key,

@@ -15,10 +15,11 @@ from typing import cast
 import polars as pl
 
 from frazil_coordinator.plan.exprs import from_expr, serialised
-from frazil_coordinator.plan.model import ExchangeSource, ExchangeSpec, RuntimeFilter, Source, Stage, StageGraph
+from frazil_coordinator.plan.model import ExchangeSource, ExchangeSpec, RuntimeFilter, Source, Stage, StageGraph, Switch
 from frazil_coordinator.plan.pushdown import Demand, observe
 from frazil_coordinator.plan.relation import Exchange, ExchangeLeaf, Relation, leaf_tasks, tasks_of
-from frazil_coordinator.plan.runtime_filters import FilterOffer, Finished, choose_filters
+from frazil_coordinator.plan.runtime_filters import FilterOffer, Finished, StageOrder, choose_filters
+from frazil_coordinator.plan.switches import choose_switches
 from frazil_coordinator.plan.volumes import input_uses
 from frazil_functions.arena import Arena
 from frazil_functions.ids import StageId
@@ -40,7 +41,9 @@ class _Fragment:
     kinds: frozenset[str]
 
 
-def build_stages(root: Relation, schema: pl.Schema, offers: Sequence[FilterOffer] = ()) -> StageGraph:
+def build_stages(
+    root: Relation, schema: pl.Schema, offers: Sequence[FilterOffer] = (), *, adaptive: bool = False
+) -> StageGraph:
     """Return the stages of a plan.
 
     Parameters
@@ -51,6 +54,8 @@ def build_stages(root: Relation, schema: pl.Schema, offers: Sequence[FilterOffer
         Schema of the result.
     offers
         Runtime filters that the joins permit.
+    adaptive
+        Whether joins by hash may become broadcasts when a side turns out small.
     """
     exchanges = _producers_first(root)
     ids = {exchange: StageId(number) for number, exchange in enumerate(exchanges)}
@@ -63,8 +68,18 @@ def build_stages(root: Relation, schema: pl.Schema, offers: Sequence[FilterOffer
     for exchange in (*exchanges, None):
         relation = root if exchange is None else exchange.producer
         stages.append(_stage(StageId(len(stages)), relation, exchange, fragments[exchange], ids))
-    filters = choose_filters(offers, [_finished(root, edge, fragments[edge]) for edge in (*exchanges, None)])
-    return StageGraph(stages=tuple(_with_filters(stage, filters) for stage in stages), schema=schema)
+    order = StageOrder([_finished(root, edge, fragments[edge]) for edge in (*exchanges, None)])
+    filters = choose_filters(offers, order)
+    stages = [_with_filters(stage, filters) for stage in stages]
+    switches = choose_switches(stages, order) if adaptive else {}
+    return StageGraph(stages=tuple(_with_switch(stage, switches.get(stage.id)) for stage in stages), schema=schema)
+
+
+def _with_switch(stage: Stage, switch: Switch | None) -> Stage:
+    if switch is None:
+        return stage
+    small = " and ".join(map(str, switch.small))
+    return replace(stage, switch=switch, details={**stage.details, "not shuffled if small": small})
 
 
 def _finished(root: Relation, exchange: Exchange | None, fragment: _Fragment) -> Finished:

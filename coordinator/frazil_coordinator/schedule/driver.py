@@ -20,6 +20,7 @@ import polars as pl
 from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, Stage, StageGraph
 from frazil_coordinator.platform.base import Platform
 from frazil_coordinator.schedule.bind import output_for, result_blocks
+from frazil_coordinator.schedule.broadcast import joined_in_place
 from frazil_coordinator.schedule.layout import Layout, lay_out
 from frazil_coordinator.schedule.messages import (
     AttemptDivided,
@@ -294,6 +295,9 @@ class QueryDriver:
         known = (*stage.producers, *(other for other in stage.awaits if self._state.is_complete(other)))
         descriptors = {other: self._state.descriptors(other) for other in known}
         try:
+            if (changed := joined_in_place(self._graph, stage.id, descriptors, self._settings)) is not None:
+                self._graph = changed
+                stage = changed.stages[stage.id]
             units = {number: layout.units for number, layout in self._layouts.items() if not layout.as_planned}
             layout = lay_out(stage, descriptors, self._graph, self._settings, units)
         except FrazilError as error:

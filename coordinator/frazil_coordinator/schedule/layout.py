@@ -129,7 +129,7 @@ def lay_out(stage: Stage, descriptors: Descriptors, graph: StageGraph, settings:
     wanted = None if _must_align(stage.id, graph) else _ranges(stage, descriptors, small, settings)
     bound = bind_stage(stage, descriptors, graph, units=units, ranges=wanted)
     shares = [Share(unit=_unit(number, len(bound), stage), inputs=inputs) for number, inputs in enumerate(bound)]
-    notes: list[str] = []
+    notes = list(stage.notes)
     if wanted is not None and wanted != stage.tasks:
         notes.append(f"{wanted} ranges instead of {stage.tasks}")
     if not stage.output.row_tag:  # row tags name the task: parts of one would not be in order
@@ -143,7 +143,8 @@ def lay_out(stage: Stage, descriptors: Descriptors, graph: StageGraph, settings:
     if stage.filters:
         shares, told = _filtered(stage, shares, descriptors, settings)
         notes += told
-    as_planned = [share.unit for share in shares] == list(range(stage.tasks))
+    counted = stage.tasks if stage.units is None else stage.units
+    as_planned = [share.unit for share in shares] == list(range(counted))
     return Layout(
         stage=stage,
         graph=graph,
@@ -173,7 +174,8 @@ def _coalesce_bytes(settings: Settings) -> int:
 
 
 def _unit(number: int, count: int, stage: Stage) -> int:
-    return number if count == stage.tasks else number * stage.tasks // count
+    units = stage.tasks if stage.units is None else stage.units
+    return number if count == units else number * units // count
 
 
 # What a stage reads
