@@ -1,8 +1,9 @@
 """Joins whose small side is found out while the query runs: what is read, moved and waited for, with and without adapting.
 
-Two stars, of facts that lie in the order of their day and know one of many parts each: joined with a few days (row groups
-and files are left out), with a few parts (rows are dropped before the shuffle), and, to see what adapting costs where it
-can't profit, with all parts. Each query runs with everything on and off, interleaved; medians of all runs::
+Facts that lie in the order of their day and know one of many parts each: joined with a few days (row groups and files are
+left out), with a few parts (rows are dropped before the shuffle, or the facts are not shuffled), and, to see what adapting
+costs where it can't profit, with many parts and with all. Each query runs as it was planned, with the switch to a broadcast,
+and with runtime filters too, interleaved; medians of all runs::
 
     python -m benchmarks.joins_at_runtime [--rows 4000000] [--runs 5]
 """
@@ -73,6 +74,9 @@ def queries(folder: Path) -> dict[str, pl.LazyFrame]:
         "200 parts of 200,000": facts.join(parts.filter(pl.col("kind") == 7), on="part").select(
             *totals, pl.col("label").max()
         ),
+        "200 parts, left": facts.join(parts.filter(pl.col("kind") == 7), on="part", how="left").select(
+            *totals, pl.col("label").max()
+        ),
         "every second part": facts.join(parts.filter(pl.col("kind") < 500), on="part").select(
             *totals, pl.col("label").max()
         ),
@@ -110,8 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         split_target_bytes=_MIB,
         inline_limit_bytes=0,
         runtime_filters=False,
+        runtime_wait_s=0.0,
     )
-    ways = {"as planned": planned, "adapted": replace(planned, runtime_filters=True)}
+    ways = {
+        "as planned": planned,
+        "joined in place": replace(planned, runtime_wait_s=10.0),
+        "adapted": replace(planned, runtime_wait_s=10.0, runtime_filters=True),
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_tables(folder, options.rows)

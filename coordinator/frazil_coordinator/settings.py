@@ -67,8 +67,8 @@ class Settings:
     two."""
 
     runtime_wait_s: float = 10.0
-    """Seconds for which a stage that could start waits at most for what another stage will tell it: keys to filter by. It
-    never waits longer than half of the time that it is expected to take itself. 0: never."""
+    """Seconds for which a stage that could start waits at most for what another stage will tell it: keys to filter by,
+    or that it is small. It never waits longer than half of the time that it is expected to take itself. 0: never."""
 
     coalesce_bytes: int | None = None
     """Encoded bytes up to which neighbouring partitions of a shuffle are read by one task. None: 64 MiB, or never while
