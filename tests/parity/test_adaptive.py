@@ -65,6 +65,14 @@ CASES = {
     f"{how} join": Case(lambda t, r, how=how: t.join(r, on="k", how=how))  # type: ignore[misc]  # a JoinStrategy
     for how in ("inner", "left", "right", "full", "semi", "anti")
 }  # fmt: skip
+FEW = {
+    "few groups": Case(lambda t, _: t.filter(pl.col("k") < 3).group_by("k").agg(pl.col("x").median())),
+    "few keys joined": Case(lambda t, r: t.filter(pl.col("k") < 3).join(r, on="k").select(pl.len(), pl.col("id").sum())),
+    "few keys joined in full": Case(lambda t, r: t.filter(pl.col("k") < 3).join(r.head(3), on="k", how="full")),
+    "few groups in order": Case(
+        lambda t, _: t.filter(pl.col("k") < 3).group_by("k", maintain_order=True).agg(pl.col("id")), ordered=True
+    ),
+}
 LAYOUTS: dict[str, tuple[Settings, int]] = {
     "joined": (JOIN_ALL, 0),
     "cut": (SKEWED, 0),
@@ -102,6 +110,20 @@ def notes(name: str, layout: str, files: Path, tmp_path: Path) -> str:
 
 def test_small_partitions_are_read_by_one_task(files: Path, tmp_path: Path) -> None:
     assert "4 partitions joined into 1" in notes("whole groups", "joined", files, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["few groups", "few keys joined", "few keys joined in full", "few groups in order"])
+def test_partitions_without_rows_have_no_task(name: str, files: Path, tmp_path: Path) -> None:
+    layouts = run(FEW[name], replace(TINY, shuffle_partitions=8, coalesce_bytes=1), 0, files, tmp_path)
+    left_out = [one for one in layouts if any("nothing to read" in note for note in one.notes)]
+    assert left_out
+    assert all(0 < len(one.order) < one.stage.tasks for one in left_out)
+
+
+def test_one_task_is_left_when_no_partition_has_rows(files: Path, tmp_path: Path) -> None:
+    nothing = Case(lambda t, _: t.filter(pl.col("s") == "s5a").group_by("k").agg(pl.col("id").median()))
+    layouts = run(nothing, replace(TINY, coalesce_bytes=1), 0, files, tmp_path)
+    assert len(layouts[-1].order) == 1
 
 
 def test_a_sort_of_little_is_one_range(files: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from statistics import median
 from typing import Final
 
 from frazil_coordinator.plan.memory import factor_of, usable_bytes
-from frazil_coordinator.plan.model import ExchangeSource, Stage, StageGraph, StageKind
+from frazil_coordinator.plan.model import ExchangeSource, Source, Stage, StageGraph, StageKind
 from frazil_coordinator.schedule.bind import Descriptors, Units, bind_stage
 from frazil_coordinator.schedule.filters import filtered, tasks_left
 from frazil_coordinator.schedule.pieces import Inputs, cut_by_hash, cut_by_rows, divide, joined
@@ -140,6 +140,11 @@ def lay_out(stage: Stage, descriptors: Descriptors, graph: StageGraph, settings:
         if len(tasks) < len(shares):
             notes.append(f"{len(shares)} partitions joined into {len(tasks)}")
         shares = tasks
+    if small:
+        left = _without_empty(stage, shares)
+        if len(left) < len(shares):
+            notes.append(f"{len(shares) - len(left)} of {len(shares)} tasks left out: nothing to read")
+        shares = left
     if stage.filters:
         shares, told = _filtered(stage, shares, descriptors, settings)
         notes += told
@@ -274,6 +279,23 @@ def _coalesced(stage: Stage, shares: Sequence[Share], small: int, settings: Sett
         group[0] if len(group) == 1 else Share(unit=group[0].unit, inputs=joined(stage, [share.inputs for share in group]))
         for group in groups
     ]
+
+
+def _without_empty(stage: Stage, shares: Sequence[Share]) -> list[Share]:
+    """Leave out the tasks that have nothing to read, but for one.
+
+    A hash partition or a range without rows may be joined with any neighbour, which it adds nothing to; so may what one
+    task wrote, where its rows may be divided.
+    """
+    parts = [number for number, source in enumerate(stage.sources) if not _is_whole(source)]
+    of_one = len(parts) == 1 and parts[0] in stage.divisible and isinstance(stage.sources[parts[0]], ExchangeSource)
+    if not (of_one or _reads_only(stage, "partition") or _reads_only(stage, "range")):
+        return list(shares)
+    return [share for share in shares if _blocks(stage, share.inputs)] or list(shares[:1])
+
+
+def _is_whole(source: Source) -> bool:
+    return isinstance(source, ExchangeSource) and source.read == "all"
 
 
 def _is_part(share: Share) -> bool:
