@@ -29,7 +29,13 @@ Outcome: TypeAlias = pl.DataFrame | str
 
 
 def answer_in_stages(
-    query: pl.LazyFrame, settings: Settings, store: Store, *, divisions: int = 0, layouts: list[Layout] | None = None
+    query: pl.LazyFrame,
+    settings: Settings,
+    store: Store,
+    *,
+    divisions: int = 0,
+    layouts: list[Layout] | None = None,
+    unaggregated: bool = False,
 ) -> pl.DataFrame:
     """Plan a query, run every task of every stage one after the other in this process, and read the result.
 
@@ -41,6 +47,8 @@ def answer_in_stages(
         How often every task that can be divided is divided, as if it had run out of memory.
     layouts
         Takes the layout of each stage.
+    unaggregated
+        Whether every second task leaves out the first step of a group_by, where it may.
 
     Raises
     ------
@@ -69,7 +77,7 @@ def answer_in_stages(
                 stage=stage.id,
                 task=TaskIndex(task),
                 attempt=0,
-                fragment=stage.fragment,
+                fragment=stage.unaggregated if unaggregated and stage.unaggregated and task % 2 else stage.fragment,
                 inputs=layout.shares[task].inputs,
                 output=output_for(stage, task, query=name, settings=settings, exchange_prefix="exchange"),
                 polars_version=pl.__version__,

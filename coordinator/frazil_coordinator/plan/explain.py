@@ -22,6 +22,7 @@ _DETAILS: Final = {
     "rows sent at most": "sends at most {} rows",
     "runtime filter": "may be filtered by keys that are known then: {}",
     "not shuffled if small": "joined where it lies if stage {} turns out small",
+    "first step": "stops to aggregate before the shuffle if {}",
     "splits left out": "leaves out {} splits",
 }
 _SHARES: Final = ("columns sent", "splits left out")

@@ -208,6 +208,10 @@ class Stage:
     details: Mapping[str, str] = field(default_factory=dict)
     """More for EXPLAIN: what was pushed down, sizes."""
 
+    unaggregated: bytes = b""
+    """A fragment that does the same without aggregating rows first, for tasks of a stage where that does not make them
+    fewer; empty when there is none."""
+
     filters: tuple[RuntimeFilter, ...] = ()
     """Filters of its sources by keys that other stages find."""
 

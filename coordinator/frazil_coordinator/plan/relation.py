@@ -116,6 +116,9 @@ class Relation:
     first_rows: int | None = None
     """See `frazil_coordinator.plan.model.Stage.first_rows`."""
 
+    row_states: pl.LazyFrame | None = None
+    """The same as `lf` to whoever reads it, without aggregating rows first (:mod:`~frazil_coordinator.plan.row_states`)."""
+
     @property
     def is_single(self) -> bool:
         """Whether one task has all rows."""
@@ -156,6 +159,7 @@ class Relation:
             keeps_rows=keeps_rows and self.keeps_rows,
             divisible=self.divisible if divisible else frozenset(),
             first_rows=None,
+            row_states=None,
         )
 
 

@@ -15,7 +15,16 @@ from typing import cast
 import polars as pl
 
 from frazil_coordinator.plan.exprs import from_expr, serialised
-from frazil_coordinator.plan.model import ExchangeSource, ExchangeSpec, RuntimeFilter, Source, Stage, StageGraph, Switch
+from frazil_coordinator.plan.model import (
+    INLINE_FRAGMENT_BYTES,
+    ExchangeSource,
+    ExchangeSpec,
+    RuntimeFilter,
+    Source,
+    Stage,
+    StageGraph,
+    Switch,
+)
 from frazil_coordinator.plan.pushdown import Demand, observe
 from frazil_coordinator.plan.relation import Exchange, ExchangeLeaf, Relation, leaf_tasks, tasks_of
 from frazil_coordinator.plan.runtime_filters import FilterOffer, Finished, StageOrder, choose_filters
@@ -64,10 +73,12 @@ def build_stages(
     for edge in reversed(exchanges):
         lf, details = _output(edge, demands[edge], {offer.key for offer in offers if offer.build is edge})
         fragments[edge] = _finish(edge.producer, lf, details, demands)
+    unaggregated = {edge: _unaggregated(edge, demands[edge], fragments[edge]) for edge in exchanges}
     stages: list[Stage] = []
     for exchange in (*exchanges, None):
         relation = root if exchange is None else exchange.producer
-        stages.append(_stage(StageId(len(stages)), relation, exchange, fragments[exchange], ids))
+        stage = _stage(StageId(len(stages)), relation, exchange, fragments[exchange], ids)
+        stages.append(stage if exchange is None else _with_row_states(stage, unaggregated[exchange]))
     order = StageOrder([_finished(root, edge, fragments[edge]) for edge in (*exchanges, None)])
     filters = choose_filters(offers, order)
     stages = [_with_filters(stage, filters) for stage in stages]
@@ -80,6 +91,26 @@ def _with_switch(stage: Stage, switch: Switch | None) -> Stage:
         return stage
     small = " and ".join(map(str, switch.small))
     return replace(stage, switch=switch, details={**stage.details, "not shuffled if small": small})
+
+
+def _with_row_states(stage: Stage, fragment: bytes) -> Stage:
+    if not fragment:
+        return stage
+    return replace(stage, unaggregated=fragment, details={**stage.details, "first step": "rows hardly become fewer"})
+
+
+def _unaggregated(exchange: Exchange, demands: Sequence[Demand], fragment: _Fragment) -> bytes:
+    """Return the producer's fragment without its first aggregation; empty when there is none that reads the same."""
+    relation = exchange.producer
+    if relation.row_states is None:
+        return b""
+    lf, _ = _output(replace(exchange, producer=replace(relation, lf=relation.row_states)), demands)
+    arena = Arena.of(lf)
+    if tuple(sorted(arena.placeholders())) != fragment.leaves:
+        return b""
+    arena.renumber_placeholders({number: position for position, number in enumerate(fragment.leaves)})
+    plan = arena.encode()
+    return plan if len(plan) <= INLINE_FRAGMENT_BYTES else b""
 
 
 def _finished(root: Relation, exchange: Exchange | None, fragment: _Fragment) -> Finished:

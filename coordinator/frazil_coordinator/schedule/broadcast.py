@@ -71,6 +71,7 @@ def _fused(join: Stage, large: Stage, switch: Switch, size: int) -> Stage:
     return replace(
         join,
         fragment=_fragment(join, large, switch.source),
+        unaggregated=b"",
         sources=(*whole, *large.sources),
         tasks=large.tasks,
         units=join.units or join.tasks,

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
 from typing import Final, TypeAlias, assert_never
 
 import msgspec
@@ -47,6 +48,7 @@ from frazil_coordinator.schedule.messages import (
     TimerFired,
     WantSlots,
 )
+from frazil_coordinator.schedule.preaggregation import WATCHED_TASKS, shrinks_too_little
 from frazil_coordinator.schedule.profile import Profile, Recorder, RunState
 from frazil_coordinator.schedule.progress import Progress, StageProgress
 from frazil_coordinator.schedule.slots import Slots
@@ -149,6 +151,8 @@ class QueryDriver:
         self._progress = Progress(query=query, stages=tuple(self._stage_progress(stage) for stage in graph.stages))
         self._layouts: dict[StageId, Layout] = {}
         self._fragment_keys: dict[StageId, str] = {}
+        self._unaggregated: set[StageId] = set()
+        """Stages whose tasks no longer aggregate rows before a shuffle."""
         self._attempts: dict[AttemptRef, asyncio.Task[None]] = {}
         self._uploads: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -234,6 +238,8 @@ class QueryDriver:
         instructions = self._state.handle(event, now)
         if isinstance(event, AttemptSucceeded) and self._state.is_complete(event.ref.stage):
             self._filter_late(event.ref.stage)
+        elif isinstance(event, AttemptSucceeded):
+            self._watch_aggregation(event.ref.stage)
         for instruction in instructions:
             if isinstance(instruction, Finish):
                 finish = instruction
@@ -314,6 +320,19 @@ class QueryDriver:
         for number, layout in list(self._layouts.items()):
             if any(one.build == build for one in layout.stage.filters) and not self._state.is_complete(number):
                 self._lay_out(layout.filtered(build, {build: self._state.descriptors(build)}, self._settings))
+
+    def _watch_aggregation(self, number: StageId) -> None:
+        """Stop aggregating rows before the shuffle when the tasks that did it have nearly as many left."""
+        stage, layout = self._graph.stages[number], self._layouts[number]
+        if not stage.unaggregated or number in self._unaggregated or self._fragment_keys.get(number) is not None:
+            return
+        if self._state.counts(number).done > WATCHED_TASKS:
+            return
+        done = self._state.descriptors(number)
+        if shrinks_too_little([one.stats for one in done]):
+            self._unaggregated.add(number)
+            note = f"rows are no longer aggregated before the shuffle: {len(done)} tasks had nearly as many after it"
+            self._lay_out(replace(layout, notes=(*layout.notes, note)))
 
     def _lay_out(self, layout: Layout) -> None:
         self._layouts[layout.stage.id] = layout
@@ -399,7 +418,7 @@ class QueryDriver:
             stage=ref.stage,
             task=ref.task,
             attempt=ref.attempt,
-            fragment=b"" if fragment_key is not None else stage.fragment,
+            fragment=b"" if fragment_key is not None else self._fragment(stage),
             fragment_key=fragment_key,
             inputs=self._layouts[ref.stage].shares[ref.task].inputs,
             output=output_for(
@@ -411,6 +430,9 @@ class QueryDriver:
             polars_version=pl.__version__,
             protocol_version=PROTOCOL_VERSION,
         )
+
+    def _fragment(self, stage: Stage) -> bytes:
+        return stage.unaggregated if stage.id in self._unaggregated else stage.fragment
 
     def _fields(self, ref: AttemptRef) -> dict[str, object]:
         return {"query": self._query, "stage": ref.stage, "task": ref.task, "attempt": ref.attempt}

@@ -63,6 +63,7 @@ def combine(relations: Sequence[Relation]) -> Relation:
         tasks=next((relation.tasks for relation in relations if relation.tasks is not None), None),
         divisible=frozenset(),
         first_rows=None,
+        row_states=None,
     )
 
 

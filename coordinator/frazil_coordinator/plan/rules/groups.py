@@ -13,6 +13,7 @@ from frazil_coordinator.plan.decompose import Decomposition, decompose
 from frazil_coordinator.plan.exprs import expand, from_expr, has_selector, is_row_wise, plain_column, to_expr
 from frazil_coordinator.plan.nodes import Distinct, GroupBy, Node, RawExpr, Select
 from frazil_coordinator.plan.relation import SINGLE, Distribution, Relation, apply
+from frazil_coordinator.plan.row_states import row_states
 from frazil_coordinator.plan.rules.base import distribute, run_single
 from frazil_coordinator.plan.rules.dynamic import windows_of_time
 from frazil_coordinator.plan.rules.errors import NotDistributedError
@@ -95,6 +96,8 @@ def _in_two_steps(
     partial_lf = rows.lf.group_by(keys, maintain_order=ordered).agg(parts.partial)
     names = [name for name in partial_lf.collect_schema().names() if name in expected]
     partial = rows.then(partial_lf, f"GROUP BY {', '.join(names)} (partial)", kind="group_by", divisible=True)
+    if not ordered:
+        partial = replace(partial, row_states=row_states(rows.lf, keys, parts.partial, partial_lf.collect_schema()))
     delivers = _hashed(partial, names)
     by_key = context.shuffle(partial, [pl.col(name) for name in names], delivers=delivers, kind="group_by", row_tag=ordered)
     tags = [pl.col(name).first() for name in ROW_TAG_COLUMNS] if ordered else []
