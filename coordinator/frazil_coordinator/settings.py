@@ -70,6 +70,10 @@ class Settings:
     """Seconds for which a stage that could start waits at most for what another stage will tell it: keys to filter by,
     or that it is small. It never waits longer than half of the time that it is expected to take itself. 0: never."""
 
+    preaggregate_share: float = 0.8
+    """Share of its rows that the first step of a group_by may leave before later tasks of the query do without it. Above 1:
+    it is always done."""
+
     coalesce_bytes: int | None = None
     """Encoded bytes up to which neighbouring partitions of a shuffle are read by one task. None: 64 MiB, or never while
     `max_rows_per_split` is set. 0: never."""

@@ -329,9 +329,9 @@ class QueryDriver:
         if self._state.counts(number).done > WATCHED_TASKS:
             return
         done = self._state.descriptors(number)
-        if shrinks_too_little([one.stats for one in done]):
+        if shrinks_too_little([one.stats for one in done], self._settings.preaggregate_share):
             self._unaggregated.add(number)
-            note = f"rows are no longer aggregated before the shuffle: {len(done)} tasks had nearly as many after it"
+            note = f"rows no longer aggregated before the shuffle: nearly as many were left (tasks: {len(done)})"
             self._lay_out(replace(layout, notes=(*layout.notes, note)))
 
     def _lay_out(self, layout: Layout) -> None:

@@ -19,11 +19,8 @@ WATCHED_TASKS: Final = 32
 _LEAST_ROWS: Final = 50_000
 """Rows that tasks must have read before they are believed: below, nothing is lost either way."""
 
-_LEAST_SHARE: Final = 0.8
-"""Share of the rows that are left, from which on the first step is not worth its hash table."""
 
-
-def shrinks_too_little(done: Sequence[TaskStats]) -> bool:
+def shrinks_too_little(done: Sequence[TaskStats], share: float) -> bool:
     """Return whether the tasks that are done sent on nearly as many rows as they read.
 
     Parameters
@@ -31,6 +28,8 @@ def shrinks_too_little(done: Sequence[TaskStats]) -> bool:
     done
         What the tasks of a stage used. Rows that a scan drops count as read, so a filter before the group_by makes the
         step look better than it is, and it is kept.
+    share
+        Rows left by rows read, from which on the step is not worth its hash table (`Settings.preaggregate_share`).
     """
     read = sum(one.rows_in for one in done)
-    return read >= _LEAST_ROWS and sum(one.rows_out for one in done) >= _LEAST_SHARE * read
+    return read >= _LEAST_ROWS and sum(one.rows_out for one in done) >= share * read

@@ -50,7 +50,7 @@ def run(rows: int, groups: int) -> tuple[list[bytes], list[str]]:
 def test_later_tasks_do_not_aggregate_when_the_first_ones_had_nearly_as_many_rows_after_it() -> None:
     fragments, notes = run(rows=30_000, groups=2)
     assert fragments == [b"aggregates"] * 2 + [b"does not"] * 4
-    assert notes == ["rows are no longer aggregated before the shuffle: 1 tasks had nearly as many after it"]
+    assert notes == ["rows no longer aggregated before the shuffle: nearly as many were left (tasks: 1)"]
 
 
 @pytest.mark.parametrize(("rows", "groups"), [(30_000, 1), (100, 2)], ids=["half as many", "too few rows to tell"])
