@@ -33,7 +33,7 @@ from frazil_functions.memory import MemoryWatch, resident_bytes, return_freed_me
 from frazil_functions.sink import node_of, sink_options, write_sink
 from frazil_functions.sources import changed_source, secret_values
 from frazil_functions.storage import CountingStore, Store
-from frazil_functions.stream import batches
+from frazil_functions.stream import batches, feed
 from frazil_functions.task import (
     Descriptor,
     ExchangeInput,
@@ -229,8 +229,7 @@ class TaskRun:
         key = f"{self._request.output.prefix}/{self._request.attempt}-{uuid.uuid4().hex}"
         writer = ExchangeWriter(self._request.output, store=self._store, key=key, map_index=self._request.task)
         try:
-            for frame in self._counted(bound, fail):
-                writer.write(frame)
+            self._feed(bound, fail, writer)
             self._rows_in += sum(split.rows for split in bound.splits) + bound.range_lines
             _check_sources(bound)
             self.cancelled.raise_if_set()
@@ -243,6 +242,24 @@ class TaskRun:
             self.cancelled.raise_if_set()
         self._bytes_out = written.bytes
         return written
+
+    def _feed(self, bound: BoundFragment, fail: Callable[[BaseException], FrazilError], writer: ExchangeWriter) -> None:
+        """Write the fragment's rows while the task shall go on."""
+
+        def take(frame: pl.DataFrame) -> None:
+            _check_schema(frame, schema)
+            if frame.height:
+                self._count(frame)
+                writer.write(frame)
+
+        # What polars raises is turned into our errors here, where it is certain that it was polars.
+        try:
+            schema = bound.lf.collect_schema()
+            failed = feed(bound.lf, take)
+        except BaseException as error:
+            raise fail(error) from error
+        if failed is not None:
+            raise failed
 
     def _write_files(
         self, sink: SinkOutput, bound: BoundFragment, fail: Callable[[BaseException], FrazilError]
@@ -265,10 +282,13 @@ class TaskRun:
     def _counted(self, bound: BoundFragment, fail: Callable[[BaseException], FrazilError]) -> Iterator[pl.DataFrame]:
         """Yield the fragment's rows while the task shall go on."""
         for frame in _batches(bound, fail):
-            self.cancelled.raise_if_set()
-            self._rows_out += frame.height
-            self._raw_bytes_out += int(frame.estimated_size())
+            self._count(frame)
             yield frame
+
+    def _count(self, frame: pl.DataFrame) -> None:
+        self.cancelled.raise_if_set()
+        self._rows_out += frame.height
+        self._raw_bytes_out += int(frame.estimated_size())
 
     def _cause(
         self, bound: BoundFragment, error: BaseException, fail: Callable[[BaseException], FrazilError]
@@ -310,10 +330,14 @@ def _batches(bound: BoundFragment, fail: Callable[[BaseException], FrazilError])
             return
         except BaseException as error:
             raise fail(error) from error
-        if frame.schema != schema:
-            raise InternalError(f"polars yielded {frame.schema} where the fragment's schema is {schema}")
+        _check_schema(frame, schema)
         if frame.height:
             yield frame
+
+
+def _check_schema(frame: pl.DataFrame, schema: pl.Schema) -> None:
+    if frame.schema != schema:
+        raise InternalError(f"polars yielded {frame.schema} where the fragment's schema is {schema}")
 
 
 def _changes(bound: BoundFragment) -> Iterator[FrazilError]:

@@ -1,20 +1,20 @@
 """The rows of a LazyFrame as a stream of frames that ends either with all rows given or with an error.
 
 ``LazyFrame.collect_batches`` of polars 2.1 ends without an error when its engine panics, as if there were no more rows.
-``sink_batches`` of the same plan raises, but it calls instead of being asked; here it runs in a thread and is asked. Next on
-the main path: :mod:`frazil_functions.run`, which writes the frames.
+``sink_batches`` of the same plan raises, but it calls instead of being asked: :func:`feed` is called, :func:`batches` runs
+it in a thread and is asked. Next on the main path: :mod:`frazil_functions.run`, which writes the frames.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from queue import Empty, SimpleQueue
 from typing import Final
 
 import polars as pl
 
-__all__ = ["batches"]
+__all__ = ["batches", "feed"]
 
 _AHEAD: Final = 2
 """Frames that may wait for the reader; then the engine waits."""
@@ -25,6 +25,45 @@ class _End:
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
+
+
+def feed(lf: pl.LazyFrame, take: Callable[[pl.DataFrame], object]) -> BaseException | None:
+    """Call `take` with the rows of `lf` in order, as the streaming engine makes them; some frames may be empty.
+
+    Parameters
+    ----------
+    lf
+        The rows.
+    take
+        Called in threads of Polars' own, one call after the other, while the engine goes on in others; it may run queries.
+
+    Returns
+    -------
+    BaseException or None
+        What `take` raised, which stopped the engine: returned, so that it can't be taken for an error of Polars.
+
+    Raises
+    ------
+    BaseException
+        What Polars raises, its panics included (`polars.exceptions.PanicException` is no `Exception`).
+    """
+    failed: BaseException | None = None
+
+    def call(frame: pl.DataFrame) -> bool:
+        nonlocal failed
+        if failed is None:
+            try:
+                take(frame)
+            except BaseException as error:  # returned to the caller, who raises it
+                failed = error
+        return failed is not None
+
+    try:
+        lf.sink_batches(call, engine="streaming", maintain_order=True)
+    except BaseException:
+        if failed is None:
+            raise
+    return failed
 
 
 def batches(lf: pl.LazyFrame) -> Generator[pl.DataFrame, None, None]:

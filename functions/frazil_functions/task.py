@@ -56,8 +56,10 @@ ROW_TAG_COLUMNS: Final = ("__frazil_map", "__frazil_row")
 """Columns (UInt32 map index, UInt64 row number) that a writer with ``Output.row_tag`` appends to what it writes."""
 
 ExchangeKind: TypeAlias = Literal["hash", "range", "broadcast", "single"]
-Codec: TypeAlias = Literal["ipc", "ipc_lz4", "ipc_zstd", "parquet_snappy", "parquet_zstd"]
-CodecChoice: TypeAlias = Literal["auto", "ipc", "ipc_lz4", "ipc_zstd", "parquet_snappy", "parquet_zstd"]
+Codec: TypeAlias = Literal[
+    "ipc", "ipc_lz4", "ipc_stream", "ipc_stream_zstd", "ipc_zstd", "parquet_snappy", "parquet_zstd",
+]  # fmt: skip
+CodecChoice: TypeAlias = Literal["auto", Codec]
 
 
 def input_path(number: int) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_args
 
 import polars as pl
 
@@ -117,7 +117,7 @@ def random_table(c: Choices, families: Sequence[str], most_rows: int, *, numbere
 
 
 def random_settings(c: Choices) -> Settings:
-    codecs: tuple[CodecChoice, ...] = ("auto", "ipc", "ipc_lz4", "ipc_zstd", "parquet_snappy", "parquet_zstd")
+    codecs: tuple[CodecChoice, ...] = ("auto", "auto", "auto", *get_args(CodecChoice))
     return Settings(
         start_small=False,
         max_rows_per_split=c.pick((7, 4, 3, 2, 2, 1)),

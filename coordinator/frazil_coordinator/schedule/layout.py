@@ -34,7 +34,9 @@ _MOST_PIECES: Final = 256
 _MOST_DIVISIONS: Final = 8
 """Times that a share is divided in two after running out of memory, at most."""
 
-_EXPANSION: Final[dict[Codec, int]] = {"ipc": 1, "ipc_lz4": 2, "ipc_zstd": 3, "parquet_snappy": 3, "parquet_zstd": 3}
+_EXPANSION: Final[dict[Codec, int]] = {
+    "ipc": 1, "ipc_lz4": 2, "ipc_stream": 1, "ipc_stream_zstd": 3, "ipc_zstd": 3, "parquet_snappy": 3, "parquet_zstd": 3,
+}  # fmt: skip
 """In-memory bytes for each encoded byte, about."""
 
 _HEAVIEST: Final[dict[StageKind, str]] = {"group_by": "GroupBy", "aggregate": "GroupBy", "sort": "Sort", "join": "Join"}

@@ -36,6 +36,9 @@ _PREFETCH_REQUESTS: Final = 8
 _PREFETCH_BYTES: Final = 64 * 1024 * 1024
 """Bytes fetched or being fetched ahead of the block that is being decoded."""
 
+_NOT_AHEAD_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of a folder's files that are read one after the other: less work than starting threads to read them ahead."""
+
 _CANCEL_POLL_S: Final = 0.2
 
 _Future: TypeAlias = "concurrent.futures.Future[bytes]"
@@ -182,7 +185,8 @@ def _blocks_with_data(
             yield block, None
         return
     fetches = _plan(blocks)
-    if sum(len(planned.requests()) for planned in fetches if planned.key) <= 1:
+    requests = sum(len(planned.requests()) for planned in fetches if planned.key)
+    if requests <= 1 or (not store.remote and sum(planned.size for planned in fetches) <= _NOT_AHEAD_BYTES):
         for planned in fetches:
             _check(cancelled)
             yield from _cut(planned, _get_now(store, planned))

@@ -10,6 +10,7 @@ from polars.testing import assert_frame_equal
 
 from frazil_functions.errors import BlockError, QueryError
 from frazil_functions.exchange.codec import (
+    MAX_STREAM_BYTES,
     MIN_PARQUET_BYTES,
     check_block,
     choose_codec,
@@ -49,16 +50,26 @@ def test_the_format_changes_only_where_it_cannot_carry_the_frame(codec: Codec) -
 @pytest.mark.parametrize(
     ("remote", "raw_bytes", "expected"),
     [
-        (False, 10, "ipc"),
-        (False, 1 << 30, "ipc"),
-        (True, MIN_PARQUET_BYTES - 1, "ipc_zstd"),
+        (False, MAX_STREAM_BYTES - 1, "ipc_stream"),
+        (False, MAX_STREAM_BYTES, "ipc"),
+        (True, MIN_PARQUET_BYTES - 1, "ipc_stream_zstd"),
         (True, MIN_PARQUET_BYTES, "parquet_zstd"),
     ],
 )
-def test_auto_takes_plain_ipc_on_a_folder_and_compresses_for_a_network(
+def test_auto_takes_plain_ipc_on_a_folder_compresses_for_a_network_and_streams_small_blocks(
     remote: bool, raw_bytes: int, expected: Codec
 ) -> None:
     assert choose_codec("auto", schema=FRAME.schema, remote=remote, raw_bytes=raw_bytes) == expected
+
+
+def test_a_small_slice_of_nested_values_is_a_small_block_by_auto() -> None:
+    """Polars streams whole shared buffers of nested values, so they are no stream."""
+    text = pl.Series(range(50_000)).cast(pl.String) + " is longer than twelve bytes"
+    few = pl.DataFrame({"s": text}).select(l=pl.concat_list("s"), st=pl.struct("s")).slice(500, 10)
+    for name in few.columns:
+        frame = few.select(name)
+        codec = choose_codec("auto", schema=frame.schema, remote=False, raw_bytes=int(frame.estimated_size()))
+        assert len(encode_block(frame, codec)) < 4096
 
 
 def test_auto_on_a_folder_leaves_ipc_where_ipc_cannot_carry_the_schema() -> None:

@@ -78,11 +78,11 @@ def test_the_current_version_has_a_golden_object_for_each_codec() -> None:
 
 
 def regenerate() -> None:
-    """Write the objects of the current version, if there are none yet."""
+    """Write the objects of the current version that there are none of yet: golden objects are never written again."""
     folder = GOLDEN / f"v{VERSION}"
-    if folder.exists():
-        raise SystemExit(f"{folder} exists: golden objects are never written again; raise VERSION first")
     for codec in get_args(Codec):
+        if (folder / f"{codec}.frzx").exists():
+            continue
         output = Output(
             kind="range",
             partitions=BLOCKS,

@@ -212,7 +212,8 @@ class HangingStore(FolderStore):
         return super().get_range(key, start, length)
 
 
-def test_a_cancel_is_seen_while_a_request_hangs(tmp_path: Path) -> None:
+def test_a_cancel_is_seen_while_a_request_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "_NOT_AHEAD_BYTES", 0)
     store = HangingStore(tmp_path)
     counting = CountingStore(store)
     blocks = (*numbered(4, 1, counting, "a"), *numbered(4, 1, counting, "b"))
@@ -224,7 +225,15 @@ def test_a_cancel_is_seen_while_a_request_hangs(tmp_path: Path) -> None:
         store.let_go.set()
 
 
+def test_little_of_a_folder_is_read_without_threads(store: CountingStore) -> None:
+    before = threading.active_count()
+    blocks = tuple(block for number in range(5) for block in numbered(2, 1, store, f"o{number}"))
+    for _ in read_exchange(store, ExchangeInput(blocks=blocks)):
+        assert threading.active_count() == before
+
+
 def test_closing_the_stream_early_starts_no_more_requests(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "_NOT_AHEAD_BYTES", 0)
     monkeypatch.setattr(reader_module, "_PREFETCH_REQUESTS", 2)
     blocks = tuple(block for number in range(20) for block in numbered(2, 1, store, f"o{number}"))
     reading = read_exchange(store, ExchangeInput(blocks=blocks))
@@ -235,6 +244,7 @@ def test_closing_the_stream_early_starts_no_more_requests(store: CountingStore, 
 
 
 def test_prefetch_stays_within_its_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "_NOT_AHEAD_BYTES", 0)
     monkeypatch.setattr(reader_module, "_PREFETCH_REQUESTS", 3)
     store = CountingStore(FolderStore(tmp_path))
     blocks = tuple(block for number in range(12) for block in numbered(2, 1, store, f"o{number}"))

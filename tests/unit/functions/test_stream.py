@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from frazil_functions.stream import batches
+from frazil_functions.stream import batches, feed
 from support.polling import eventually
 
 
@@ -44,3 +44,27 @@ def test_who_stops_reading_stops_the_engine() -> None:
     next(stream)
     stream.close()
     eventually(lambda: threading.active_count() <= before, "the thread has ended")
+
+
+def test_what_is_fed_comes_in_order_and_may_run_queries_itself() -> None:
+    got: list[pl.DataFrame] = []
+    numbers = pl.LazyFrame({"n": range(300_000)}).filter(pl.col("n") % 3 == 0)
+    assert feed(numbers, lambda frame: got.append(frame.lazy().select("n").collect(engine="streaming"))) is None
+    assert pl.concat(got)["n"].to_list() == list(range(0, 300_000, 3))
+
+
+def test_an_error_of_who_is_fed_is_returned_and_stops_the_engine() -> None:
+    calls: list[int] = []
+
+    def take(frame: pl.DataFrame) -> None:
+        calls.append(frame.height)
+        raise KeyError("mine")
+
+    failed = feed(pl.LazyFrame({"n": range(2_000_000)}).with_columns(m=pl.col("n") * 2), take)
+    assert isinstance(failed, KeyError)
+    assert len(calls) == 1
+
+
+def test_an_error_of_polars_is_raised_to_who_is_fed() -> None:
+    with pytest.raises(pl.exceptions.InvalidOperationError):
+        feed(pl.LazyFrame({"s": ["x"]}).select(pl.col("s").cast(pl.Int64)), lambda frame: None)

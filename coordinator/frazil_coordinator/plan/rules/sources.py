@@ -9,7 +9,6 @@ import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import Final
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -23,11 +22,9 @@ from frazil_coordinator.plan.rules.running import number_rows
 from frazil_coordinator.plan.tables import Table
 from frazil_functions.exchange.codec import choose_codec, crc32c, encode_block
 from frazil_functions.stream import batches
-from frazil_functions.task import BlockRef, CodecChoice
+from frazil_functions.task import BlockRef
 
 logger = logging.getLogger(__name__)
-
-_FRAME_CODEC: Final[CodecChoice] = "ipc_zstd"
 
 
 @distribute.register
@@ -145,7 +142,7 @@ def _parts(frame: pl.DataFrame, context: Context) -> list[pl.DataFrame]:
 
 
 def _block(frame: pl.DataFrame, index: int) -> BlockRef:
-    codec = choose_codec(_FRAME_CODEC, schema=frame.schema, remote=True, raw_bytes=int(frame.estimated_size()))
+    codec = choose_codec("auto", schema=frame.schema, remote=True, raw_bytes=int(frame.estimated_size()))
     data = encode_block(frame.rechunk(), codec)
     return BlockRef(
         key="",
