@@ -168,6 +168,14 @@ IN_ORDER: Final[dict[str, list[pl.Expr]]] = {
     "the nearest values in gaps": [K.interpolate("nearest"), X.interpolate("nearest"), D.interpolate("nearest")],
     "fills by a mean": [X.fill_null(strategy="mean"), K.fill_null(strategy="mean"), F.fill_null(strategy="mean")],
     "membership in other columns": [K.is_in(J), S.is_in(S.filter(B)), J.is_in(N.top_k(5)), J.is_in("l")],
+    "fading means": [
+        X.ewm_mean(alpha=0.3),
+        N.ewm_mean(span=4, min_samples=9),
+        K.ewm_mean(half_life=2.5, ignore_nulls=True, min_samples=2),
+        F.ewm_mean(alpha=0.9),
+        pl.when(N == 9).then(float("inf")).otherwise(X).ewm_mean(alpha=0.5),
+    ],
+    "fading sums": [X.ewm_sum(alpha=0.3), K.ewm_sum(alpha=0.01, ignore_nulls=True), J.ewm_sum(alpha=1.0, min_samples=5)],
     "windows over all rows": [X.sum().over(pl.lit(1)), J.cum_sum().over(pl.lit(1)), (N - N.min()).over(pl.lit("a"))],
     "every column shifted": [pl.all().shift(2)],
     "every number against its mean": [cs.integer() - cs.integer().mean()],
@@ -226,7 +234,7 @@ MANY_VALUES: Final[dict[str, tuple[pl.Expr, bool]]] = {
 }
 
 FALLBACKS: Final[dict[str, pl.Expr]] = {
-    "exponential means": X.ewm_mean(alpha=0.3),
+    "exponential means that are not adjusted": X.ewm_mean(alpha=0.3, adjust=False),
     "one value by another of some": N.filter(B).sort_by("x").sum(),
     "mean of times": pl.col("t").mean(),
     "aggregate of a constant": pl.lit(1).sum() + N.sum(),

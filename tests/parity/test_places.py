@@ -23,7 +23,7 @@ BY_NUMBER: Final[dict[str, list[pl.Expr]]] = {
     "one value at a computed place": [
         N.get(X.arg_min()),
         N.get(pl.len() + 5, null_on_oob=True),
-        N - N.slice(pl.len() // 2, 3).sum(),
+        N - N.slice(pl.len() // 2, 3).sum() + pl.corr("x", "f", method="spearman"),
     ],
     "windows over all rows in an order": [
         X.cum_sum().over(order_by="i", descending=True),
@@ -92,6 +92,9 @@ MANY_VALUES: Final[dict[str, tuple[pl.Expr, bool]]] = {
     "values at places, some of them nowhere": (N.gather(J + 3, null_on_oob=True), True),
     "values at places that are nowhere": (N.gather(N + 1), True),
     "places in order": (X.arg_sort(descending=True, nulls_last=True), True),
+    "values behind others": (N.append(X), True),
+    "values of groups, one group after the other": (N.sort_by("x", "i").over("k", mapping_strategy="explode"), True),
+    "values of groups without any": (X.filter(X > 3).over("s", "b", mapping_strategy="explode"), True),
     "shares of values": (K.value_counts(normalize=True), False),
     "a range between values": (pl.int_range(N.min(), N.max(), 3), True),
     "a constant of a computed length": (pl.lit("a").repeat_by(3).list.explode().slice(0, N.count()), True),
@@ -100,6 +103,10 @@ MANY_VALUES: Final[dict[str, tuple[pl.Expr, bool]]] = {
 ABREAST: Final[dict[str, list[pl.Expr]]] = {
     "sorted values": [N.sort(descending=True), J.sort(), X.mean()],
     "filtered values and an aggregate": [N.filter(B), X.filter(B), S.first(), pl.lit(3)],
+    "groups one after the other": [
+        e.over(J % 2, mapping_strategy="explode") for e in (S.sort(nulls_last=True), N.sort_by(-N), pl.col("l").reverse())
+    ],
+    "aggregates of groups in order": [e.over("k", mapping_strategy="explode") for e in (K.first(), N.sum())],
     "computed slices": [N.slice(pl.len() // 2, 4), X.slice(pl.len() // 2, 4)],
     "values of different numbers": [N.filter(B), N.filter(X > 3)],
     "values beside their columns": [N, J.drop_nulls()],

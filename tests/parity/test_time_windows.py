@@ -88,6 +88,8 @@ WITHOUT_KEYS: Final[dict[str, Build]] = {
         .group_by_dynamic("u", every="1mo", period="2mo")
         .agg(pl.len())
     ),
+    "windows from the first row of all": lambda t, r: t.group_by_dynamic("i", every="5i", start_by="datapoint").agg(_aggs()),
+    "windows in a time zone": lambda t, r: t.group_by_dynamic("t", every="90m", period="3h", start_by="monday").agg(_aggs()),
     "windows of gaps": lambda t, r: t.filter(pl.col("i") % 31 < 3).group_by_dynamic("i", every="2i", period="5i").agg("i"),
     "windows of nothing": lambda t, r: t.filter(pl.col("j") * 2 < -9).group_by_dynamic("i", every="2i").agg(pl.len()),
     "windows not in order": lambda t, r: t.with_columns(i=-(pl.col("i") // 9)).group_by_dynamic("i", every="2i").agg("x"),
@@ -119,8 +121,9 @@ WITHOUT_KEYS: Final[dict[str, Build]] = {
 }
 
 ONE_TASK: Final[dict[str, Build]] = {
-    "windows from the first row": lambda t, r: t.group_by_dynamic("i", every="5i", start_by="datapoint").agg(_aggs()),
-    "windows in a time zone": lambda t, r: t.group_by_dynamic("t", every="1h").agg(_aggs()),
+    "windows before each row, of an index with more numbers than ticks": lambda t, r: (
+        t.with_columns(pl.col("i").cast(pl.UInt64)).rolling("i", period="3i").agg(pl.len())
+    ),
     "windows in the order of categories": lambda t, r: t.group_by_dynamic("t", every="1h", group_by="c").agg(pl.len()),
 }
 

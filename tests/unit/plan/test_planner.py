@@ -90,7 +90,7 @@ def test_columns_and_predicates_are_pushed_over_a_join_into_both_scans(t: pl.Laz
 
 
 def test_limit_is_pushed_over_a_gather(t: pl.LazyFrame) -> None:
-    graph = _plan(t.with_columns(c=pl.col("x").ewm_mean(alpha=0.5)).select("x").head(2))
+    graph = _plan(t.with_columns(c=pl.col("x").ewm_std(alpha=0.5)).select("x").head(2))
     assert graph.root.fallbacks
     assert graph.stages[0].details["columns sent"] == "1/3"
 
@@ -136,9 +136,9 @@ def test_query_that_fits_one_function_is_one_task(t: pl.LazyFrame, u: pl.LazyFra
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
-        (lambda t: t.with_columns(c=pl.col("x").ewm_mean(alpha=0.5)), "ewm_mean"),
+        (lambda t: t.with_columns(c=pl.col("x").ewm_std(alpha=0.5)), "ewm_std"),
         (lambda t: t.select(pl.col("x").sum(), pl.col("x").approx_n_unique().alias("n")), "n_unique"),
-        (lambda t: t.filter(pl.col("x") > pl.col("x").ewm_mean(alpha=0.5)), "ewm_mean"),
+        (lambda t: t.filter(pl.col("x") > pl.col("x").ewm_std(alpha=0.5)), "ewm_std"),
         (lambda t: t.select("k", "x").pivot("k", on_columns=[1], values="x", aggregate_function="sum"), "pivot"),
         (lambda t: t.select("k", pl.col("x").interpolate_by("k")), "interpolate_by"),
     ],
@@ -177,7 +177,7 @@ def test_plan_above_the_limit_is_refused(t: pl.LazyFrame) -> None:
 
 def test_explain_shows_each_stage_once_with_its_reasons(t: pl.LazyFrame) -> None:
     sums = t.group_by("k").agg(pl.col("x").sum())
-    graph = _plan(sums.join(sums.select(pl.col("x").max()), on="x").with_columns(c=pl.col("x").ewm_mean(alpha=0.5)))
+    graph = _plan(sums.join(sums.select(pl.col("x").max()), on="x").with_columns(c=pl.col("x").ewm_std(alpha=0.5)))
     report = planned_report(graph)
     text = explain_text(report)
     assert text.count("(above)") >= 1

@@ -88,22 +88,15 @@ def _reach_of_rolling(offset: Raw, period: Raw, dtype: pl.DataType) -> Reach:
 
 
 def _dynamic(node: GroupBy, context: Context, rows: Relation) -> Relation:
-    """Return windows at regular starts, which do not depend on the rows, but for the first of them.
+    """Return windows at regular starts.
 
-    Where windows overlap, polars leaves out those that begin before that of the first row, though they hold it. The first
-    row of all is given to every span then, so that polars begins there too.
+    Polars finds them from the first row on. Where they depend on it, the first row of all is given to every span, so that
+    polars begins there too.
     """
     options = cast("Raw", cast("Raw", node.raw["GroupBy"])["options"])
     own = cast("Raw", options["dynamic"])
     index, dtype = _index_of(own, options, rows)
     every, period, offset = (cast("Raw", own[name]) for name in ("every", "period", "offset"))
-    if own["start_by"] != "WindowBound":
-        raise NotDistributedError("they begin at the first row")
-    if isinstance(dtype, pl.Datetime) and dtype.time_zone not in (None, "UTC"):
-        raise NotDistributedError("where they begin in a time zone depends on the first row")
-    units = [name for name in ("months", "weeks", "days", "nsecs") if every[name]]
-    if len(units) != 1 or offset["months"] or (every["months"] and any(offset[name] for name in ("weeks", "days", "nsecs"))):
-        raise NotDistributedError("where they begin depends on the first row")
     bounded: Raw = {**own, "include_boundaries": True}
     raw: Raw = {"GroupBy": {**cast("Raw", node.raw["GroupBy"]), "options": {**options, "dynamic": bounded}}}
     expected = apply(node.raw, [rows.lf]).collect_schema()
@@ -115,13 +108,24 @@ def _dynamic(node: GroupBy, context: Context, rows: Relation) -> Relation:
         known,
         context,
         rows.schema.names(),
-        first_everywhere=period != every or own["closed_window"] == "Both",
+        first_everywhere=not _starts_anywhere(own, dtype),
     )
     begin = ticks(pl.col(_LOWER), apply(raw, [rows.lf]).collect_schema()[_LOWER])
     kept = apply(_by_span(raw), [spans.lf]).filter(is_in_span(begin)).select(pl.col(_LOWER).alias(_ORDER), *expected.names())
     windows = spans.then(kept, f"GROUP BY DYNAMIC {index}", distribution=ANY)
     ordered = _in_order_of(_ORDER, windows, node, context)
     return _checked(windows, expected, ordered.then(ordered.lf.drop(_ORDER)))
+
+
+def _starts_anywhere(own: Raw, dtype: pl.DataType) -> bool:
+    """Return whether polars finds the same windows from any row on: none overlap, and they begin where the calendar says."""
+    every, offset = cast("Raw", own["every"]), cast("Raw", own["offset"])
+    if own["start_by"] != "WindowBound" or own["period"] != every or own["closed_window"] == "Both":
+        return False
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone not in (None, "UTC"):
+        return False  # hours are counted on over a change of time
+    units = [name for name in ("months", "weeks", "days", "nsecs") if every[name]]
+    return len(units) == 1 and not any(offset[name] for name in ("months", "weeks", "days", "nsecs"))
 
 
 def _index_of(own: Raw, options: Raw, rows: Relation) -> tuple[str, pl.DataType]:

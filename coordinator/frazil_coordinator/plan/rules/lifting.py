@@ -36,6 +36,7 @@ from frazil_coordinator.plan.nodes import RawExpr
 from frazil_coordinator.plan.order import is_order_free
 from frazil_coordinator.plan.relation import ExchangeLeaf, Relation
 from frazil_coordinator.plan.rules.base import beside
+from frazil_coordinator.plan.rules.decaying import decaying_columns, is_decaying
 from frazil_coordinator.plan.rules.errors import NotDistributedError
 from frazil_coordinator.plan.rules.in_order import is_over_all_rows, order_of, ordered_columns
 from frazil_coordinator.plan.rules.near import near_columns
@@ -143,7 +144,7 @@ class _State:
         if level.local:
             columns = [to_expr(raw).alias(name) for name, raw in level.local.items()]
             self.rows = self.rows.then(self.rows.lf.with_columns(columns), divisible=True)
-        tagged = bool(level.near or level.carried)
+        tagged = bool(level.near or level.carried or level.decaying)
         if tagged:
             before = wide = self.context.tagged(self.rows)
         elif level.scalars and any(isinstance(leaf, ExchangeLeaf) for leaf in self.rows.leaves.values()):
@@ -155,6 +156,7 @@ class _State:
             wide = near_columns(level.near, wide, self.context)
         if level.carried:
             wide = carried_columns(level.carried, before, wide, self.context)
+        wide = decaying_columns(level.decaying, before, wide, self.context)
         if level.scalars:
             row = scalar_row(level.scalars, before, self.context)
             self.scalars.append(row)
@@ -192,6 +194,7 @@ class _Level:
     scalars: dict[str, RawExpr] = field(default_factory=dict)
     near: dict[str, RawExpr] = field(default_factory=dict)
     carried: dict[str, RawExpr] = field(default_factory=dict)
+    decaying: dict[str, RawExpr] = field(default_factory=dict)
     groups: dict[str, RawExpr] = field(default_factory=dict)
     ranks: dict[str, RawExpr] = field(default_factory=dict)
     by_time: dict[str, RawExpr] = field(default_factory=dict)
@@ -284,6 +287,8 @@ class _Level:
             return self.in_order
         if is_rank(raw):
             return self.ranks
+        if is_decaying(raw, self.schema):
+            return self.decaying
         if is_rolling_by(raw):
             return self.by_time
         places = {Look.NEAR: self.near, Look.CARRIED: self.carried, Look.GROUP: self.groups, Look.AGGREGATE: self.scalars}

@@ -10,7 +10,7 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["correlation", "covariance", "entropy", "kurtosis", "skewness"]
+__all__ = ["correlation", "covariance", "entropy", "kurtosis", "rank_correlation", "skewness"]
 
 _EPSILON: Final = 2.0**-52
 """Distance of 1.0 to the next float: a spread of less than this share of the mean counts as none."""
@@ -64,6 +64,12 @@ def correlation(a: pl.Expr, b: pl.Expr) -> pl.Expr:
     """Return Pearson's correlation of two columns of floats; NaN of no pairs, and of values that are all the same."""
     left, right, _ = _pair(a, b)
     return (left * right).sum() / ((left**2).sum() * (right**2).sum()).sqrt()
+
+
+def rank_correlation(a: pl.Expr, b: pl.Expr) -> pl.Expr:
+    """Return Spearman's correlation of two columns of floats: Pearson's of their ranks, where both have a value."""
+    both = a.is_not_null() & b.is_not_null()
+    return correlation(pl.when(both).then(a).rank(), pl.when(both).then(b).rank())
 
 
 def entropy(values: pl.Expr, *, base: float, normalize: bool) -> pl.Expr:

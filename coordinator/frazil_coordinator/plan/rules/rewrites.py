@@ -22,7 +22,7 @@ from frazil_coordinator.plan.exprs import (
 )
 from frazil_coordinator.plan.looks import Shape, shape_of
 from frazil_coordinator.plan.nodes import RawExpr
-from frazil_coordinator.plan.rules.moments import correlation, covariance, entropy, kurtosis, skewness
+from frazil_coordinator.plan.rules.moments import correlation, covariance, entropy, kurtosis, rank_correlation, skewness
 from frazil_functions.arena import Raw
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def _correlated(raw: RawExpr, schema: pl.Schema) -> pl.Expr | None:
         return None
     if method == "Pearson":
         return correlation(*floats).cast(_dtype(raw, schema))
+    if method == {"SpearmanRank": False}:  # no number is the largest
+        return rank_correlation(*floats).cast(_dtype(raw, schema))
     ddof = cast("dict[str, int]", method).get("Covariance") if isinstance(method, dict) else None
     return None if ddof is None else covariance(*floats, ddof=ddof).cast(_dtype(raw, schema))
 

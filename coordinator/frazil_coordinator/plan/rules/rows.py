@@ -27,6 +27,7 @@ from frazil_coordinator.plan.relation import ANY, Distribution, Relation, apply
 from frazil_coordinator.plan.rules.base import beside, combine, distribute, run_single
 from frazil_coordinator.plan.rules.constants import made_of_single_values
 from frazil_coordinator.plan.rules.errors import NotDistributedError, describe
+from frazil_coordinator.plan.rules.exploded import exploded_windows
 from frazil_coordinator.plan.rules.groups import aggregate_all
 from frazil_coordinator.plan.rules.lifting import evaluate
 from frazil_coordinator.plan.rules.positions import moved_rows
@@ -114,6 +115,8 @@ def _vectors(node: Select, context: Context, rows: Relation) -> Relation | None:
     singles = _singles(node, rows)
     if singles is None or all(map(is_row_wise, singles)):
         return None
+    if (exploded := exploded_windows(singles, rows, context)) is not None:
+        return exploded
     if len(singles) == 1:
         return vector(singles[0], rows, context)
     if not any(shape_of(single) is Shape.OTHER for single in singles):

@@ -7,7 +7,7 @@ Several side by side are brought together by the numbers of their rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, cast
 
 import polars as pl
 
@@ -149,9 +149,12 @@ def _values(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
         return None if inner is None else planned(build, inner, context)
     if kind == "Slice":
         return _sliced(raw, rows, context)
-    if kind == "Function" and kind_of(cast("Raw", members(raw))["function"]) == "Reverse":
+    name = kind_of(cast("Raw", members(raw))["function"]) if kind == "Function" else ""
+    if name == "Reverse":
         inner = _values(parts[0], rows, context)
         return None if inner is None else _in_reverse(inner, context)
+    if name == "Append":
+        return _appended(raw, rows, context)
     return _around(raw, rows, context)
 
 
@@ -192,6 +195,15 @@ def _rolling(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
     options = {**cast("Raw", node["options"]), "rolling": rolling}
     patched: Raw = {"GroupBy": {**node, "options": options}}
     return planned_of_several(lambda lfs: apply(patched, lfs), [indexed], context)
+
+
+def _appended(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
+    values, more = (_part(part, rows, context) for part in operands(raw))
+    if values is None or more is None:
+        return None
+    relaxed = cast("Raw", members(cast("Raw", members(raw))["function"]))["upcast"]
+    how: Literal["vertical", "vertical_relaxed"] = "vertical_relaxed" if relaxed else "vertical"
+    return planned_of_several(lambda lfs: pl.concat(lfs, how=how), [values, more], context)
 
 
 def _sliced(raw: RawExpr, rows: Relation, context: Context) -> Relation | None:
