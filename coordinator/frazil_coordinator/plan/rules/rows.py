@@ -99,9 +99,11 @@ def _singles(node: Select, rows: Relation) -> list[RawExpr] | None:
     """Return the expressions of a select without selectors; None when polars can't name what they stand for."""
     try:
         singles = [single for raw in node.exprs for single in expand(raw, rows.schema)]
-        return singles if all(to_expr(single).meta.output_name() for single in singles) else None
+        for single in singles:
+            to_expr(single).meta.output_name()  # which raises where polars gives several columns
     except (PolarsError, ValueError):
         return None
+    return singles
 
 
 def _of_other_numbers(node: Select, context: Context, rows: Relation, operator: str) -> Relation | None:
