@@ -157,18 +157,16 @@ class QueryBuilder:
     def _filtered(self, node: exp.Select, tables: _Tables) -> Scope:
         """Return the joined tables with the rows that WHERE keeps."""
         scope, left = self._from(node, tables)
-        if left and not any(map(holds_query, left)):
-            left = [exp.and_(*left, copy=False)]
-        nested = self._nested(tables)
         plain = [condition for condition in left if not holds_query(condition)]
-        for condition in plain:
-            if condition.find(exp.Column) is None:
-                raise Unclear("a WHERE without columns")
-            predicate = scope.expr(condition)
-            if self._mirror and len(plain) == 1 < len(left) and isinstance(condition, exp.Between):
-                # Polars makes sure that it is Boolean; printed, it is one filter then instead of two.
+        if any(condition.find(exp.Column) is None for condition in plain):
+            raise Unclear("a WHERE without columns")
+        if plain:
+            predicate = scope.expr(exp.and_(*plain, copy=False))
+            if self._mirror and len(plain) == 1 < len(left) and isinstance(plain[0], (exp.Between, exp.Not)):
+                # Polars makes sure that it is Boolean, after which it stays one filter.
                 predicate = predicate.cast(pl.Boolean)
             scope.lf = scope.lf.filter(predicate)
+        nested = self._nested(tables)
         nested.keep(scope, [condition for condition in left if holds_query(condition)])
         return scope
 
