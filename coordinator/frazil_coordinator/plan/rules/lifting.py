@@ -2,9 +2,10 @@
 
 ``x.rank().over(k) - x.filter(x > x.mean()).sum()`` is done in levels. Parts whose operands are row-wise are taken out and
 computed, each by the rule of its class (:mod:`~frazil_coordinator.plan.looks`): aggregates by :mod:`.scalars`, windows by
-:mod:`.windows`, neighbours by :mod:`.near`, running states by :mod:`.running`, ranks by :mod:`.ranks`. They come back as
-columns beside the rows, in whose places the expression then names them; the next level does the same with what is left,
-until all of it is row-wise.
+:mod:`.windows`, neighbours by :mod:`.near`, running states by :mod:`.running` and :mod:`.decaying`, ranks by :mod:`.ranks`,
+windows of time by :mod:`.rolling_by`, windows in another order by :mod:`.in_order`, sorted and gathered values by
+:mod:`.vectors`; :mod:`.rewrites` says some in other terms. They come back as columns beside the rows, in whose places the
+expression then names them; the next level does the same with what is left, until all of it is row-wise.
 """
 
 from __future__ import annotations
