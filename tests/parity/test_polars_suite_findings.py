@@ -31,7 +31,7 @@ def same(tmp_path: Path) -> Check:
     def check(query: pl.LazyFrame, *, ordered: bool = True, distributed: bool = False) -> None:
         plan = plan_query(query.serialize(), SETTINGS)
         assert not distributed or not plan.fallbacks
-        actual = answer_in_stages(query, SETTINGS, FolderStore(tmp_path / "store"))
+        actual = answer_in_stages(plan, SETTINGS, FolderStore(tmp_path / "store"))
         assert_same(actual, query.collect(), ordered=ordered)
 
     return check

@@ -170,7 +170,7 @@ def _check(build: Build, path: str, folder: Path, *, broadcast: int = 0, falls_b
     expected = outcome(lambda: query.collect(engine="in-memory"))
     graph = plan_query(query.serialize(), settings)
     assert bool(graph.fallbacks) is falls_back, graph.fallbacks
-    actual = outcome(lambda: answer_in_stages(query, settings, FolderStore(folder)))
+    actual = outcome(lambda: answer_in_stages(graph, settings, FolderStore(folder)))
     if isinstance(expected, str) or isinstance(actual, str):
         assert isinstance(actual, str)
         assert actual == expected

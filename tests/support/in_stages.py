@@ -29,7 +29,7 @@ Outcome: TypeAlias = pl.DataFrame | str
 
 
 def answer_in_stages(
-    query: pl.LazyFrame,
+    query: pl.LazyFrame | StageGraph,
     settings: Settings,
     store: Store,
     *,
@@ -37,7 +37,7 @@ def answer_in_stages(
     layouts: list[Layout] | None = None,
     unaggregated: bool = False,
 ) -> pl.DataFrame:
-    """Plan a query, run every task of every stage one after the other in this process, and read the result.
+    """Plan a query unless it is planned, run its tasks one after the other in this process, and read the result.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def answer_in_stages(
     FrazilError
         What planning or a task raises.
     """
-    graph = plan_query(query.serialize(), settings)
+    graph = query if isinstance(query, StageGraph) else plan_query(query.serialize(), settings)
     name = QueryId(uuid.uuid4().hex[:16])
     written: dict[StageId, list[Descriptor]] = {}
     units: dict[StageId, Sequence[int]] = {}

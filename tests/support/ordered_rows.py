@@ -18,7 +18,7 @@ from support.parity import assert_same
 __all__ = ["SPLIT", "TABLES", "check", "named", "settings", "write"]
 
 ROWS: Final = 43
-SPLIT: Final = 4
+SPLIT: Final = 6
 TABLES: Final[dict[str, Callable[[pl.LazyFrame], pl.LazyFrame]]] = {
     "every row": lambda t: t,
     # Tasks without rows, with one, and with all of theirs, one after the other.
@@ -74,7 +74,7 @@ def check(query: pl.LazyFrame, folder: Path, *, ordered: bool = True, falls_back
     graph = plan_query(query.serialize(), settings(split))
     assert max(stage.tasks for stage in graph.stages) > 1
     assert bool(graph.fallbacks) is falls_back, graph.fallbacks
-    actual = outcome(lambda: answer_in_stages(query, settings(split), FolderStore(folder)))
+    actual = outcome(lambda: answer_in_stages(graph, settings(split), FolderStore(folder)))
     if isinstance(expected, str) or isinstance(actual, str):
         assert isinstance(actual, str)
         assert actual == expected
