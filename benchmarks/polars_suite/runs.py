@@ -39,6 +39,9 @@ _QUERY_TIMEOUT_S: Final = 60
 _MOST_TASKS: Final = 16
 """Parts of a frame; a test of thousands of rows learns nothing from thousands of tasks."""
 
+_SPLIT_BYTES: Final = 100
+"""Of a split of a text file, whose rows nobody counts."""
+
 _WARNINGS: Final = ("ignore::DeprecationWarning", "ignore::pytest.PytestRemovedIn10Warning")
 """The checkout's words may be older than the installed Polars and pytest; warnings that a test expects are still seen."""
 
@@ -134,6 +137,7 @@ def _coordinator(options: SuiteOptions) -> Iterator[tuple[str, str]]:
         "FRAZIL_START_SMALL": "false",
         "FRAZIL_MAX_ROWS_PER_SPLIT": str(DISTRIBUTED_ROWS),
         "FRAZIL_MAX_TASKS_PER_STAGE": str(_MOST_TASKS),
+        "FRAZIL_SPLIT_TARGET_BYTES": str(_SPLIT_BYTES),
         "FRAZIL_ALLOW_UDFS": "true",
         "FRAZIL_TIMEOUT_S": str(_QUERY_TIMEOUT_S),
         "PYTHONPATH": str(options.checkout),  # functions of test modules travel by the module's name

@@ -45,7 +45,7 @@ class Settings:
     planned again without."""
 
     max_tasks_per_stage: int = 10_000
-    """Most tasks of a scan stage; splits grow instead. No effect on files while `max_rows_per_split` is
+    """Most tasks of a scan stage; splits grow instead. No effect on Parquet and IPC files while `max_rows_per_split` is
     set."""
 
     shuffle_partitions: int | None = None

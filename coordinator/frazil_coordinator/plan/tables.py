@@ -219,10 +219,11 @@ def cut(table: Table, columns: Sequence[str] | None, settings: Settings, *, smal
     """
     limit = None if small else settings.max_rows_per_split
     target = max(1, table.bytes(columns)) if small else settings.split_target_bytes
-    if limit is None:
+    text = any(footer.file_bytes is not None for footer in table.footers)
+    if limit is None or text:
         target = max(target, -(-table.bytes(columns) // settings.max_tasks_per_stage))
     lines = [Lines()] * len(table.files)
-    if any(footer.file_bytes is not None for footer in table.footers) and not small:
+    if text and not small:
         lines = list(cut_lines(table.scan, table.files, target, enabled=settings.split_text_files))
     packer = _Packer(table, target_bytes=target, max_rows=limit)
     for file, footer, own_lines in zip(table.files, table.footers, lines, strict=True):

@@ -134,6 +134,13 @@ def test_large_text_file_is_cut_at_ends_of_lines(tmp_path: Path) -> None:
     assert (whole.reason, [len(group) for group in whole.groups]) == ("split_text_files is off", [1])
 
 
+def test_no_text_file_is_cut_into_more_ranges_than_a_stage_may_have_tasks(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    pl.DataFrame({"a": range(200)}).write_csv(path)
+    settings = Settings(split_target_bytes=1, max_rows_per_split=4, max_tasks_per_stage=5)
+    assert len(cut(_open(pl.scan_csv(path)), None, settings).groups) == 5
+
+
 def test_file_that_is_not_parquet_is_named(tmp_path: Path) -> None:
     pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "0.parquet")
     (tmp_path / "1.parquet").write_bytes(b"PAR1" + b"x" * 100 + b"\x08\x00\x00\x00PAR1")
