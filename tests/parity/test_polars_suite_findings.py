@@ -249,3 +249,25 @@ def test_a_file_whose_folder_is_filtered_out_is_not_opened(
 
 def test_a_file_of_a_known_schema_is_not_opened_for_no_rows(tmp_path: Path, same: Check) -> None:
     same(pl.scan_csv(tmp_path / "missing.csv", schema={"n": pl.Int64}).head(0))
+
+
+PAIRS = pl.LazyFrame({"a": range(9), "b": range(9, 0, -1), "g": [0, 1, 1] * 3})
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        pl.min_horizontal(pl.min_horizontal(pl.all()), 7).first(),
+        pl.col("a") - pl.sum_horizontal(pl.all()).mean(),
+        pl.all() - pl.max_horizontal(pl.all().abs()).sum(),
+        pl.struct(pl.col("a", "b")).last(),
+        pl.concat_list(pl.col("a", "b") * 2).first(),
+        pl.sum_horizontal(pl.col("a", "b").max()),
+        pl.coalesce(pl.all()).shift(),
+    ],
+    ids=str,
+)
+def test_a_selector_inside_a_function_of_many_columns_stands_for_all_of_them_at_once(expr: pl.Expr, same: Check) -> None:
+    same(PAIRS.select(expr), distributed=True)
+    same(PAIRS.with_columns(expr), distributed=True)
+    same(PAIRS.group_by("g").agg(expr).sort("g"))

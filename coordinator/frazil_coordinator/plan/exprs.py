@@ -135,7 +135,10 @@ def expand(raw: RawExpr, schema: pl.Schema) -> list[RawExpr]:
     Raises
     ------
     ValueError
-        When it holds several different selectors, which polars expands together by rules of its own.
+        When it holds several different selectors, which polars expands together by rules of its own, or when what comes of
+        it is not what polars makes of it.
+    PolarsError
+        When polars refuses the expression.
     """
     selectors = {serialised(part) for part in walk(raw) if kind_of(part) == "Selector"}
     if not selectors:
@@ -144,11 +147,42 @@ def expand(raw: RawExpr, schema: pl.Schema) -> list[RawExpr]:
         raise ValueError("several selectors in one expression")
     (selector,) = selectors
     names = cs.expand_selector(schema, pl.Expr.deserialize(io.BytesIO(selector)), strict=False)
+    frame = pl.LazyFrame(schema=schema)
+    taken_in = _with_columns_inside(raw, names, frame)
+    singles = [_named(taken_in, name) for name in names] if has_selector(taken_in) else [taken_in]
+    if _resolved(singles, frame) != _resolved([raw], frame):
+        raise ValueError("polars expands the selector in a way of its own")
+    return singles
 
-    def named(name: str) -> RawExpr:
-        return substitute(raw, lambda part: {"Column": name} if kind_of(part) == "Selector" else None)
 
-    return [named(name) for name in names]
+def _named(raw: RawExpr, name: str) -> RawExpr:
+    return substitute(raw, lambda part: {"Column": name} if kind_of(part) == "Selector" else None)
+
+
+def _with_columns_inside(raw: RawExpr, names: Sequence[str], frame: pl.LazyFrame) -> RawExpr:
+    """Return an expression with selectors replaced inside of functions of many columns (``sum_horizontal(pl.all())``)."""
+    if isinstance(raw, list):
+        return [_with_columns_inside(value, names, frame) for value in raw]
+    if not isinstance(raw, dict) or kind_of(raw) == "Selector" or not has_selector(raw):
+        return raw
+    done: Raw = {name: _with_columns_inside(value, names, frame) for name, value in raw.items()}
+    kind, inner = kind_of(done), members(done)
+    if kind not in ("Function", "AnonymousFunction") or not has_selector(done) or len(names) == len(_columns(done, frame)):
+        return done
+    parts = cast("list[RawExpr]", cast("Raw", inner)["input"])
+    inputs = [
+        single for part in parts for single in ([_named(part, name) for name in names] if has_selector(part) else [part])
+    ]
+    return {kind: {**cast("Raw", inner), "input": inputs}}
+
+
+def _columns(raw: RawExpr, frame: pl.LazyFrame) -> list[str]:
+    return frame.select(to_expr(raw)).collect_schema().names()
+
+
+def _resolved(exprs: Sequence[RawExpr], frame: pl.LazyFrame) -> str:
+    """Return how polars prints expressions when it has replaced their selectors."""
+    return frame.select([to_expr(raw) for raw in exprs]).explain(optimized=False)
 
 
 def operands(raw: RawExpr) -> list[RawExpr]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import cast
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.decompose import Decomposition, decompose
@@ -73,7 +74,7 @@ def _written_out(aggs: Sequence[RawExpr], rows: Relation, *, exclude: Collection
     visible = pl.Schema({name: dtype for name, dtype in rows.schema.items() if name not in exclude})
     try:
         return tuple(single for agg in aggs for single in expand(agg, visible))
-    except ValueError:
+    except (PolarsError, ValueError):
         return None
 
 
