@@ -119,3 +119,11 @@ def test_a_plan_that_waits_for_its_schema_is_built_here_and_holds_no_python() ->
 def test_a_pipe_over_files_that_only_functions_can_read_is_left_alone(tmp_path: Path) -> None:
     lf = pl.scan_parquet(tmp_path / "missing.parquet").pipe_with_schema(lambda t, schema: t)
     assert "PipeWithSchema" in Arena.decode(serialize(lf, max_plan_bytes=LIMIT)).python_functions()
+
+
+def test_a_table_that_pyarrow_reads_is_left_for_functions_to_ask(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"n": range(5)})
+    frame.write_delta(tmp_path)
+    plan = Arena.decode(serialize(pl.scan_delta(str(tmp_path), use_pyarrow=True), max_plan_bytes=1 << 20))
+    assert plan.kind(plan.root) == "Scan"
+    assert plan.lazy().collect().equals(frame)
