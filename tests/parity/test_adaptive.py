@@ -166,6 +166,13 @@ def test_a_join_divided_again_is_cut_the_other_way(files: Path, tmp_path: Path) 
     assert "divided between blocks of its input" in told
 
 
+def test_what_a_task_joins_with_itself_is_not_divided_on_both_sides(files: Path, tmp_path: Path) -> None:
+    own = Case(lambda _, r: r.select("k", w="v").join(r, on="k"))
+    assert "divided by rows" not in "; ".join(
+        note for one in run(own, replace(TINY, max_rows_per_split=None), 1, files, tmp_path) for note in one.notes
+    )
+
+
 def test_a_task_that_sees_all_rows_is_not_divided(files: Path, tmp_path: Path) -> None:
     query = pl.scan_parquet(files / "table.parquet").select(pl.col("x").sort().implode())
     layouts: list[Layout] = []

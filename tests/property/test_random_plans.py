@@ -40,7 +40,11 @@ def check(example: Example, store: FolderStore) -> None:
     """Run an example; its answer must be that of one of Polars' own engines."""
     query = example.plan.lf
     expected = outcome(lambda: query.collect(engine="streaming"))
-    actual = outcome(lambda: answer_in_stages(query, example.settings, store, divisions=example.divisions))
+    # Some tasks do without the first step of a group_by, in plans whose tasks are not divided: each is tried alone too.
+    unaggregated = example.divisions == 0
+    actual = outcome(
+        lambda: answer_in_stages(query, example.settings, store, divisions=example.divisions, unaggregated=unaggregated)
+    )
     wrong = difference(actual, expected, example)
     if wrong is not None:
         expected = outcome(lambda: query.collect(engine="in-memory"))

@@ -205,7 +205,10 @@ def _slice(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) ->
 
 def _join_side(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> tuple[pl.LazyFrame, bool, str]:
     """Return what to join with: another table, the same one, or something made of the plan so far."""
-    match c.pick(("other", "other", "base", "own", "own aggregate", "other aggregate")):
+    match c.pick(("other", "some of other", "base", "own", "own aggregate", "other aggregate")):
+        case "some of other":
+            condition = predicate(c, other.collect_schema())
+            return other.filter(condition), True, f"other.filter({condition})"
         case "base":
             return base, True, "table"
         case "own":

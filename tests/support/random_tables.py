@@ -122,7 +122,7 @@ def random_settings(c: Choices) -> Settings:
         start_small=False,
         max_rows_per_split=c.pick((7, 4, 3, 2, 2, 1)),
         shuffle_partitions=c.integer(1, 5),
-        broadcast_limit_bytes=c.pick((0, 1 << 30)),
+        broadcast_limit_bytes=c.pick((0, 1 << 30, 3_000)),
         inline_limit_bytes=c.pick((256 * 1024, 0)),
         codec=c.pick(codecs),
         coalesce_bytes=c.pick((None, 2_000, 1 << 30)),

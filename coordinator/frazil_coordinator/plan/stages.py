@@ -252,7 +252,12 @@ def _stage(
         operators=relation.operators,
         distribution=str(relation.distribution),
         fallbacks=relation.fallbacks,
-        divisible=frozenset(position for position, leaf in enumerate(fragment.leaves) if leaf in relation.divisible),
+        # What a fragment reads twice (a join with itself) would be divided on both sides at once.
+        divisible=frozenset(
+            position
+            for position, leaf in enumerate(fragment.leaves)
+            if leaf in relation.divisible and fragment.uses.get(leaf) == 1
+        ),
         first_rows=relation.first_rows,
         details=fragment.details,
     )
