@@ -245,8 +245,11 @@ def choose_filters(offers: Sequence[FilterOffer], order: StageOrder) -> dict[Sta
     """
     chosen: dict[StageId, list[RuntimeFilter]] = {}
     for offer in offers:
-        target, build = order.end_of(offer), order.number[offer.build]
-        if target is None or target in order.until(build) or not order.reduces(build):
+        target = order.end_of(offer)
+        if target is None:  # also where the rule that offered it was given up, and its exchange is no part of the plan
+            continue
+        build = order.number[offer.build]
+        if target in order.until(build) or not order.reduces(build):
             continue
         waits = build not in order.before[target]
         if waits:
