@@ -168,7 +168,7 @@ def test_a_python_function_is_refused_before_anything_runs(engine: frazil.Engine
 
 def test_a_fallback_is_warned_of_when_asked_for(folder: Path) -> None:
     settings = frazil.Settings(start_small=False, max_rows_per_split=4, fallback="warn")
-    lf = pl.scan_parquet(folder / "*.parquet").select(pl.col("v").ewm_mean(com=1))
+    lf = pl.scan_parquet(folder / "*.parquet").select(pl.col("v").ewm_std(com=1))
     with frazil.local(1, settings=settings) as engine:
         with pytest.warns(frazil.FallbackWarning):
             frame = lf.collect(engine=engine)
