@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
+import msgspec
 import polars as pl
 from polars.lazyframe.query_result import QueryResult, SingleNodeQueryResult
 
 from frazil._async import AsyncResult, BackgroundQuery
 from frazil._batches import QueryBatches
+from frazil._iceberg import WrittenFile
 from frazil._query import Query, abandon, user_errors
-from frazil._serialize import SeveralSinksError, serialize
+from frazil._serialize import SeveralSinksError, TableSinkError, serialize
 from frazil._session import Session
 from frazil._sinks import SinkMethods
 from frazil._together import in_order, together
@@ -239,7 +241,15 @@ class Engine(SinkMethods):
         except SeveralSinksError as several:
             self._gather(self._submit_all(several.sinks))
             return pl.DataFrame()
+        except TableSinkError as table:
+            return table.sink.commit(self._written_files(table.sink.lf))
         return self._gather([query])[0]
+
+    def _written_files(self, sink: pl.LazyFrame) -> list[WrittenFile]:
+        """Run a query that ends in a sink, and return the files that are there then."""
+        query = self._start(sink)
+        self._gather([query])
+        return msgspec.convert(cast("dict[str, Any]", query.profile()["sink"])["file_list"], list[WrittenFile])
 
     def execute(self, lf: pl.LazyFrame, *, optimizations: pl.QueryOptFlags) -> QueryResult:
         """See :meth:`polars.LazyFrame.execute`; the result is brought to this process."""

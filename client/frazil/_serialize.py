@@ -24,13 +24,14 @@ from typing import Final, cast
 import polars as pl
 
 from frazil._datasets import keep_versions, resolve_datasets
+from frazil._iceberg import IcebergSink, iceberg_sink, is_iceberg_sink
 from frazil._interrupts import interrupts_held
 from frazil._pipes import resolve_pipes
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.arena_nodes import python_kinds
 from frazil_functions.errors import PlanError, PythonPlanError
 
-__all__ = ["SeveralSinksError", "check_local_target", "serialize"]
+__all__ = ["SeveralSinksError", "TableSinkError", "check_local_target", "serialize"]
 
 _GLOB_CHARACTERS: Final = frozenset("*?[")
 _SINK_TARGETS: Final = {"File": "target", "Partitioned": "base_path"}
@@ -71,6 +72,20 @@ class SeveralSinksError(PlanError):
         self.sinks = sinks
 
 
+class TableSinkError(PlanError):
+    """The plan ends in a sink to a table of a lake, which this process commits when the files are written.
+
+    Attributes
+    ----------
+    sink
+        The query that writes the files, and the commit.
+    """
+
+    def __init__(self, sink: IcebergSink) -> None:
+        super().__init__("a sink to an Iceberg table is committed by this process: collect it instead of submitting it")
+        self.sink = sink
+
+
 def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = True) -> bytes:
     """Return the plan of `lf` as a coordinator takes it.
 
@@ -89,7 +104,7 @@ def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = Tru
         When the plan holds a Python object that can't be serialised, or a chosen credential provider.
     PlanError
         When the plan is too large, or ends in a sink that only this process could write; `SeveralSinksError` when it ends in
-        several.
+        several, `TableSinkError` when it ends in a table.
     """
     keep_versions()
     try:
@@ -104,6 +119,8 @@ def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = Tru
     arena = Arena.decode(plan)
     if arena.kind(arena.root) == "SinkMultiple":
         raise SeveralSinksError(tuple(map(arena.lazy, arena.inputs(arena.root))))
+    if is_iceberg_sink(arena):
+        raise TableSinkError(iceberg_sink(lf, arena))
     changed = [resolve_pipes(arena), resolve_datasets(arena), *(_localise(payload) for payload in _scans(arena))]
     if arena.kind(arena.root) == "Sink":
         changed.append(_localise_sink(arena.payload(arena.root), shares_files=shares_files))

@@ -247,9 +247,10 @@ class Sink:
     node: bytes
     """The plan's sink node as polars wrote it, in MessagePack."""
 
-    kind: Literal["file", "dataset", "partitioned", "numbered"]
+    kind: Literal["file", "dataset", "partitioned", "numbered", "named"]
     """``file``: one file by one task. ``dataset``: one file a task. ``partitioned``: what `pl.PartitionBy` says, by each
-    task for its own rows. ``numbered``: files by :data:`FILE_NUMBER`, which is not written."""
+    task for its own rows. ``numbered``: files by :data:`FILE_NUMBER`, which is not written. ``named``: files of a table,
+    under names of Polars' own that no other file has."""
 
     format: str
     """``Parquet``, ``Csv``, ``Ipc``, ``NDJson``."""

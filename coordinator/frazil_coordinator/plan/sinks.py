@@ -31,6 +31,9 @@ _ENDINGS: Final = {"Parquet": "parquet", "Csv": "csv", "Ipc": "ipc", "NDJson": "
 """Endings of the names that Polars gives to the files of a `pl.PartitionBy`."""
 
 _COMPRESSED: Final = {"Gzip": ".gz", "Zstd": ".zst"}
+_TABLES: Final = "Iceberg"
+"""The one way of naming files of Polars' own but the default: no two files have one name, so that a table can take them."""
+
 _NO_LIMIT: Final = 2**64 - 1
 _NO_ROW_LIMIT: Final = 2**32 - 1
 """How polars writes that files may have any number of bytes, or of rows."""
@@ -76,9 +79,12 @@ def _file(node: Raw, body: Raw) -> Sink:
 
 
 def _partitioned(node: Raw, body: Raw) -> Sink:
-    if body["file_path_provider"] is not None:
+    provider = body["file_path_provider"]
+    if provider is not None and not (isinstance(provider, dict) and _TABLES in provider):
         raise PlanError(f"a file_path_provider of its own is refused: leave it out of pl.PartitionBy, {_ELSEWHERE}")
     sink = _sink(node, body, _path(body["base_path"]), many=True)
+    if provider is not None:
+        return replace(sink, kind="named")
     return replace(sink, kind="partitioned", name=_ENDINGS.get(sink.format, sink.format.lower()))
 
 
@@ -137,7 +143,7 @@ def spread(sink: Sink, relation: Relation, context: Context) -> tuple[Sink, Rela
         relation = context.gather(relation)
         how = "one file, by one task"
     elif not relation.is_single:
-        if sink.kind == "partitioned":
+        if sink.kind in ("partitioned", "named"):
             sink, relation = _brought_together(sink, relation, context)
         how = "one file by each task" if sink.kind == "dataset" else "files by each task"
         how = "by one task" if relation.is_single else how
@@ -156,6 +162,8 @@ def _brought_together(sink: Sink, relation: Relation, context: Context) -> tuple
         if relation.distribution.kind == "hash" and set(relation.distribution.keys) <= columns:
             return sink, relation
         return sink, context.shuffle(relation, list(map(to_expr, keys)), delivers=ANY, kind="map")
+    if sink.kind == "named":
+        return sink, relation
     if cast("int", body["approximate_bytes_per_file"]) < _NO_LIMIT:
         reason = f"files of about so many bytes are cut by one task: end the target with / {_ELSEWHERE}"
         return sink, context.gather(relation, reason)

@@ -33,6 +33,16 @@ _SLOW: Final = {"timeout": "900s", "read_timeout": "900s"}
 _LOGGER = logging.getLogger(__name__)
 
 
+class SinkFileProfile(TypedDict):
+    """A file that a sink wrote."""
+
+    path: str
+    """Relative to the target folder; of a single file its name."""
+
+    rows: int
+    bytes: int
+
+
 class SinkProfile(TypedDict):
     """What a sink wrote, in the profile of its query."""
 
@@ -42,6 +52,8 @@ class SinkProfile(TypedDict):
     bytes: int
     requests: dict[str, int]
     """Of the coordinator to the target's store, by operation."""
+
+    file_list: list[SinkFileProfile]
 
 
 def sink_store(url: str, cloud_options: object) -> Store:
@@ -88,23 +100,28 @@ class Publication:
         self._folder = f"{query}-{secrets.token_hex(4)}"
         self._staging = join(sink.base, STAGING, self._folder)
         self._committed = False
-        self._written: tuple[int, int, int] = (0, 0, 0)
+        self._written: list[SinkFileProfile] = []
         self.finished = False
         """Whether the files are visible and nothing is left of the staged ones."""
 
     @property
     def output(self) -> SinkOutput:
         """What the tasks of the root stage are told."""
-        names = {"file": self._sink.name, "partitioned": ""}
+        names = {"file": self._sink.name, "partitioned": "", "named": ""}
         name = names.get(self._sink.kind, f"0.{self._sink.name}")
         root = self._sink.store.rstrip("/")
         return SinkOutput(node=self._sink.node, folder=f"{root}/{self._staging}", name=name)
 
     def profile(self) -> SinkProfile:
         """Return what was written; nothing before it was published."""
-        files, rows, size = self._written
-        requests = {} if self._opened is None else self._opened.requests
-        return SinkProfile(target=self._sink.target, files=files, rows=rows, bytes=size, requests=requests)
+        return SinkProfile(
+            target=self._sink.target,
+            files=len(self._written),
+            rows=sum(file["rows"] for file in self._written),
+            bytes=sum(file["bytes"] for file in self._written),
+            requests={} if self._opened is None else self._opened.requests,
+            file_list=self._written,
+        )
 
     def prepare(self) -> None:
         """Look whether the target can be written, and finish what others left unfinished beside it.
@@ -132,11 +149,10 @@ class Publication:
             When the store refuses. Either nothing is visible then, or the message says how to finish.
         """
         store = self._store()
-        if not any(tasks):
-            return  # no rows, by keys
-        manifest = Manifest(
-            query=self._query, target=self._sink.target, committed_unix_s=time.time(), files=self._files(tasks)
-        )
+        files = self._files(tasks)
+        if not files:
+            return  # no rows, by keys or for a table
+        manifest = Manifest(query=self._query, target=self._sink.target, committed_unix_s=time.time(), files=files)
         found = store.list(join(self._sink.base, STAGING))
         sizes = {info.key: info.size for info in found}
         for file in manifest.files:
@@ -151,7 +167,10 @@ class Publication:
                 f"the files of query {self._query} are committed and may be visible in part: {error.message}. The next sink "
                 f"beside {self._sink.target} finishes it, by the manifest {store.url}/{self._staging}/{MANIFEST}"
             ) from error
-        self._written = (len(manifest.files), sum(f.rows for f in manifest.files), sum(f.bytes for f in manifest.files))
+        start = len(join(self._sink.folder, "x")) - 1
+        self._written = [
+            SinkFileProfile(path=file.published[start:], rows=file.rows, bytes=file.bytes) for file in manifest.files
+        ]
         self._committed = False
         try:
             finish(store, self._staging)
@@ -192,7 +211,7 @@ class Publication:
     def _files(self, tasks: Sequence[Sequence[SinkFile]]) -> tuple[ManifestFile, ...]:
         """Return the files with their names: those with rows; when there are none, one that holds the schema."""
         written = [file for files in tasks for file in files]
-        kept = [file for file in written if file.rows] or written[:1]
+        kept = [file for file in written if file.rows] or ([] if self._sink.kind == "named" else written[:1])
         numbers: Counter[str] = Counter()
         named: list[ManifestFile] = []
         for number, file in enumerate(kept):
@@ -209,7 +228,10 @@ class Publication:
         if sink.kind == "dataset":
             return f"{self._stamp}-{self._query}-{number:05d}.{sink.name}"
         # <execution>/<folders of keys>/<number>.<ending>, as polars names them; the numbers go on from task to task.
-        folders = staged.partition("/")[2].rpartition("/")[0]
+        path = staged.partition("/")[2]
+        if sink.kind == "named":
+            return path
+        folders = path.rpartition("/")[0]
         if sink.kind == "numbered":
             return f"{int(folders.partition('=')[2] or 0):08x}.{sink.name}"
         numbers[folders] += 1
