@@ -103,10 +103,12 @@ def test_an_iceberg_table_is_appended_to_and_overwritten_as_by_polars(
     ours, theirs = (iceberg.table(name, _partitions(partitions)) for name in ("ours", "theirs"))
     # pyiceberg can't delete from a partition of NaN.
     second: Literal["append", "overwrite"] = "append" if partitions == "a float" else "overwrite"
-    for mode, lf in ((None, rows.filter(pl.col("a") > 9)), (second, rows.head(25))):
-        answer = lf.sink_iceberg(ours, mode=mode or "append", engine=engine)
+    modes: tuple[tuple[Literal["append", "overwrite"], pl.LazyFrame], ...]
+    modes = ("append", rows.filter(pl.col("a") > 9)), (second, rows.head(25))
+    for mode, lf in modes:
+        answer = lf.sink_iceberg(ours, mode=mode, engine=engine)
         _distributed(engine)
-        lf.sink_iceberg(theirs, mode=mode or "append")
+        lf.sink_iceberg(theirs, mode=mode)
         assert answer.rows() == [(ours.metadata_location,)]
         assert_same(pl.scan_iceberg(ours).collect(), pl.scan_iceberg(theirs).collect(), ordered=False)
         if partitions != "none":
