@@ -19,12 +19,12 @@ from polars.lazyframe.query_result import QueryResult, SingleNodeQueryResult
 
 from frazil._async import AsyncResult, BackgroundQuery
 from frazil._batches import QueryBatches
-from frazil._iceberg import WrittenFile
 from frazil._query import Query, abandon, user_errors
 from frazil._serialize import SeveralSinksError, TableSinkError, serialize
 from frazil._session import Session
 from frazil._sinks import SinkMethods
 from frazil._together import in_order, together
+from frazil._written import WrittenFile
 from frazil_coordinator.status import Explanation
 
 if TYPE_CHECKING:

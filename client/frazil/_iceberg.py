@@ -22,28 +22,18 @@ from polars._utils.wrap import wrap_ldf
 from polars.io.cloud._utils import NoPickleOption
 
 from frazil._interrupts import interrupts_held
+from frazil._written import WrittenFile
 from frazil_functions.arena import Arena, Raw
 
 if TYPE_CHECKING:
     from polars.io.iceberg._sink import IcebergSinkState
 
-__all__ = ["IcebergSink", "WrittenFile", "iceberg_sink", "is_iceberg_sink"]
+__all__ = ["IcebergSink", "iceberg_sink", "is_iceberg_sink"]
 
 _KIND: Final = "Iceberg"
 _POLARS_PICKLE_HEADER_BYTES: Final = 3
 _READERS: Final = 8
 """Footers that are read at once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenFile:
-    """A data file that functions wrote."""
-
-    path: str
-    """Relative to the sink's target."""
-
-    rows: int
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

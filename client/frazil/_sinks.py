@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
 from frazil._batches import QueryBatches
+from frazil._delta import delta_sink
 from frazil._query import user_errors
 from frazil._serialize import check_local_target
+from frazil._written import WrittenFile
 
 if TYPE_CHECKING:
     from typing import IO
+
+    from deltalake import DeltaTable
 
 __all__ = ["SinkMethods"]
 
@@ -38,6 +42,9 @@ class SinkMethods(pl.Engine):
 
     @abstractmethod
     def _batches(self, lf: pl.LazyFrame, *, chunk_size: int | None = None) -> QueryBatches: ...
+
+    @abstractmethod
+    def _written_files(self, sink: pl.LazyFrame) -> list[WrittenFile]: ...
 
     def sink_parquet(
         self,
@@ -82,6 +89,49 @@ class SinkMethods(pl.Engine):
     ) -> None:
         """See :meth:`polars.LazyFrame.sink_ndjson`; a target that ends with ``/`` is a folder of files."""
         self._sink("sink_ndjson", lf, path, optimizations, options)
+
+    def sink_delta(
+        self,
+        lf: pl.LazyFrame,
+        target: str | Path | DeltaTable,
+        *,
+        mode: Literal["error", "append", "overwrite", "ignore"] = "error",
+        storage_options: Mapping[str, str] | None = None,
+        delta_write_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write a query to a Delta table: functions write its files, and this process commits them.
+
+        ``lf.sink_delta(target, engine=engine)`` works too, and streams every row through this process.
+
+        Parameters
+        ----------
+        lf
+            The query.
+        target
+            Path or URL of the table's folder, or the table.
+        mode
+            What happens when the table exists: an error, rows are added, rows are replaced, nothing.
+        storage_options
+            Credentials of the table's store, for functions and for the commit.
+        delta_write_options
+            ``partition_by``, ``name``, ``description``, ``configuration``, ``schema_mode="overwrite"`` (with the mode of
+            this name), ``commit_properties``, ``post_commithook_properties``: as ``deltalake.write_deltalake`` has them.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Before anything runs: for what functions can't write (other options, tables with constraints, generated or
+            non-nullable columns), with advice, and for dtypes that Delta does not have.
+        deltalake.exceptions.DeltaError
+            The table exists, its partition columns or its schema are others, or the commit failed; no file is left then.
+        PolarsError, FrazilError
+            As ``collect`` does.
+        """
+        sink = delta_sink(
+            lf, target, mode=mode, storage_options=storage_options, write_options=dict(delta_write_options or {})
+        )
+        if sink is not None:
+            sink.commit(self._written_files(sink.lf))
 
     def sink_batches(
         self,

@@ -179,8 +179,8 @@ def _writing_plan(node: Raw, key: str, schema: pl.Schema) -> pl.LazyFrame:
     source = pl.LazyFrame._scan_python_function(  # noqa: SLF001  # register_io_source without its closure, which only cloudpickle can write
         schema=schema, scan_fn=_Rows(key), pyarrow=False, validate_schema=False, is_pure=False
     )
-    # The one way to have Polars write the bytes by which its plans hold a callback.
-    told = Arena.of(pl.LazyFrame().sink_parquet("x", lazy=True, sinked_paths_callback=_Written(key)))
+    # The one way to have Polars write the bytes by which its plans hold a callback; no folder may have the sink's name.
+    told = Arena.of(pl.LazyFrame().sink_parquet("file:///x", lazy=True, sinked_paths_callback=_Written(key)))
     callback = sink_options(told.nodes[told.root])["sinked_paths_callback"]
     arena = Arena()
     rows = arena.append(Arena.of(source))

@@ -1,8 +1,7 @@
-"""Sinks to real Iceberg and Delta tables, against the tables that single-node Polars writes."""
+"""Sinks to real Iceberg tables, against the tables that single-node Polars writes."""
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,25 +10,14 @@ import polars as pl
 import pytest
 
 import frazil
+from support.lake_rows import FRAME, assert_distributed, write_rows
 from support.parity import assert_same
-from support.profiles import fallbacks, most_tasks, stages_of
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
-deltalake = pytest.importorskip("deltalake")
 pytest.importorskip("pyiceberg")
 pytestmark = pytest.mark.filterwarnings("ignore:Iceberg scan planning")
-
-FRAME = pl.DataFrame(
-    {
-        "a": pl.Series([None if n == 7 else n for n in range(40)], dtype=pl.Int64),
-        "p": [None if n == 11 else f"k/{n % 3} é" for n in range(40)],
-        "x": [(None, -0.0, 0.0, float("nan"), 2.5)[n % 5] for n in range(40)],
-        "d": [dt.date(2024, 1, 1 + n % 2) for n in range(40)],
-        "t": [dt.datetime(2024, 1, 1, n % 24) for n in range(40)],  # noqa: DTZ001  # timestamps without a zone
-    }
-)
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +28,7 @@ def engine() -> Iterator[frazil.Engine]:
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> pl.LazyFrame:
-    path = tmp_path_factory.mktemp("rows") / "rows.parquet"
-    FRAME.write_parquet(path, row_group_size=5)
-    return pl.scan_parquet(path)
-
-
-def _distributed(engine: frazil.Engine) -> None:
-    stages = stages_of(engine)
-    assert most_tasks(stages) > 1
-    assert not fallbacks(stages)
+    return write_rows(tmp_path_factory.mktemp("rows"))
 
 
 class Iceberg:
@@ -107,7 +87,7 @@ def test_an_iceberg_table_is_appended_to_and_overwritten_as_by_polars(
     modes = ("append", rows.filter(pl.col("a") > 9)), (second, rows.head(25))
     for mode, lf in modes:
         answer = lf.sink_iceberg(ours, mode=mode, engine=engine)
-        _distributed(engine)
+        assert_distributed(engine)
         lf.sink_iceberg(theirs, mode=mode)
         assert answer.rows() == [(ours.metadata_location,)]
         assert_same(pl.scan_iceberg(ours).collect(), pl.scan_iceberg(theirs).collect(), ordered=False)
