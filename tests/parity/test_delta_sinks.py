@@ -13,6 +13,7 @@ import pytest
 import frazil
 from support.lake_rows import FRAME, assert_distributed, write_rows
 from support.parity import assert_same
+from support.polling import eventually
 from support.seaweed import SeaweedFS
 
 pytest.importorskip("deltalake")
@@ -102,7 +103,7 @@ def test_what_happens_to_a_table_that_exists_is_said_by_the_mode(
     table = tmp_path / "t"
     with pytest.raises(pl.exceptions.ComputeError, match="parsing failed"):
         engine.sink_delta(rows.select(pl.col("p").str.to_integer()), table)
-    assert not _files(tmp_path)
+    eventually(lambda: not _files(tmp_path), "what was staged is deleted")
     engine.sink_delta(rows.select("a", "p").head(5), table, delta_write_options={"name": "n", "description": "d"})
     assert (DeltaTable(table).metadata().name, DeltaTable(table).metadata().description) == ("n", "d")
     before, last = _files(table), engine.last_query

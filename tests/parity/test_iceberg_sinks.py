@@ -12,6 +12,7 @@ import pytest
 import frazil
 from support.lake_rows import FRAME, assert_distributed, write_rows
 from support.parity import assert_same
+from support.polling import eventually
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -136,7 +137,7 @@ def test_the_files_of_a_commit_that_fails_are_deleted_and_the_table_is_as_it_was
     assert iceberg.catalog.load_table("ns.t").metadata_location == place
     with pytest.raises(pl.exceptions.ComputeError, match="parsing failed"):
         rows.with_columns(a=pl.col("p").str.to_integer()).sink_iceberg(table, mode="append", engine=engine)
-    assert iceberg.files() == before
+    eventually(lambda: iceberg.files() == before, "what was staged is deleted")
 
 
 def test_a_sink_to_a_table_is_collected_not_submitted(engine: frazil.Engine, rows: pl.LazyFrame, iceberg: Iceberg) -> None:
