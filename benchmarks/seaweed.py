@@ -89,5 +89,7 @@ def _command(folder: Path, config: Path, socket: Path, ports: Sequence[int], buc
         f"-s3.localSocket={socket}",
         "-webdav=false",
         "-admin.ui=false",
+        "-s3.port.iceberg=0",  # none of its catalogs: two servers that start at once would choose the same ports for them
+        "-s3.port.lance=0",
         *(f"-{name}={port}" for name, port in numbered.items()),
     ]

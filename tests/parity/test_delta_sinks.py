@@ -202,13 +202,15 @@ def test_two_who_append_at_once_both_append(engine: frazil.Engine, rows: pl.Lazy
     assert pl.scan_delta(table).select(pl.len()).collect().item() == 120
 
 
-def test_a_table_on_s3(engine: frazil.Engine, rows: pl.LazyFrame, seaweed: SeaweedFS) -> None:
+def test_a_table_on_s3_is_written_and_read(engine: frazil.Engine, rows: pl.LazyFrame, seaweed: SeaweedFS) -> None:
     url, options = seaweed.url("delta/lake/t"), seaweed.storage_options
     with pytest.raises(TableNotFoundError):
         DeltaTable(url, storage_options=options)
     for mode in ("error", "append", "overwrite"):
         engine.sink_delta(rows, url, mode=mode, storage_options=options, delta_write_options={"partition_by": "p"})
         assert_distributed(engine)
-    found = pl.scan_delta(url, storage_options=options).collect()
-    assert_same(found.select("a", "p", "x"), MORE.select("a", "p", "x"), ordered=False)
+    found = pl.scan_delta(url, storage_options=options).select("a", "p", "x")
+    assert_same(found.collect(), MORE.select("a", "p", "x"), ordered=False)
+    assert_same(found.collect(engine=engine), found.collect(), ordered=False)
+    assert_distributed(engine)
     assert not [key for key in seaweed.keys("delta") if ".frazil" in key]

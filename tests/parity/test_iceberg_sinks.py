@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ import frazil
 from support.lake_rows import FRAME, assert_distributed, write_rows
 from support.parity import assert_same
 from support.polling import eventually
+from support.seaweed import SeaweedFS
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -146,3 +148,25 @@ def test_a_sink_to_a_table_is_collected_not_submitted(engine: frazil.Engine, row
     sink = IcebergSinkState.new(iceberg.table("t"), mode="append").attach_sink(rows)
     with pytest.raises(frazil.FrazilError, match="collect it"):
         engine.submit(sink)
+
+
+def test_a_table_on_s3_is_written_and_read(
+    engine: frazil.Engine, rows: pl.LazyFrame, seaweed: SeaweedFS, tmp_path: Path
+) -> None:
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    s3 = {"endpoint": seaweed.endpoint, "region": seaweed.region}
+    s3 |= {"access-key-id": seaweed.access_key, "secret-access-key": seaweed.secret_key}
+    warehouse = seaweed.url("iceberg/warehouse")
+    properties = {f"s3.{name}": value for name, value in s3.items()}
+    catalog = SqlCatalog("c", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=warehouse, **properties)
+    catalog.create_namespace("ns")
+    lf = rows.filter(pl.col("a") > 5)
+    table = catalog.create_table("ns.t", lf.collect().to_arrow().schema)
+    for _ in range(2):
+        lf.sink_iceberg(table, mode="append", storage_options=properties, engine=engine)
+        assert_distributed(engine)
+    found = pl.scan_iceberg(table, storage_options=properties).filter(pl.col("d") == dt.date(2024, 1, 2))
+    assert_same(found.collect(engine=engine), found.collect(), ordered=False)
+    assert_distributed(engine)
+    assert found.collect().height == 2 * lf.filter(pl.col("d") == dt.date(2024, 1, 2)).collect().height
