@@ -18,7 +18,7 @@ _CHOICES = {"fallback": ("allow", "warn", "raise"), "codec": get_args(CodecChoic
 _MAY_BE_ZERO = frozenset(
     {"broadcast_limit_bytes", "coalesce_bytes", "inline_limit_bytes", "inline_stage_limit_bytes", "start_small_bytes",
      "retry_backoff_s", "retry_backoff_max_s", "result_ttl_s", "max_cost", "max_bytes_scanned", "price_vcpu_second",
-     "runtime_filter_values", "runtime_wait_s",
+     "runtime_filter_values", "runtime_wait_s", "two_level_block_bytes",
      "price_gib_second", "price_1000_gets", "price_1000_puts", "price_egress_gb"}
 )  # fmt: skip
 
@@ -82,6 +82,13 @@ class Settings:
     """A partition of a join larger than this, and than `skew_factor` times the median, is cut among several tasks."""
 
     skew_factor: float = 5.0
+    two_level_requests: int | None = 27_500
+    """GETs that the tasks of one stage may make for what other stages wrote; above, a stage of combiners goes first, which
+    copies it into fewer objects. 27,500 is what a prefix of S3 answers in 5 s. None: never."""
+
+    two_level_block_bytes: int = 64 * 1024
+    """Average bytes of a GET below which combiners go first from 4,096 GETs on. 0: only `two_level_requests` counts."""
+
     start_small: bool = True
     """A query whose tables fit one function (`start_small_bytes`) is one task without an exchange."""
 

@@ -12,5 +12,5 @@ from typing import Final
 
 __all__ = ["PROTOCOL_VERSION"]
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 """Version of the task protocol (docs/protocol.md). Both sides must agree, or the task is refused."""

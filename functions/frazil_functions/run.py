@@ -25,6 +25,7 @@ from frazil_functions.errors import (
     InternalError,
     PlanError,
 )
+from frazil_functions.exchange.combine import combine_blocks
 from frazil_functions.exchange.reader import read_exchange
 from frazil_functions.exchange.writer import ExchangeWriter, WrittenOutput
 from frazil_functions.failures import task_error
@@ -179,6 +180,8 @@ class TaskRun:
 
     def _run_fragment(self, where: dict[str, str]) -> Descriptor:
         self.cancelled.raise_if_set()
+        if self._request.output.kind == "combined":
+            return self._combine().descriptor(TaskStats())
         sink = self._request.sink
         with bind(self._fragment(), self._request.inputs, self._read, allow_udfs=self._allow_udfs) as bound:
             options = [options for _, options in bound.scan_options]
@@ -224,9 +227,37 @@ class TaskRun:
         self._rows_in += rows
         self._bytes_in += size
 
+    def _key(self) -> str:
+        """Return a key that no other execution writes to."""
+        return f"{self._request.output.prefix}/{self._request.attempt}-{uuid.uuid4().hex}"
+
+    def _combine(self) -> WrittenOutput:
+        """Copy the blocks of the only input into one object."""
+        (given,) = self._request.inputs
+        if not isinstance(given, ExchangeInput):
+            raise PlanError("only blocks of an exchange can be combined")
+        written = combine_blocks(
+            self._store,
+            given.blocks,
+            key=self._key(),
+            map_index=self._request.task,
+            cancelled=self.cancelled.is_set,
+        )
+        self._unless_cancelled(written)
+        self._rows_in = self._rows_out = written.rows
+        self._bytes_in = sum(block.length for block in given.blocks)
+        self._bytes_out = written.bytes
+        return written
+
+    def _unless_cancelled(self, written: WrittenOutput) -> None:
+        """Take back what was cancelled while it was written: nobody will ask for it."""
+        if self.cancelled.is_set() and written.key is not None:
+            self._store.delete([written.key])
+            self.cancelled.raise_if_set()
+
     def _write(self, bound: BoundFragment, fail: Callable[[BaseException], FrazilError]) -> WrittenOutput:
         """Stream the fragment's rows into the exchange; publish them when the sources are still the planned ones."""
-        key = f"{self._request.output.prefix}/{self._request.attempt}-{uuid.uuid4().hex}"
+        key = self._key()
         writer = ExchangeWriter(self._request.output, store=self._store, key=key, map_index=self._request.task)
         try:
             self._feed(bound, fail, writer)
@@ -237,9 +268,7 @@ class TaskRun:
         except BaseException:
             writer.abort()
             raise
-        if self.cancelled.is_set() and written.key is not None:
-            self._store.delete([written.key])  # cancelled while it was written: nobody will ask for it
-            self.cancelled.raise_if_set()
+        self._unless_cancelled(written)
         self._bytes_out = written.bytes
         return written
 

@@ -55,7 +55,7 @@ INPUT_SCHEME: Final = "frazil-input:///"
 ROW_TAG_COLUMNS: Final = ("__frazil_map", "__frazil_row")
 """Columns (UInt32 map index, UInt64 row number) that a writer with ``Output.row_tag`` appends to what it writes."""
 
-ExchangeKind: TypeAlias = Literal["hash", "range", "broadcast", "single"]
+ExchangeKind: TypeAlias = Literal["hash", "range", "broadcast", "single", "combined"]
 Codec: TypeAlias = Literal[
     "ipc", "ipc_lz4", "ipc_stream", "ipc_stream_zstd", "ipc_zstd", "parquet_snappy", "parquet_zstd",
 ]  # fmt: skip
@@ -197,7 +197,8 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     kind: ExchangeKind
     """``hash``: partition by hash of `hash_keys`. ``range``: the fragment's output is already sorted by `sort_keys`; it is
     cut into blocks of about equal rows, each with the row-encoded key of its first row. ``broadcast`` and ``single``:
-    one partition, 0."""
+    one partition, 0. ``combined``: nothing is computed, and there is no fragment; the blocks of the only input are copied as
+    they are, in their order, into one object, and block `n` is partition `n` of it."""
 
     partitions: int = 1
     """Number of hash partitions; for ``range``, the number of blocks to aim at."""

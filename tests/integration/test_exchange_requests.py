@@ -131,6 +131,20 @@ def test_a_join_and_a_group_by_on_the_same_key_shuffle_once(seaweed: SeaweedFS, 
     assert sum(stage.get for stage in stages) == (3 + 2) * 3
 
 
+def test_a_shuffle_in_two_levels_costs_the_roots_instead(
+    seaweed: SeaweedFS, wire: RequestLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frazil_coordinator.schedule.combine._WORTH", 0)  # so few requests would be left as they are
+    lf = table(tmp_path / "t.parquet", 9 * ROWS_A_SPLIT).group_by("key").agg(pl.col("value").median())
+    scan, combine, group_by = run(lf, settings(shuffle_partitions=4, two_level_requests=35), seaweed, wire)
+    assert (scan.tasks, combine.kind, combine.tasks, group_by.tasks) == (9, "combine", 3 * 2, 4)
+    assert (scan.put, combine.put, group_by.put) == (9, 3 * 2, 4)
+    assert combine.get == scan.wire_get == 9 * 2
+    assert group_by.get == combine.wire_get == 3 * 4
+    assert combine.wire_put == 3 * 2
+    assert scan.other == combine.other == group_by.other == 0
+
+
 def test_output_that_fits_travels_inline_and_costs_no_request_at_all(
     seaweed: SeaweedFS, wire: RequestLog, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ LAYOUTS: dict[str, tuple[Settings, int]] = {
     "cut": (SKEWED, 0),
     "divided again": (TINY, 2),
     "joined, then divided": (JOIN_ALL, 1),
+    "combined, then divided": (replace(TINY, two_level_requests=1), 1),
 }
 
 
@@ -98,8 +99,15 @@ def run(case: Case, settings: Settings, divisions: int, files: Path, place: Path
     return layouts
 
 
+@pytest.fixture
+def combine_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Combine blocks however few requests that saves."""
+    monkeypatch.setattr("frazil_coordinator.schedule.combine._WORTH", 0)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.usefixtures("combine_anything")
 def test_answer_is_that_of_polars_however_tasks_are_laid_out(name: str, layout: str, files: Path, tmp_path: Path) -> None:
     run(CASES[name], *LAYOUTS[layout], files, tmp_path)
 
@@ -185,3 +193,11 @@ def test_partitions_that_would_not_fit_into_memory_are_cut_beforehand(files: Pat
     (grouped,) = [one for one in layouts if one.stage.kind == "group_by"]
     assert len(grouped.order) > 4
     assert any("by a finer hash: it would need" in note for note in grouped.notes)
+
+
+@pytest.mark.usefixtures("combine_anything")
+@pytest.mark.parametrize("name", ["whole groups in order", "sort", "full join", "window"])
+def test_blocks_are_combined_and_combiners_divided(name: str, files: Path, tmp_path: Path) -> None:
+    told = notes(name, "combined, then divided", files, tmp_path)
+    assert "reads blocks that were combined" in told
+    assert "divided between blocks of its input" in told

@@ -10,9 +10,9 @@ import polars as pl
 
 from frazil_coordinator.plan.model import Stage, StageGraph
 from frazil_coordinator.plan.planner import plan_query
+from frazil_coordinator.schedule.barrier import Barrier
 from frazil_coordinator.schedule.bind import output_for, result_blocks
-from frazil_coordinator.schedule.broadcast import joined_in_place
-from frazil_coordinator.schedule.layout import Layout, lay_out
+from frazil_coordinator.schedule.layout import Layout
 from frazil_coordinator.settings import Settings
 from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.errors import QueryError
@@ -58,15 +58,13 @@ def answer_in_stages(
     graph = query if isinstance(query, StageGraph) else plan_query(query.serialize(), settings)
     name = QueryId(uuid.uuid4().hex[:16])
     written: dict[StageId, list[Descriptor]] = {}
-    units: dict[StageId, Sequence[int]] = {}
+    barrier = Barrier(graph, settings)
     for number in _in_order(graph):
-        graph = joined_in_place(graph, number, written, settings) or graph
-        stage = graph.stages[number]
-        layout = _divided(lay_out(stage, written, graph, settings, units), divisions)
+        layout = _divided(barrier.lay_out(number, written.get), divisions)
+        barrier.layouts[number] = layout
+        stage = layout.stage
         if layouts is not None:
             layouts.append(layout)
-        if not layout.as_planned:
-            units[stage.id] = layout.units
         written[stage.id] = []
         for task in layout.order:
             if stage.first_rows is not None and _rows(written[stage.id]) >= stage.first_rows:

@@ -14,6 +14,7 @@ from typing import Final
 
 import polars as pl
 
+from frazil_coordinator.plan.combining import grid_side
 from frazil_coordinator.plan.figures import NOTHING, UNKNOWN, Amount, Bound, StageEstimate, total
 from frazil_coordinator.plan.memory import EXPANSION, PROCESS_BYTES, factor_of
 from frazil_coordinator.plan.model import (
@@ -81,7 +82,11 @@ def estimate(graph: StageGraph, settings: Settings, whole: WholeScans | None = N
     """
     outputs: dict[StageId, _Output] = {}
     found: list[StageEstimate] = []
+    readers = {stage.combiner: stage for stage in graph.stages}
     for stage in graph.stages:
+        if stage.kind == "combine":
+            found.append(_combiners(stage, readers[stage.id], outputs, settings))
+            continue
         figures, outputs[stage.id] = _stage(stage, outputs, settings, whole or {})
         found.append(figures)
     return tuple(found)
@@ -100,7 +105,10 @@ def _stage(
     if stage.first_rows is not None:  # tasks that come after enough rows never start
         scanned, bytes_in, rows_in = scanned.at_most(), bytes_in.at_most(), rows_in.at_most()
     output = _output(stage, flow.rows, flow.schema, settings)
-    gets = total([*(read.gets for read in reads), _fragment_gets(stage)])
+    of_exchange = total(read.gets for read in reads)
+    if stage.combiner is not None:
+        of_exchange = _combined_gets(stage, outputs, settings) or of_exchange.about()
+    gets = total([of_exchange, _fragment_gets(stage)])
     scan_gets = total(_scan_gets(source) for source in stage.sources)
     puts = _puts(output)
     seconds = (
@@ -234,6 +242,58 @@ def _task_bytes(stage: Stage, reads: Sequence[_Read], scanned: Amount) -> int:
     of_sources = sum(source.bytes for source in stage.sources if isinstance(source, ScanSource))
     whole = EXPANSION * (scanned.value - of_sources) // stage.tasks
     return sum(read.largest_bytes for read in reads) + whole
+
+
+# What is combined before it is read
+
+
+def _asked(reader: Stage, outputs: Mapping[StageId, _Output]) -> list[tuple[_Output, int]]:
+    """Return what a stage reads of others that is in objects, and how many tasks read of each object."""
+    parts = [source for source in reader.sources if isinstance(source, ExchangeSource)]
+    asked = [(outputs[part.stage], 1 if part.read == "task" else part.tasks or reader.tasks) for part in parts]
+    most = sum(output.objects * readers for output, readers in asked)
+    return asked if most else []
+
+
+def _goes_first(asked: Sequence[tuple[_Output, int]], settings: Settings) -> bool:
+    """Return whether combiners are to be expected; small blocks, whose sizes nobody knows yet, may call for them too."""
+    most = settings.two_level_requests
+    return most is not None and sum(output.objects * readers for output, readers in asked) > most
+
+
+def _combined_gets(reader: Stage, outputs: Mapping[StageId, _Output], settings: Settings) -> Amount | None:
+    """Return the requests of a stage that reads what was combined; None when that is not to be expected."""
+    asked = _asked(reader, outputs)
+    if not _goes_first(asked, settings):
+        return None
+    return Amount(value=sum(grid_side(output.objects) * readers for output, readers in asked), bound="about")
+
+
+def _combiners(stage: Stage, reader: Stage, outputs: Mapping[StageId, _Output], settings: Settings) -> StageEstimate:
+    """Return the figures of a stage of combiners: nothing unless it is to be expected that they are needed."""
+    asked = _asked(reader, outputs)
+    expected = asked if _goes_first(asked, settings) else []
+    rows = total(output.rows for output, _ in expected).about()
+    size = total(output.bytes for output, _ in expected).about()
+    gets = Amount(value=sum(output.objects * grid_side(readers) for output, readers in expected), bound="about")
+    puts = Amount(value=stage.tasks if expected else 0, bound="about")
+    seconds = stage.tasks * _TASK_S + 2 * size.value / _EXCHANGE_BYTES_A_SECOND if expected else 0.0
+    return StageEstimate(
+        rows_in=rows,
+        rows_out=rows,
+        bytes_scanned=NOTHING,
+        bytes_in=size,
+        bytes_out=size,
+        memory_bytes=PROCESS_BYTES + size.value // stage.tasks,
+        memory_limit_bytes=settings.function_memory_bytes,
+        scan_gets=NOTHING,
+        gets=gets,
+        puts=puts,
+        function_seconds=seconds,
+        dollars=Prices.of(settings).dollars(
+            function_seconds=seconds, requests={"get": gets.value, "put": puts.value}, bytes_read=size.value
+        ),
+    )
 
 
 # What is written

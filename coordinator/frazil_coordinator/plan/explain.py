@@ -23,6 +23,7 @@ _DETAILS: Final = {
     "runtime filter": "may be filtered by keys that are known then: {}",
     "not shuffled if small": "joined where it lies if stage {} turns out small",
     "first step": "stops to aggregate before the shuffle if {}",
+    "only if": "has no task unless {}",
     "splits left out": "leaves out {} splits",
 }
 _SHARES: Final = ("columns sent", "splits left out")

@@ -37,8 +37,11 @@ __all__ = [
 INLINE_FRAGMENT_BYTES: Final = 64 * 1024
 """Fragments above this travel as an object, which each task gets, where there is a way to put one."""
 
-StageKind: TypeAlias = Literal["scan", "map", "group_by", "aggregate", "join", "sort", "top_k", "slice", "gather", "single"]
-"""What the stage mainly does, for people: EXPLAIN, progress, profile. ``single`` is a fallback."""
+StageKind: TypeAlias = Literal[
+    "scan", "map", "group_by", "aggregate", "join", "sort", "top_k", "slice", "gather", "combine", "single"
+]
+"""What the stage mainly does, for people: EXPLAIN, progress, profile. ``combine`` copies blocks for the stage behind it,
+``single`` is a fallback."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +189,7 @@ class Stage:
 
     sources: tuple[Source, ...]
     tasks: int
-    """Number of tasks, > 0."""
+    """Number of tasks, > 0; of combiners, how many there are if they are needed."""
 
     output: ExchangeSpec
     operators: tuple[str, ...] = ()
@@ -218,6 +221,10 @@ class Stage:
     switch: Switch | None = None
     """How it may be joined where it lies instead of shuffled."""
 
+    combiner: StageId | None = None
+    """The stage that copies the blocks which this one reads into fewer objects, if there are too many; else it has no task.
+    See :mod:`frazil_coordinator.plan.combining`."""
+
     units: int | None = None
     """Number of tasks that its consumers count with; None is `tasks`."""
 
@@ -227,7 +234,8 @@ class Stage:
     @property
     def producers(self) -> tuple[StageId, ...]:
         """Stages that must be finished before this one starts, each once, in order of use."""
-        return tuple(dict.fromkeys(source.stage for source in self.sources if isinstance(source, ExchangeSource)))
+        found = [source.stage for source in self.sources if isinstance(source, ExchangeSource)]
+        return tuple(dict.fromkeys(found if self.combiner is None else [*found, self.combiner]))
 
     @property
     def awaits(self) -> tuple[StageId, ...]:

@@ -15,6 +15,7 @@ from typing import Final
 import polars as pl
 from polars.exceptions import PolarsError
 
+from frazil_coordinator.plan.combining import combined_above
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.decode import decode_node
 from frazil_coordinator.plan.distribute import Distributor
@@ -116,13 +117,16 @@ def _plan(arena: Arena, settings: Settings) -> StageGraph:
     context = Context(arena, settings, tables=tables, columns=columns, small=_is_small(settings, arena, tables, columns))
     context.partitions = _partitions(context)
     relation = Distributor(context, ordered=keeps_order(sink)).plan()
-    if sink is None:
-        graph = build_stages(relation, schema, context.filters, adaptive=settings.broadcast_limit_bytes > 0)
-    else:
+    if sink is not None:
         sink, relation = spread(sink, relation, context)
-        graph = replace(
-            build_stages(relation, pl.Schema(), context.filters, adaptive=settings.broadcast_limit_bytes > 0), sink=sink
-        )
+    graph = build_stages(
+        relation,
+        schema if sink is None else pl.Schema(),
+        context.filters,
+        adaptive=settings.broadcast_limit_bytes > 0,
+        combined_above=combined_above(settings),
+    )
+    graph = replace(graph, sink=sink)
     if settings.fallback == "raise" and graph.fallbacks:
         reasons = "; ".join(graph.fallbacks)
         raise FallbackError(f'a part of the query would run in one task: {reasons} (fallback="allow" permits it)')

@@ -11,7 +11,7 @@ from statistics import median
 import msgspec
 
 from frazil_coordinator.plan.figures import Amount, StageEstimate, total
-from frazil_coordinator.plan.model import InlineSource, ScanSource, Source, StageGraph
+from frazil_coordinator.plan.model import InlineSource, ScanSource, Source, Stage, StageGraph
 
 __all__ = ["Figure", "Measured", "Predicted", "Report", "StageReport", "measured_report", "planned_report"]
 
@@ -104,6 +104,8 @@ class SourceReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     frame_rows: int | None = None
     stage: int | None = None
     read: str | None = None
+    """``partition``, ``range``, ``all``, ``task``; ``combined``: that stage copies into fewer objects what the others wrote,
+    if there are too many."""
 
 
 class StageReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +149,7 @@ def planned_report(graph: StageGraph) -> Report:
             distribution=stage.distribution,
             output={"kind": stage.output.kind, "partitions": stage.output.partitions},
             operators=stage.operators,
-            sources=tuple(map(_source, stage.sources)),
+            sources=(*_combined(stage), *map(_source, stage.sources)),
             fallbacks=stage.fallbacks,
             details=dict(stage.details),
             predicted=None if estimate is None else _predicted(stage.tasks, estimate),
@@ -156,6 +158,10 @@ def planned_report(graph: StageGraph) -> Report:
     )
     tasks = sum(stage.tasks for stage in graph.stages)
     return Report(stages=stages, predicted=_predicted_total(tasks, graph.estimates) if graph.estimates else None)
+
+
+def _combined(stage: Stage) -> tuple[SourceReport, ...]:
+    return () if stage.combiner is None else (SourceReport(stage=stage.combiner, read="combined"),)
 
 
 def _source(source: Source) -> SourceReport:

@@ -14,6 +14,7 @@ from typing import cast
 
 import polars as pl
 
+from frazil_coordinator.plan.combining import with_combiners
 from frazil_coordinator.plan.exprs import from_expr, serialised
 from frazil_coordinator.plan.model import (
     INLINE_FRAGMENT_BYTES,
@@ -23,7 +24,6 @@ from frazil_coordinator.plan.model import (
     Source,
     Stage,
     StageGraph,
-    Switch,
 )
 from frazil_coordinator.plan.pushdown import Demand, observe
 from frazil_coordinator.plan.relation import Exchange, ExchangeLeaf, Relation, leaf_tasks, tasks_of
@@ -51,7 +51,12 @@ class _Fragment:
 
 
 def build_stages(
-    root: Relation, schema: pl.Schema, offers: Sequence[FilterOffer] = (), *, adaptive: bool = False
+    root: Relation,
+    schema: pl.Schema,
+    offers: Sequence[FilterOffer] = (),
+    *,
+    adaptive: bool = False,
+    combined_above: int | None = None,
 ) -> StageGraph:
     """Return the stages of a plan.
 
@@ -65,6 +70,8 @@ def build_stages(
         Runtime filters that the joins permit.
     adaptive
         Whether joins by hash may become broadcasts when a side turns out small.
+    combined_above
+        Requests of a stage above which a stage of combiners is planned before it; None is never.
     """
     exchanges = _producers_first(root)
     ids = {exchange: StageId(number) for number, exchange in enumerate(exchanges)}
@@ -83,14 +90,18 @@ def build_stages(
     filters = choose_filters(offers, order)
     stages = [_with_filters(stage, filters) for stage in stages]
     switches = choose_switches(stages, order) if adaptive else {}
-    return StageGraph(stages=tuple(_with_switch(stage, switches.get(stage.id)) for stage in stages), schema=schema)
+    stages = [replace(stage, switch=switches.get(stage.id)) for stage in stages]
+    return StageGraph(stages=tuple(map(_told, with_combiners(stages, combined_above))), schema=schema)
 
 
-def _with_switch(stage: Stage, switch: Switch | None) -> Stage:
-    if switch is None:
-        return stage
-    small = " and ".join(map(str, switch.small))
-    return replace(stage, switch=switch, details={**stage.details, "not shuffled if small": small})
+def _told(stage: Stage) -> Stage:
+    """Return the stage with what EXPLAIN tells of other stages' part in it."""
+    details = dict(stage.details)
+    if stage.filters:
+        details["runtime filter"] = ", ".join(f"{one.column} by stage {one.build}" for one in stage.filters)
+    if stage.switch is not None:
+        details["not shuffled if small"] = " and ".join(map(str, stage.switch.small))
+    return replace(stage, details=details)
 
 
 def _with_row_states(stage: Stage, fragment: bytes) -> Stage:
@@ -122,8 +133,7 @@ def _with_filters(stage: Stage, filters: Mapping[StageId, Sequence[RuntimeFilter
     """Return the stage with its own filters, and with the keys that it must tell of for those of others."""
     own = tuple(filters.get(stage.id, ()))
     keys = tuple(dict.fromkeys(one.key for ones in filters.values() for one in ones if one.build == stage.id))
-    details = {"runtime filter": ", ".join(f"{one.column} by stage {one.build}" for one in own)} if own else {}
-    return replace(stage, filters=own, output=replace(stage.output, key_columns=keys), details={**stage.details, **details})
+    return replace(stage, filters=own, output=replace(stage.output, key_columns=keys))
 
 
 def _producers_first(root: Relation) -> list[Exchange]:

@@ -20,9 +20,9 @@ import polars as pl
 
 from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, Stage, StageGraph
 from frazil_coordinator.platform.base import Platform
+from frazil_coordinator.schedule.barrier import Barrier
 from frazil_coordinator.schedule.bind import output_for, result_blocks
-from frazil_coordinator.schedule.broadcast import joined_in_place
-from frazil_coordinator.schedule.layout import Layout, lay_out
+from frazil_coordinator.schedule.layout import Layout
 from frazil_coordinator.schedule.messages import (
     AttemptDivided,
     AttemptFailed,
@@ -68,6 +68,7 @@ from frazil_functions.errors import (
 from frazil_functions.ids import QueryId, StageId
 from frazil_functions.task import (
     BlockRef,
+    Descriptor,
     Failed,
     Heartbeat,
     SinkFile,
@@ -149,7 +150,7 @@ class QueryDriver:
         self._share = slots.share(lambda: self._events.put_nowait(SlotGranted()))
         self._recorder = Recorder(query, graph)
         self._progress = Progress(query=query, stages=tuple(self._stage_progress(stage) for stage in graph.stages))
-        self._layouts: dict[StageId, Layout] = {}
+        self._barrier = Barrier(graph, settings)
         self._fragment_keys: dict[StageId, str] = {}
         self._unaggregated: set[StageId] = set()
         """Stages whose tasks no longer aggregate rows before a shuffle."""
@@ -255,7 +256,7 @@ class QueryDriver:
 
     def _divide(self, event: AttemptFailed) -> Event:
         """Divide a task that ran out of memory, when that can be done: trying it again unchanged would not help."""
-        layout = self._layouts[event.ref.stage]
+        layout = self._barrier.layouts[event.ref.stage]
         divided = layout.divided(event.ref.task) if self._state.is_live(event.ref) else None
         if divided is None:
             return event
@@ -270,7 +271,7 @@ class QueryDriver:
     def _obey(self, instruction: Instruction, group: asyncio.TaskGroup, now: float) -> None:
         match instruction:
             case BindStage():
-                self._bind(self._graph.stages[instruction.stage], group)
+                self._bind(self._barrier.graph.stages[instruction.stage], group)
             case WantSlots():
                 self._share.want(instruction.count)
             case Launch():
@@ -298,32 +299,30 @@ class QueryDriver:
     # Stages
 
     def _bind(self, stage: Stage, group: asyncio.TaskGroup) -> None:
-        known = (*stage.producers, *(other for other in stage.awaits if self._state.is_complete(other)))
-        descriptors = {other: self._state.descriptors(other) for other in known}
         try:
-            if (changed := joined_in_place(self._graph, stage.id, descriptors, self._settings)) is not None:
-                self._graph = changed
-                stage = changed.stages[stage.id]
-            units = {number: layout.units for number, layout in self._layouts.items() if not layout.as_planned}
-            layout = lay_out(stage, descriptors, self._graph, self._settings, units)
+            layout = self._barrier.lay_out(stage.id, self._finished)
         except FrazilError as error:
             self._events.put_nowait(BindFailed(stage=stage.id, error=error))
             return
         self._lay_out(layout)
+        stage = layout.stage
         if self._put_fragment is not None and len(stage.fragment) > INLINE_FRAGMENT_BYTES:
             self._uploads.append(group.create_task(self._store_fragment(stage, self._put_fragment)))
         else:
             self._events.put_nowait(StageBound(stage=stage.id, tasks=len(layout.order)))
 
+    def _finished(self, stage: StageId) -> tuple[Descriptor, ...] | None:
+        return self._state.descriptors(stage) if self._state.is_complete(stage) else None
+
     def _filter_late(self, build: StageId) -> None:
         """Filter the tasks that are not sent yet of stages that did not wait for the keys of `build`."""
-        for number, layout in list(self._layouts.items()):
+        for number, layout in list(self._barrier.layouts.items()):
             if any(one.build == build for one in layout.stage.filters) and not self._state.is_complete(number):
                 self._lay_out(layout.filtered(build, {build: self._state.descriptors(build)}, self._settings))
 
     def _watch_aggregation(self, number: StageId) -> None:
         """Stop aggregating rows before the shuffle when the tasks that did it have nearly as many left."""
-        stage, layout = self._graph.stages[number], self._layouts[number]
+        stage, layout = self._barrier.graph.stages[number], self._barrier.layouts[number]
         if not stage.unaggregated or number in self._unaggregated or self._fragment_keys.get(number) is not None:
             return
         if self._state.counts(number).done > WATCHED_TASKS:
@@ -335,7 +334,7 @@ class QueryDriver:
             self._lay_out(replace(layout, notes=(*layout.notes, note)))
 
     def _lay_out(self, layout: Layout) -> None:
-        self._layouts[layout.stage.id] = layout
+        self._barrier.layouts[layout.stage.id] = layout
         self._recorder.laid_out(layout.stage.id, len(layout.order), layout.notes)
 
     async def _store_fragment(self, stage: Stage, put: PutFragment) -> None:
@@ -344,7 +343,7 @@ class QueryDriver:
         except FrazilError as error:
             self._events.put_nowait(BindFailed(stage=stage.id, error=error))
         else:
-            self._events.put_nowait(StageBound(stage=stage.id, tasks=len(self._layouts[stage.id].order)))
+            self._events.put_nowait(StageBound(stage=stage.id, tasks=len(self._barrier.layouts[stage.id].order)))
 
     # Attempts
 
@@ -411,7 +410,7 @@ class QueryDriver:
         self._events.put_nowait(AttemptFailed(ref=ref, error=error))
 
     def _request(self, ref: AttemptRef) -> TaskRequest:
-        stage = self._graph.stages[ref.stage]
+        stage = self._barrier.graph.stages[ref.stage]
         fragment_key = self._fragment_keys.get(ref.stage)
         return TaskRequest(
             query=self._query,
@@ -420,7 +419,7 @@ class QueryDriver:
             attempt=ref.attempt,
             fragment=b"" if fragment_key is not None else self._fragment(stage),
             fragment_key=fragment_key,
-            inputs=self._layouts[ref.stage].shares[ref.task].inputs,
+            inputs=self._barrier.layouts[ref.stage].shares[ref.task].inputs,
             output=output_for(
                 stage, ref.task, query=self._query, settings=self._settings, exchange_prefix=self._exchange_prefix
             ),
@@ -441,7 +440,7 @@ class QueryDriver:
 
     def _tell_progress(self, touched: set[StageId]) -> None:
         stages = tuple(
-            self._stage_progress(self._graph.stages[known.id]) if known.id in touched else known
+            self._stage_progress(self._barrier.graph.stages[known.id]) if known.id in touched else known
             for known in self._progress.stages
         )
         self._progress = Progress(query=self._query, stages=stages)

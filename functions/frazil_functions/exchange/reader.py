@@ -1,7 +1,8 @@
 """Reading blocks: a task's exchange input as a stream of DataFrames.
 
-Requests: consecutive blocks of one object that lie within 1 MiB of each other are one GET, so that a stage of R tasks that
-each read one partition of P objects costs P·R GET, less what is empty or inline. A range over 16 MiB goes in several GETs.
+Requests: blocks of one object that follow one another in the list, in whatever order they lie in the object, and are within
+1 MiB of each other there are one GET, so that a stage of R tasks that each read one partition of P objects costs P·R GET,
+less what is empty or inline. A range over 16 MiB goes in several GETs.
 There is no LIST, no HEAD and no read of an object's index. :mod:`frazil_functions.run` puts the stream in the place of a
 placeholder scan.
 """
@@ -9,9 +10,11 @@ placeholder scan.
 from __future__ import annotations
 
 import concurrent.futures
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 from typing import Final, Self, TypeAlias
 
 import polars as pl
@@ -22,7 +25,7 @@ from frazil_functions.exchange.partition import in_share, row_encode
 from frazil_functions.storage_model import Store
 from frazil_functions.task import BlockRef, ExchangeInput, KeyRange, SortKey
 
-__all__ = ["MAX_REQUEST_BYTES", "read_exchange"]
+__all__ = ["MAX_REQUEST_BYTES", "fetch_blocks", "read_exchange", "requests_for"]
 
 _MAX_GAP_BYTES: Final = 1024 * 1024
 """Bytes between two blocks that are cheaper to read than to skip."""
@@ -48,18 +51,22 @@ _Future: TypeAlias = "concurrent.futures.Future[bytes]"
 class _Fetch:
     """Consecutive blocks that are fetched together."""
 
-    key: str
-    start: int
-    end: int
+    ranges: tuple[tuple[str, int, int], ...]
+    """Key, start and end, ascending; those of an object are apart."""
+
     blocks: tuple[BlockRef, ...]
 
     @property
     def size(self) -> int:
-        return self.end - self.start
+        return sum(end - start for _, start, end in self.ranges)
 
-    def requests(self) -> list[tuple[int, int]]:
-        """Ranges to get: one, unless it would be too large."""
-        return [(at, min(MAX_REQUEST_BYTES, self.end - at)) for at in range(self.start, self.end, MAX_REQUEST_BYTES)]
+    def requests(self) -> list[tuple[str, int, int]]:
+        """Key, start and length of what to get: one a range, unless it would be too large."""
+        return [
+            (key, at, min(MAX_REQUEST_BYTES, end - at))
+            for key, start, end in self.ranges
+            for at in range(start, end, MAX_REQUEST_BYTES)
+        ]
 
 
 def read_exchange(
@@ -175,17 +182,23 @@ def _in_range(frame: pl.DataFrame, wanted: KeyRange, sort_keys: Sequence[SortKey
     return frame.filter(inside)
 
 
-def _blocks_with_data(
-    store: Store, blocks: Sequence[BlockRef], *, fetch: bool, cancelled: Callable[[], bool] | None
-) -> Iterator[tuple[BlockRef, bytes | None]]:
-    """Yield each block with its bytes; with None for all if not `fetch`."""
-    if not fetch:
-        for block in blocks:
-            _check(cancelled)
-            yield block, None
-        return
+def requests_for(blocks: Sequence[BlockRef]) -> int:
+    """Return how many GETs it takes to read `blocks` in this order."""
+    return sum(len(fetch.requests()) for fetch in _plan(blocks))
+
+
+def fetch_blocks(
+    store: Store, blocks: Sequence[BlockRef], *, cancelled: Callable[[], bool] | None = None
+) -> Iterator[tuple[BlockRef, bytes]]:
+    """Yield each block with its encoded bytes, whose checksums nobody has looked at, in the given order.
+
+    Raises
+    ------
+    BlockError, StorageError, CancelledQueryError
+        As :func:`read_exchange` does.
+    """
     fetches = _plan(blocks)
-    requests = sum(len(planned.requests()) for planned in fetches if planned.key)
+    requests = sum(len(planned.requests()) for planned in fetches)
     if requests <= 1 or (not store.remote and sum(planned.size for planned in fetches) <= _NOT_AHEAD_BYTES):
         for planned in fetches:
             _check(cancelled)
@@ -197,39 +210,81 @@ def _blocks_with_data(
             yield from _cut(planned, prefetch.take(cancelled))
 
 
-def _plan(blocks: Sequence[BlockRef]) -> list[_Fetch]:
-    """Group consecutive blocks into fetches; an inline block is a fetch without a key."""
-    fetches: list[_Fetch] = []
+def _blocks_with_data(
+    store: Store, blocks: Sequence[BlockRef], *, fetch: bool, cancelled: Callable[[], bool] | None
+) -> Iterator[tuple[BlockRef, bytes | None]]:
+    """Yield each block with its bytes; with None for all if not `fetch`."""
+    if fetch:
+        yield from fetch_blocks(store, blocks, cancelled=cancelled)
+        return
     for block in blocks:
-        end = block.offset + block.length
-        last = fetches[-1] if fetches else None
-        if block.data is not None:
-            fetches.append(_Fetch(key="", start=0, end=0, blocks=(block,)))
-        elif (
-            last is not None
-            and last.key == block.key
-            and 0 <= block.offset - last.end <= _MAX_GAP_BYTES
-            and end - last.start <= MAX_REQUEST_BYTES
-        ):
-            fetches[-1] = _Fetch(key=block.key, start=last.start, end=end, blocks=(*last.blocks, block))
-        else:
-            fetches.append(_Fetch(key=block.key, start=block.offset, end=end, blocks=(block,)))
+        _check(cancelled)
+        yield block, None
+
+
+def _plan(blocks: Sequence[BlockRef]) -> list[_Fetch]:
+    """Group consecutive blocks into fetches; an inline block is a fetch without a range."""
+    fetches: list[_Fetch] = []
+    for together in _runs(blocks):
+        waiting: list[BlockRef] = []
+        size = 0
+        for block in together:
+            if waiting and size + block.length > MAX_REQUEST_BYTES:
+                fetches.append(_fetch(waiting))
+                waiting, size = [], 0
+            waiting.append(block)
+            size += block.length
+        fetches.append(_fetch(waiting))
     return fetches
 
 
+def _runs(blocks: Sequence[BlockRef]) -> Iterator[list[BlockRef]]:
+    """Yield runs of blocks that lie in one object, or in two in turn (the border of two ranges), and inline ones alone."""
+    runs = [(key, list(run)) for key, run in groupby(blocks, key=lambda block: block.key if block.data is None else None)]
+    place = 0
+    while place < len(runs):
+        key, together = runs[place]
+        place += 1
+        if key is None:
+            yield from ([block] for block in together)
+            continue
+        if place + 1 < len(runs) and runs[place + 1][0] == key:
+            both = (key, runs[place][0])
+            while place < len(runs) and runs[place][0] in both and runs[place][0] is not None:
+                together += runs[place][1]
+                place += 1
+        yield together
+
+
+def _fetch(blocks: Sequence[BlockRef]) -> _Fetch:
+    """Return the fetch of some blocks: neighbours in an object are one range, whatever their order."""
+    ranges: list[tuple[str, int, int]] = []
+    for key, start, end in sorted((one.key, one.offset, one.offset + one.length) for one in blocks if one.data is None):
+        last = ranges[-1] if ranges else ("", 0, 0)
+        if last[0] == key and start - last[2] <= _MAX_GAP_BYTES and end - last[1] <= MAX_REQUEST_BYTES:
+            ranges[-1] = (key, last[1], max(end, last[2]))
+        else:
+            ranges.append((key, start, end))
+    return _Fetch(ranges=tuple(ranges), blocks=tuple(blocks))
+
+
 def _cut(fetch: _Fetch, data: bytes) -> Iterator[tuple[BlockRef, bytes]]:
+    """Yield the blocks of a fetch, whose ranges lie in `data` back to back."""
+    starts = [(key, start) for key, start, _ in fetch.ranges]
+    before = [0, *accumulate(end - start for _, start, end in fetch.ranges)]
     for block in fetch.blocks:
         if block.data is not None:
             yield block, block.data
         elif len(fetch.blocks) == 1:
             yield block, data
         else:
-            start = block.offset - fetch.start
+            place = bisect_right(starts, (block.key, block.offset)) - 1
+            start = before[place] + block.offset - starts[place][1]
             yield block, data[start : start + block.length]
 
 
 def _get_now(store: Store, fetch: _Fetch) -> bytes:
-    return b"".join(store.get_range(fetch.key, start, length) for start, length in fetch.requests())
+    return b"".join(store.get_range(key, start, length) for key, start, length in fetch.requests())
 
 
 class _Prefetch:
@@ -261,7 +316,7 @@ class _Prefetch:
             not self._running or (size + self._ahead[0].size <= _PREFETCH_BYTES and requests < _PREFETCH_REQUESTS)
         ):
             fetch = self._ahead.popleft()
-            futures = [self._pool.submit(self._store.get_range, fetch.key, *wanted) for wanted in fetch.requests()]
+            futures = [self._pool.submit(self._store.get_range, *wanted) for wanted in fetch.requests()]
             self._running.append((fetch, futures))
             size += fetch.size
             requests += len(futures)

@@ -280,3 +280,20 @@ def test_a_shuffle_moves_every_row_once(
     assert_frame_equal(whole, frame)
     assert store.requests.get("put", 0) == sum(made.key is not None for made in descriptors)
     assert gets(store) == sum(len(made.blocks) for made in descriptors)
+
+
+def test_neighbours_are_one_request_in_whatever_order_they_are_read(store: CountingStore) -> None:
+    blocks = numbered(40, 8, store)
+    mixed = (blocks[3], blocks[0], blocks[2], blocks[1])
+    frames = list(read_exchange(store, ExchangeInput(blocks=mixed)))
+    assert [frame["k"][0] for frame in frames] == [15, 0, 10, 5]
+    assert gets(store) == 1
+
+
+def test_two_objects_read_in_turn_are_a_request_each(store: CountingStore) -> None:
+    one, other = numbered(40, 4, store), numbered(40, 4, store, "other")
+    third = numbered(8, 1, store, "third", inline_limit_bytes=1 << 20)
+    in_turn = [block for pair in zip(one, other, strict=True) for block in pair]
+    frames = list(read_exchange(store, ExchangeInput(blocks=(*in_turn, *third, *one))))
+    assert [frame["k"][0] for frame in frames] == [0, 0, 10, 10, 20, 20, 30, 30, 0, 0, 10, 20, 30]
+    assert gets(store) == 3
