@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import queue
 import statistics
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -45,9 +46,7 @@ class Run:
 def delayed(endpoint: str, seconds: float) -> Iterator[str]:
     """Run a proxy that forwards what a client sends so many seconds later; yield its URL."""
     target = urlsplit(endpoint)
-    loop = asyncio.new_event_loop()
-    started: list[int] = []
-    ready = threading.Event()
+    told: queue.Queue[tuple[int, Callable[[], object]]] = queue.Queue()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wait_s: float) -> None:
         with contextlib.suppress(ConnectionError):
@@ -61,25 +60,24 @@ def delayed(endpoint: str, seconds: float) -> Iterator[str]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(target.hostname, target.port)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(pump(reader, back, seconds))
-            group.create_task(pump(there, writer, 0.0))
+        with contextlib.suppress(asyncio.CancelledError):  # a connection that is idle when the server ends
+            async with asyncio.TaskGroup() as group:
+                group.create_task(pump(reader, back, seconds))
+                group.create_task(pump(there, writer, 0.0))
 
     async def main() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        started.append(server.sockets[0].getsockname()[1])
-        ready.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await server.serve_forever()
+        told.put((server.sockets[0].getsockname()[1], lambda: loop.call_soon_threadsafe(stop.set)))
+        await stop.wait()
 
-    running = loop.create_task(main())
-    thread = threading.Thread(target=loop.run_until_complete, args=(running,), daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
-    ready.wait()
+    port, stop = told.get()
     try:
-        yield f"http://127.0.0.1:{started[0]}"
+        yield f"http://127.0.0.1:{port}"
     finally:
-        loop.call_soon_threadsafe(running.cancel)
+        stop()
         thread.join()
 
 
@@ -119,60 +117,6 @@ def store(name: str, folder: Path, latency_s: float) -> Iterator[dict[str, Any]]
     ):
         options = {**seaweed.storage_options, "aws_endpoint_url": endpoint}
         yield {"store": f"s3://{_BUCKET}/x", "storage_options": options}
-
-
-def main() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        started.append(server.sockets[0].getsockname()[1])
-        ready.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await server.serve_forever()
-
-    running = loop.create_task(main())
-    thread = threading.Thread(target=loop.run_until_complete, args=(running,), daemon=True)
-    thread.start()
-    ready.wait()
-    try:
-        yield f"http://127.0.0.1:{started[0]}"
-    finally:
-        loop.call_soon_threadsafe(running.cancel)
-        thread.join()
-
-
-def write_table(folder: Path, side: int, rows: int) -> None:
-    """Write one file a task, each with `rows` rows for each partition, about."""
-    folder.mkdir()
-    for number in range(side):
-        row = pl.int_range(number * side * rows, (number + 1) * side * rows, dtype=pl.Int64)
-        frame = pl.select(key=(row.hash(1) % (side * rows)).cast(pl.Int64), x=(row.hash(2) % 1000).cast(pl.Float64))
-        frame.write_parquet(folder / f"{number:04}.parquet")
-
-
-def measure(engine: frazil.Engine, query: pl.LazyFrame) -> tuple[pl.DataFrame, Run]:
-    """Return the answer, and what the query did."""
-    submitted = engine.submit(query)
-    answer = submitted.result()
-    profile = submitted.profile()
-    stages = cast("list[dict[str, Any]]", profile["stages"])
-    return answer, Run(
-        seconds=cast("float", profile["seconds"]),
-        function_seconds=cast("float", profile["function_seconds"]),
-        tasks=sum(stage["tasks"] for stage in stages),
-        gets=sum(stage["requests"].get("get", 0) for stage in stages),
-        puts=sum(stage["requests"].get("put", 0) for stage in stages),
-    )
-
-
-@contextlib.contextmanager
-def store(name: str, folder: Path, latency_s: float) -> Iterator[dict[str, Any]]:
-    """Yield the arguments of `frazil.local` that say where exchange objects go."""
-    if name == "folder":
-        yield {"store": str(folder / "exchange")}
-        return
-    with run_seaweed(folder / "seaweed", access_key="bench", secret_key="bench-secret", buckets=[_BUCKET]) as seaweed:  # noqa: S106  # of a server that ends with this run
-        with delayed(seaweed.endpoint, latency_s) as endpoint:
-            options = {**seaweed.storage_options, "aws_endpoint_url": endpoint}
-            yield {"store": f"s3://{_BUCKET}/x", "storage_options": options}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
