@@ -221,6 +221,17 @@ CASES: dict[str, Case] = {
         lambda t, r: pl.concat([t, t.filter(pl.col("id") > 30)]).group_by("k").agg(pl.len()).join(r, on="k")
     ),
     "concat joined with a small table": Case(lambda t, r: pl.concat([t.select("id", "k")] * 3).join(r, on="k")),
+    "concat of many: scans, aggregates, a join, and what is empty": Case(
+        lambda t, r: pl.concat(
+            [
+                *(t.select("id", y=pl.col("k") + n) for n in range(5)),
+                *(t.filter(pl.col("id") % 5 == n).select(pl.col("id").sum(), y=pl.len().cast(pl.Int64)) for n in range(3)),
+                t.join(r, on="k").select("id", y="v"),
+                t.filter(pl.col("id") < 0).select("id", y="k"),
+                r.select(id="k", y=pl.lit(7, pl.Int64)),
+            ],
+        ),
+    ),
     "concat of different types": Case(
         lambda t, r: pl.concat([t.select("id"), t.select(pl.col("id").cast(pl.Float64))], how="vertical_relaxed"),
         ordered=True,

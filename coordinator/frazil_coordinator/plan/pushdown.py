@@ -20,7 +20,7 @@ from frazil_coordinator.plan.exprs import kind_of, walk
 from frazil_coordinator.plan.nodes import RawExpr
 from frazil_functions.arena import Arena, Raw
 
-__all__ = ["Demand", "observe"]
+__all__ = ["Demand", "makes_rows", "observe"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def observe(plan: Arena, inputs: Mapping[int, tuple[Sequence[int], pl.Schema]]) 
     """
     if not inputs:
         return {}
-    if plan.python_functions() or any(_makes_rows(plan.nodes[number]) for number in plan.reachable()):
+    if plan.python_functions() or any(makes_rows(plan.nodes[number]) for number in plan.reachable()):
         return None
     copy = Arena()
     copy.root = copy.append(plan)
@@ -102,7 +102,7 @@ def observe(plan: Arena, inputs: Mapping[int, tuple[Sequence[int], pl.Schema]]) 
             del _RECORDS[key]
 
 
-def _makes_rows(node: Raw) -> bool:
+def makes_rows(node: Raw) -> bool:
     """Return whether a node makes rows out of nothing (``int_range(0, 10**9)``): then the plan does not run on no data."""
     for part in walk(node):
         if not isinstance(part, dict) or "Function" not in part:

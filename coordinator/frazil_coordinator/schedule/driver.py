@@ -20,6 +20,7 @@ import polars as pl
 
 from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, Stage, StageGraph
 from frazil_coordinator.platform.base import Platform
+from frazil_coordinator.schedule.arms import Fragments
 from frazil_coordinator.schedule.barrier import Barrier
 from frazil_coordinator.schedule.bind import output_for, result_blocks
 from frazil_coordinator.schedule.layout import Layout
@@ -151,9 +152,7 @@ class QueryDriver:
         self._recorder = Recorder(query, graph)
         self._progress = Progress(query=query, stages=tuple(self._stage_progress(stage) for stage in graph.stages))
         self._barrier = Barrier(graph, settings)
-        self._fragment_keys: dict[StageId, str] = {}
-        self._unaggregated: set[StageId] = set()
-        """Stages whose tasks no longer aggregate rows before a shuffle."""
+        self._fragments = Fragments()
         self._attempts: dict[AttemptRef, asyncio.Task[None]] = {}
         self._uploads: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -323,13 +322,13 @@ class QueryDriver:
     def _watch_aggregation(self, number: StageId) -> None:
         """Stop aggregating rows before the shuffle when the tasks that did it have nearly as many left."""
         stage, layout = self._barrier.graph.stages[number], self._barrier.layouts[number]
-        if not stage.unaggregated or number in self._unaggregated or self._fragment_keys.get(number) is not None:
+        if not stage.unaggregated or number in self._fragments.unaggregated or number in self._fragments.keys:
             return
         if self._state.counts(number).done > WATCHED_TASKS:
             return
         done = self._state.descriptors(number)
         if shrinks_too_little([one.stats for one in done], self._settings.preaggregate_share):
-            self._unaggregated.add(number)
+            self._fragments.unaggregated.add(number)
             note = f"rows no longer aggregated before the shuffle: nearly as many were left (tasks: {len(done)})"
             self._lay_out(replace(layout, notes=(*layout.notes, note)))
 
@@ -339,7 +338,7 @@ class QueryDriver:
 
     async def _store_fragment(self, stage: Stage, put: PutFragment) -> None:
         try:
-            self._fragment_keys[stage.id] = await put(stage.id, stage.fragment)
+            self._fragments.keys[stage.id] = await put(stage.id, stage.fragment)
         except FrazilError as error:
             self._events.put_nowait(BindFailed(stage=stage.id, error=error))
         else:
@@ -411,15 +410,16 @@ class QueryDriver:
 
     def _request(self, ref: AttemptRef) -> TaskRequest:
         stage = self._barrier.graph.stages[ref.stage]
-        fragment_key = self._fragment_keys.get(ref.stage)
+        inputs = self._barrier.layouts[ref.stage].shares[ref.task].inputs
+        fragment, fragment_key = self._fragments.of_task(stage, inputs)
         return TaskRequest(
             query=self._query,
             stage=ref.stage,
             task=ref.task,
             attempt=ref.attempt,
-            fragment=b"" if fragment_key is not None else self._fragment(stage),
+            fragment=fragment,
             fragment_key=fragment_key,
-            inputs=self._barrier.layouts[ref.stage].shares[ref.task].inputs,
+            inputs=inputs,
             output=output_for(
                 stage, ref.task, query=self._query, settings=self._settings, exchange_prefix=self._exchange_prefix
             ),
@@ -429,9 +429,6 @@ class QueryDriver:
             polars_version=pl.__version__,
             protocol_version=PROTOCOL_VERSION,
         )
-
-    def _fragment(self, stage: Stage) -> bytes:
-        return stage.unaggregated if stage.id in self._unaggregated else stage.fragment
 
     def _fields(self, ref: AttemptRef) -> dict[str, object]:
         return {"query": self._query, "stage": ref.stage, "task": ref.task, "attempt": ref.attempt}

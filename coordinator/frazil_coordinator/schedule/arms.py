@@ -1,0 +1,165 @@
+"""Send a task only the arms of a union that it reads.
+
+Each input of a union has tasks of its own, and all of them share one fragment: of a union of a hundred tables, a task reads
+one and would carry, bind and run ninety-nine for nothing. Here the arms without anything to read are left out of the
+task's fragment. That changes no answer: only arms go that yield no row of no rows, which is tried, and only from unions
+whose inputs have one schema. Planning knows nothing of it; :mod:`frazil_coordinator.schedule.driver` asks for each attempt.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+import polars as pl
+from polars.exceptions import PanicException, PolarsError
+
+from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, Stage
+from frazil_coordinator.plan.pushdown import makes_rows
+from frazil_functions.arena import Arena
+from frazil_functions.arena_nodes import python_kinds
+from frazil_functions.errors import PlanError
+from frazil_functions.ids import StageId
+from frazil_functions.task import ExchangeInput, TaskInput
+
+__all__ = ["Arms", "Fragments"]
+
+logger = logging.getLogger(__name__)
+
+_LEAST_INPUTS: Final = 8
+"""Inputs of a fragment from which it is worth a look."""
+
+_CONVERTING: Final = ("to_supertypes", "diagonal")
+"""Arguments of a union by which all inputs together decide what the columns are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arms:
+    """A fragment of which tasks get a part each."""
+
+    whole: bytes
+    """The fragment."""
+
+    arena: Arena | None
+    """The same, decoded; None when nothing may be left out. Changed only while :meth:`fragment` runs."""
+
+    unions: Mapping[int, Mapping[int, frozenset[int]]]
+    """Node of a union → node of an arm that may be left out → the inputs that it reads."""
+
+    @classmethod
+    def of(cls, fragment: bytes, inputs: int) -> Self:
+        """Look through a fragment of so many inputs."""
+        if inputs < _LEAST_INPUTS:
+            return cls(whole=fragment, arena=None, unions={})
+        arena = Arena.decode(fragment)
+        unions = _unions(arena)
+        return cls(whole=fragment, arena=arena if unions else None, unions=unions)
+
+    def fragment(self, inputs: Sequence[TaskInput]) -> bytes:
+        """Return what a task with these inputs has to run; the numbers of the inputs are as in the whole fragment."""
+        if self.arena is None:
+            return self.whole
+        idle = {number for number, given in enumerate(inputs) if not _reads(given)}
+        nodes = self.arena.nodes
+        before = {number: nodes[number] for number in self.unions}
+        try:
+            for number, arms in self.unions.items():
+                every = self.arena.inputs(number)
+                # Of arms that are all idle one stays: it has the schema.
+                kept = [arm for arm in every if arm not in arms or not arms[arm] <= idle] or every[:1]
+                nodes[number] = {"Union": {**self.arena.payload(number), "inputs": kept}}
+            return self.arena.encode()
+        finally:
+            for number, node in before.items():
+                nodes[number] = node
+
+
+class Fragments:
+    """What the tasks of a query's stages run. Mutable; owned by the driver."""
+
+    def __init__(self) -> None:
+        self.keys: dict[StageId, str] = {}
+        """Object keys of the fragments that were stored because they are large."""
+
+        self.unaggregated: set[StageId] = set()
+        """Stages whose tasks no longer aggregate rows before a shuffle."""
+
+        self._arms: dict[StageId, Arms] = {}
+
+    def of_task(self, stage: Stage, inputs: Sequence[TaskInput]) -> tuple[bytes, str | None]:
+        """Return the fragment of a task with these inputs, or the key of one that is too large to send along."""
+        if stage.id in self.unaggregated:
+            return stage.unaggregated, None
+        if stage.id not in self._arms:
+            self._arms[stage.id] = Arms.of(stage.fragment, len(stage.sources))
+        fragment, key = self._arms[stage.id].fragment(inputs), self.keys.get(stage.id)
+        return (fragment, None) if key is None or len(fragment) <= INLINE_FRAGMENT_BYTES else (b"", key)
+
+
+def _reads(given: TaskInput) -> bool:
+    return bool(given.blocks if isinstance(given, ExchangeInput) else given.splits)
+
+
+def _unions(arena: Arena) -> dict[int, dict[int, frozenset[int]]]:
+    """Return the arms that may be left out of each union."""
+    nodes = arena.placeholders()
+    inputs = {node: number for number, places in nodes.items() for node in places}
+    try:
+        silent = {
+            number: _silent(arena, number, inputs)
+            for number in arena.reachable()
+            if arena.kind(number) == "Union" and _keeps_columns(arena, number)
+        }
+    except (PolarsError, PlanError, OSError, PanicException) as error:
+        logger.debug("the union does not run on empty data, so its tasks get all of it: %s", error)
+        return {}
+    return {number: arms for number, arms in silent.items() if arms}
+
+
+def _keeps_columns(arena: Arena, union: int) -> bool:
+    """Return whether the columns are what they are in each of the inputs."""
+    arguments = arena.payload(union)["args"]
+    if not isinstance(arguments, dict) or any(arguments.get(name) for name in _CONVERTING):
+        return False
+    schemas = [arena.lazy(arm).collect_schema() for arm in arena.inputs(union)]
+    return all(schema == schemas[0] for schema in schemas)
+
+
+def _silent(arena: Arena, union: int, inputs: Mapping[int, int]) -> dict[int, frozenset[int]]:
+    """Return the arms of a union that yield nothing when they read nothing, with the inputs that they read."""
+    silent: dict[int, frozenset[int]] = {}
+    tried: list[int] = []
+    for arm in arena.inputs(union):
+        below = arena.reachable(arm)
+        leaves = [number for number in below if not arena.inputs(number)]
+        if arm in inputs:
+            silent[arm] = frozenset({inputs[arm]})
+        elif all(leaf in inputs for leaf in leaves) and not _is_opaque(arena, below):
+            silent[arm] = frozenset(inputs[leaf] for leaf in leaves)
+            tried.append(arm)
+    if tried:
+        # The plans are small and have no rows: it takes well under a millisecond each.
+        frames = pl.collect_all([_of_nothing(arena, arm).head(1) for arm in tried], engine="in-memory")
+        for arm, frame in zip(tried, frames, strict=True):
+            if frame.height:
+                del silent[arm]
+    return silent
+
+
+def _is_opaque(arena: Arena, below: Sequence[int]) -> bool:
+    """Return whether an arm can't be tried here: functions of the user's are not called, nor are rows made of nothing."""
+    return any(makes_rows(node) or any(python_kinds([node])) for node in map(arena.nodes.__getitem__, below))
+
+
+def _of_nothing(arena: Arena, arm: int) -> pl.LazyFrame:
+    """Return an arm that reads no rows."""
+    plan = Arena.decode(arena.encode(arm))
+    empty = {
+        place: plan.append(Arena.of(pl.LazyFrame(schema=plan.lazy(place).collect_schema())))
+        for places in plan.placeholders().values()
+        for place in places
+    }
+    plan.redirect(empty)
+    return plan.lazy()
