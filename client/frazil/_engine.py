@@ -122,7 +122,7 @@ class Engine(SinkMethods):
         if not dry_run:
             return self._start(lf, labels)
         with user_errors():
-            return self._session.explain(self._plan(lf), dry_run=True)
+            return self._session.explain(self._plan(lf, runs=False), dry_run=True)
 
     def _start(self, lf: pl.LazyFrame, labels: Iterable[str] = (), *, discard_result: bool = False) -> Query:
         """Submit a query: all that this engine runs goes through here."""
@@ -131,8 +131,9 @@ class Engine(SinkMethods):
         self._last_query = Query(self._session, status)
         return self._last_query
 
-    def _plan(self, lf: pl.LazyFrame) -> bytes:
-        return serialize(lf, max_plan_bytes=self._session.settings.max_plan_bytes, shares_files=self._shares_files)
+    def _plan(self, lf: pl.LazyFrame, *, runs: bool = True) -> bytes:
+        limit = self._session.settings.max_plan_bytes
+        return serialize(lf, max_plan_bytes=limit, shares_files=self._shares_files, runs=runs)
 
     def explain(self, lf: pl.LazyFrame, *, analyze: bool = False) -> str:
         """Return the text of :meth:`explanation`."""
@@ -155,7 +156,7 @@ class Engine(SinkMethods):
         """
         if not analyze:
             with user_errors():
-                return self._session.explain(self._plan(lf))
+                return self._session.explain(self._plan(lf, runs=False))
         query = self._start(lf, discard_result=True)
         with self._watch(query):
             query.require_success()

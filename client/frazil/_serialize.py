@@ -1,6 +1,6 @@
 """From a LazyFrame to the bytes that a coordinator takes.
 
-A plan is sent as ``LazyFrame.serialize`` writes it, but for four things that mean something only here:
+A plan is sent as ``LazyFrame.serialize`` writes it, but for what means something only here:
 
 * relative paths of scans and sinks become absolute: functions run in another working directory. (Not for a scan with
   ``include_file_paths``, whose paths are part of the answer.)
@@ -8,7 +8,8 @@ A plan is sent as ``LazyFrame.serialize`` writes it, but for four things that me
   which coordinators refuse. Functions use ``storage_options`` and the credentials of their own environment. A provider that
   somebody chose (an object, or a profile) is refused here with advice, because dropping it would change what is read.
 * functions of ``pipe_with_schema`` are called (:mod:`frazil._pipes`), and what they return is sent;
-* tables of a lake are asked for their files (:mod:`frazil._datasets`), and scans of the files are sent.
+* tables of a lake are asked for their files (:mod:`frazil._datasets`), and scans of the files are sent;
+* rows that only this process has are read (:mod:`frazil._streams`), and sent as frames.
 
 Next on the main path: :mod:`frazil._session`.
 """
@@ -27,6 +28,7 @@ from frazil._datasets import keep_versions, resolve_datasets
 from frazil._iceberg import IcebergSink, iceberg_sink, is_iceberg_sink
 from frazil._interrupts import interrupts_held
 from frazil._pipes import resolve_pipes
+from frazil._streams import resolve_held, rows_held
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.arena_nodes import python_kinds
 from frazil_functions.errors import PlanError, PythonPlanError
@@ -86,7 +88,7 @@ class TableSinkError(PlanError):
         self.sink = sink
 
 
-def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = True) -> bytes:
+def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = True, runs: bool = True) -> bytes:
     """Return the plan of `lf` as a coordinator takes it.
 
     Parameters
@@ -97,6 +99,8 @@ def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = Tru
         Largest plan that the coordinator accepts.
     shares_files
         Whether paths mean the same files for the coordinator; if not, a sink to a path is refused.
+    runs
+        Whether the query is going to run, so that what can be read once may be read.
 
     Raises
     ------
@@ -108,7 +112,7 @@ def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = Tru
     """
     keep_versions()
     try:
-        with interrupts_held():
+        with interrupts_held(), rows_held() as held:
             plan = lf.serialize()
     except pl.exceptions.PolarsError as error:
         raise PythonPlanError(
@@ -117,11 +121,12 @@ def serialize(lf: pl.LazyFrame, *, max_plan_bytes: int, shares_files: bool = Tru
         ) from error
     _check_size(plan, max_plan_bytes)
     arena = Arena.decode(plan)
+    changed = [resolve_held(arena, held, max_bytes=max_plan_bytes, reads=runs)]
     if arena.kind(arena.root) == "SinkMultiple":
         raise SeveralSinksError(tuple(map(arena.lazy, arena.inputs(arena.root))))
     if is_iceberg_sink(arena):
         raise TableSinkError(iceberg_sink(lf, arena))
-    changed = [resolve_pipes(arena), resolve_datasets(arena), *(_localise(payload) for payload in _scans(arena))]
+    changed += [resolve_pipes(arena), resolve_datasets(arena), *(_localise(payload) for payload in _scans(arena))]
     if arena.kind(arena.root) == "Sink":
         changed.append(_localise_sink(arena.payload(arena.root), shares_files=shares_files))
     if not any(changed):
