@@ -31,20 +31,20 @@ class Journal:
     """What the test of this moment asked of Frazil."""
 
     def __init__(self) -> None:
-        self._queries: list[tuple[frazil.Query, pl.LazyFrame]] = []
+        self._queries: list[tuple[frazil.Query, bytes]] = []
 
-    def submitted(self, query: frazil.Query, lf: pl.LazyFrame) -> None:
-        """Note a query; how it went is asked at the end of the test."""
-        self._queries.append((query, lf))
+    def submitted(self, query: frazil.Query, plan: bytes) -> None:
+        """Note a query and the plan that was sent; how it went is asked at the end of the test."""
+        self._queries.append((query, plan))
 
     def take(self) -> tuple[QueryRecord, ...]:
         """Return the queries since the last call."""
-        queries = tuple(_recorded(query, lf) for query, lf in self._queries)
+        queries = tuple(_recorded(query, plan) for query, plan in self._queries)
         self._queries = []
         return queries
 
 
-def _recorded(query: frazil.Query, lf: pl.LazyFrame) -> QueryRecord:
+def _recorded(query: frazil.Query, plan: bytes) -> QueryRecord:
     try:
         state = query.status().state
         if state is not frazil.QueryState.SUCCEEDED:
@@ -54,12 +54,12 @@ def _recorded(query: frazil.Query, lf: pl.LazyFrame) -> QueryRecord:
         return QueryRecord(state=f"unknown: {error}", rows=0)
     reasons = dict.fromkeys(reason for stage in stages for reason in stage["fallbacks"])
     tasks = max((stage["tasks"] for stage in stages), default=0)
-    return QueryRecord(state=state.value, rows=_largest_source(lf), tasks=tasks, fallbacks=tuple(reasons))
+    return QueryRecord(state=state.value, rows=_largest_source(plan), tasks=tasks, fallbacks=tuple(reasons))
 
 
-def _largest_source(lf: pl.LazyFrame) -> int:
+def _largest_source(plan: bytes) -> int:
     """Return the rows of the largest frame or file of a query; 0 when it can't be read any more."""
-    arena = Arena.of(lf)
+    arena = Arena.decode(plan)
     sources = [number for number in arena.reachable() if arena.kind(number) in ("DataFrameScan", "Scan")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -79,10 +79,15 @@ class _JournallingEngine(frazil.Engine):
     def __init__(self, session: RemoteSession, journal: Journal) -> None:
         super().__init__(session)
         self._journal = journal
+        self._sent = threading.local()
+
+    def _plan(self, lf: pl.LazyFrame, *, runs: bool = True) -> bytes:
+        self._sent.plan = plan = super()._plan(lf, runs=runs)
+        return plan
 
     def _start(self, lf: pl.LazyFrame, labels: Iterable[str] = (), *, discard_result: bool = False) -> frazil.Query:
         query = super()._start(lf, labels, discard_result=discard_result)
-        self._journal.submitted(query, lf)
+        self._journal.submitted(query, self._sent.plan)
         return query
 
 

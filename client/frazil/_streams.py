@@ -14,7 +14,7 @@ import pickle
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, cast
 
 import polars as pl
@@ -55,14 +55,15 @@ def rows_held() -> Iterator[Held]:
     copyreg.pickle(reader, _key_of)
     if (dataset := sys.modules.get("pyarrow.dataset")) is not None:
         copyreg.pickle(dataset.InMemoryDataset, _key_of)
-    _HERE.held = held = {}
+    held: Held = {}
+    _HERE.held = held
     try:
         yield held
     finally:
         _HERE.held = None
 
 
-def _key_of(source: object) -> tuple[object, tuple[str]]:
+def _key_of(source: object) -> tuple[Callable[[str], object], tuple[str]]:
     """Pickle an object as a key; the classes are registered for good, so anybody else gets the error of before."""
     held = _HERE.held
     if held is None:

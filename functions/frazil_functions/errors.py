@@ -17,7 +17,7 @@
     │   └── RequestError             a bad request of another kind (unknown query, bad setting)
     ├── TaskError                    the attempt failed; another may succeed, and it counts against the task
     │   ├── BlockError               an exchange block is missing or its checksum is wrong
-    │   ├── StorageError             the object store refused or failed
+    │   ├── StorageError             the object store refused or failed; also an OSError, as polars raises
     │   │   └── StorageFullError     no space left; retried as any storage error
     │   ├── OutOfMemoryError         the attempt went over its memory limit
     │   └── InternalError            anything unforeseen inside a function
@@ -203,8 +203,8 @@ class BlockError(TaskError):
     kind = "block"
 
 
-class StorageError(TaskError):
-    """The object store refused or failed."""
+class StorageError(TaskError, OSError):
+    """The object store refused or failed: an `OSError`, as what polars raises then."""
 
     kind = "storage"
 
@@ -330,7 +330,10 @@ def user_exception(error: FrazilError) -> BaseException:
         raised: BaseException = found(error.message)
     except TypeError:  # a class that is not made from a text (UnicodeDecodeError); the text names it
         return error
-    if error.where:
-        raised.add_note("frazil: " + ", ".join(f"{name} {value}" for name, value in error.where.items()))
+    # Files that polars names itself are not named again.
+    told = all(file in error.message for file in error.where.get("file", "").split(", "))
+    where = {name: value for name, value in error.where.items() if name != "file" or not told}
+    if where:
+        raised.add_note("frazil: " + ", ".join(f"{name} {value}" for name, value in where.items()))
     raised.__cause__ = error
     return raised

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import msgspec
 import polars as pl
 import pytest
@@ -14,6 +16,8 @@ from frazil_functions.errors import (
     ProtocolError,
     QueryError,
     SourceError,
+    StorageError,
+    StorageFullError,
     TaskError,
     UserError,
     WireError,
@@ -94,6 +98,22 @@ def test_a_polars_error_reaches_the_user_as_the_class_polars_raised(raised: Exce
     assert str(raised) in str(back)
     assert back.__notes__ == ["frazil: stage 1, task 0, file a.parquet"]
     assert isinstance(back.__cause__, QueryError)
+
+
+def test_files_that_polars_names_are_not_named_again() -> None:
+    where = {"stage": "1", "file": "/d/a.csv, /d/b.csv"}
+    named = user_exception(QueryError("no such files: ['/d/a.csv', '/d/b.csv']", where=where))
+    assert named.__notes__ == ["frazil: stage 1"]
+    half = user_exception(QueryError("no such file: /d/a.csv", where=where))
+    assert half.__notes__ == ["frazil: stage 1, file /d/a.csv, /d/b.csv"]
+
+
+def test_a_store_that_refuses_is_caught_as_the_os_error_that_polars_raises() -> None:
+    back = from_wire(to_wire(StorageFullError("no space", where={"stage": "1"})))
+    assert isinstance(back, OSError)
+    assert (str(back), back.retryable) == ("no space (stage 1)", True)
+    copy = pickle.loads(pickle.dumps(StorageError("refused")))
+    assert (type(copy), copy.message) == (StorageError, "refused")
 
 
 @pytest.mark.parametrize("name", ["NoSuchError", "print", "__doc__", ""])

@@ -131,7 +131,10 @@ class Publication:
         StorageError
             When the store can't be opened, or refuses.
         """
-        finish_pending(self._store(), self._sink.base)
+        try:
+            finish_pending(self._store(), self._sink.base)
+        except StorageError as error:
+            raise type(error)(f"{error.message}; path: {self._sink.target}", where=error.where) from error
 
     def publish(self, tasks: Sequence[Sequence[SinkFile]]) -> None:
         """Make the files visible.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import polars as pl
 import pyarrow as pa
@@ -16,7 +17,7 @@ from frazil_functions.errors import PlanError, PythonPlanError
 from support.parity import assert_same
 
 LIMIT = 1 << 20
-SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.string()), ("t", pa.timestamp("us", "UTC"))])
+SCHEMA = pa.schema([pa.field("a", pa.int64()), pa.field("b", pa.string()), pa.field("t", pa.timestamp("us", "UTC"))])
 FRAME = pl.DataFrame({"a": [1, None, 3], "b": ["x", "y", None], "t": [None, 1, 2]}).with_columns(
     pl.col("t").cast(pl.Datetime("us", "UTC"))
 )
@@ -82,12 +83,12 @@ def test_a_stream_is_not_used_up_for_an_explanation() -> None:
 def test_of_more_rows_than_a_plan_holds_only_those_are_read() -> None:
     read: list[int] = []
 
-    def endless() -> object:
+    def endless() -> Iterator[pa.RecordBatch]:
         while True:
             read.append(1)
             yield pa.record_batch([[0] * 1000], names=["a"])
 
-    schema = pa.schema([("a", pa.int64())])
+    schema = pa.schema([pa.field("a", pa.int64())])
     lf = pl.scan_arrow_c_stream(pa.RecordBatchReader.from_batches(schema, endless()))
     with pytest.raises(PlanError, match=r"Settings\.max_plan_bytes"):
         serialize(lf, max_plan_bytes=20_000)
@@ -104,9 +105,11 @@ def test_nobody_else_can_pickle_what_has_rows_of_this_process() -> None:
 
 
 def test_other_objects_of_this_process_are_still_refused() -> None:
-    def rows(*_: object) -> object:
-        yield FRAME if lock else FRAME
+    lock = threading.Lock()
 
-    lock = __import__("threading").Lock()
+    def rows(*_: object) -> Iterator[pl.DataFrame]:
+        with lock:
+            yield FRAME
+
     with pytest.raises(PythonPlanError, match="can't be sent"):
-        serialize(pl.io.plugins.register_io_source(rows, schema=FRAME.schema), max_plan_bytes=LIMIT)  # type: ignore[arg-type]
+        serialize(pl.io.plugins.register_io_source(rows, schema=FRAME.schema), max_plan_bytes=LIMIT)

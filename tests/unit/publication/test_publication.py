@@ -17,7 +17,7 @@ from frazil_coordinator.publication.manifest import MANIFEST, STAGING
 from frazil_coordinator.publication.pending import ABANDONED_S
 from frazil_functions.errors import InternalError, SourceError, StorageError
 from frazil_functions.ids import QueryId
-from frazil_functions.storage import FolderStore, Store
+from frazil_functions.storage import FolderStore, ObjectInfo, Store
 from frazil_functions.task import SinkFile
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "sinks" / "v1" / "manifest.json"
@@ -165,6 +165,15 @@ def test_staged_files_are_kept_while_their_query_may_live_and_deleted_when_it_ca
     os.utime(tmp_path / "base" / STAGING / "old-1" / "1-0-0-x" / "x.parquet", (long_ago, long_ago))
     finish_pending(FolderStore(tmp_path), "base")
     assert list(seen(tmp_path)) == [f"base/{STAGING}/young-1/1-0-0-x/x.parquet"]
+
+
+def test_a_target_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
+    class Refusing(FolderStore):
+        def list(self, prefix: str) -> list[ObjectInfo]:
+            raise StorageError(f"refused to list {prefix}")
+
+    with pytest.raises(StorageError, match=r"refused to list .*; path: t$"):
+        published(sink_to(tmp_path), Refusing(tmp_path)).prepare()
 
 
 def test_a_commit_whose_answer_is_lost_counts_as_done(tmp_path: Path) -> None:
