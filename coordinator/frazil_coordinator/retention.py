@@ -18,7 +18,7 @@ import polars as pl
 
 from frazil_coordinator.hygiene import Cleaner
 from frazil_coordinator.registry import QueryRecord
-from frazil_functions.errors import FrazilError, RequestError, from_wire
+from frazil_functions.errors import FrazilError, QueryError, RequestError, from_wire
 from frazil_functions.exchange.reader import read_exchange
 from frazil_functions.storage import Store
 from frazil_functions.task import BlockRef, ExchangeInput
@@ -65,13 +65,13 @@ class Results:
             raise ResultGoneError(f"the result of query {record.id} is deleted: it was read once, or its time was up")
         try:
             with record.reading():
-                empty = True
+                schema: pl.Schema | None = None
                 async with aclosing(self._frames(record.blocks)) as frames:
                     async for frame in frames:
                         if frame.height:
-                            empty = False
+                            schema = _agreed(schema, frame.schema)
                             yield frame
-                if empty:
+                if schema is None:
                     yield pl.DataFrame(schema=record.schema)
                 record.was_read = True
         except FrazilError:
@@ -108,6 +108,13 @@ class Results:
         finally:
             # A thread may still be inside the iterator when this task is cancelled; it sees the flag and ends by itself.
             stopped.set()
+
+
+def _agreed(known: pl.Schema | None, found: pl.Schema) -> pl.Schema:
+    """Return the schema of a result, of which each task may have yielded other types than were planned."""
+    if known is not None and known != found:
+        raise QueryError(f"parts of the result have different types: {known} and {found}", exception="SchemaError")
+    return found
 
 
 def small_result_in_memory(store: Store, blocks: tuple[BlockRef, ...]) -> tuple[BlockRef, ...]:

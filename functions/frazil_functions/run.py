@@ -274,8 +274,12 @@ class TaskRun:
 
     def _feed(self, bound: BoundFragment, fail: Callable[[BaseException], FrazilError], writer: ExchangeWriter) -> None:
         """Write the fragment's rows while the task shall go on."""
+        schema = pl.Schema()
 
         def take(frame: pl.DataFrame) -> None:
+            nonlocal schema
+            if self._request.output.final and not self._rows_out and frame.columns == schema.names():
+                schema = frame.schema  # polars may be wrong about types, and then its user gets what there is
             _check_schema(frame, schema)
             if frame.height:
                 self._count(frame)

@@ -223,6 +223,10 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     key_values: int = 0
     """Different values of a column that it lists at most; of more it tells the least and the greatest."""
 
+    final: bool = False
+    """Whether it is the query's result, which no other task reads: then columns may have other types than the fragment
+    says, as polars lets them."""
+
 
 class SinkOutput(msgspec.Struct, frozen=True, kw_only=True):
     """Files for the user that a task writes instead of exchange blocks (docs/sinks.md)."""

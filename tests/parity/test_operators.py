@@ -373,3 +373,10 @@ def test_frame_in_memory_is_cut_into_tasks_too(engine: frazil.Engine) -> None:
     )
     assert_same(query.collect(engine=engine), query.collect(), ordered=True)
     assert most_tasks(stages_of(engine)) > 1
+
+
+def test_parts_of_a_result_with_different_types_are_an_error_where_polars_is_wrong_about_them(engine: frazil.Engine) -> None:
+    query = pl.LazyFrame({"a": pl.Series(range(10), dtype=pl.UInt128)}).select(pl.col("a").cum_sum())
+    assert query.collect_schema() != query.collect().schema, "polars has mended it: this test can go"
+    with pytest.raises(pl.exceptions.SchemaError, match="different types"):
+        query.collect(engine=engine)

@@ -271,3 +271,17 @@ def test_a_selector_inside_a_function_of_many_columns_stands_for_all_of_them_at_
     same(PAIRS.select(expr), distributed=True)
     same(PAIRS.with_columns(expr), distributed=True)
     same(PAIRS.group_by("g").agg(expr).sort("g"))
+
+
+LARGE = pl.LazyFrame({"a": pl.Series([1, 2, None, 2**100], dtype=pl.UInt128)})
+MONEY = pl.LazyFrame({name: pl.Series(["1.5", None] * 6).cast(pl.Decimal(18, 6)) for name in "ab"})
+
+
+@pytest.mark.parametrize(
+    "query",
+    [LARGE.select(pl.col("a").cum_sum()), LARGE.select(pl.col("a").product()), MONEY.select(pl.sum_horizontal("a", "b"))],
+    ids=["running sum", "product", "sum of decimals, in several tasks"],
+)
+def test_where_polars_is_wrong_about_a_type_its_user_gets_what_polars_yields(query: pl.LazyFrame, same: Check) -> None:
+    assert query.collect_schema() != query.collect().schema, "polars has mended it: this test, and Output.final, can go"
+    same(query, distributed=True)

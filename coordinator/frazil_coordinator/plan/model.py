@@ -177,6 +177,9 @@ class ExchangeSpec:
     key_columns: tuple[str, ...] = ()
     """Columns whose values the tasks tell of, for the runtime filters of other stages."""
 
+    final: bool = False
+    """See `frazil_functions.task.Output.final`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:

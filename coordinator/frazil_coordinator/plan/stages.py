@@ -275,7 +275,7 @@ def _stage(
 
 def _spec(exchange: Exchange | None) -> ExchangeSpec:
     if exchange is None:
-        return ExchangeSpec(kind="single")
+        return ExchangeSpec(kind="single", final=True)
     return ExchangeSpec(
         kind=exchange.kind,
         partitions=exchange.partitions,

@@ -254,6 +254,7 @@ def output_for(
         inline_limit_bytes=min(settings.inline_limit_bytes, share) if spec.inline else 0,
         key_columns=spec.key_columns,
         key_values=settings.runtime_filter_values if spec.key_columns else 0,
+        final=spec.final,
     )
 
 

@@ -17,14 +17,13 @@ from frazil_functions.errors import PlanError, PythonPlanError
 from support.parity import assert_same
 
 LIMIT = 1 << 20
-SCHEMA = pa.schema([pa.field("a", pa.int64()), pa.field("b", pa.string()), pa.field("t", pa.timestamp("us", "UTC"))])
-FRAME = pl.DataFrame({"a": [1, None, 3], "b": ["x", "y", None], "t": [None, 1, 2]}).with_columns(
-    pl.col("t").cast(pl.Datetime("us", "UTC"))
-)
+TIMES = pl.DataFrame({"a": [1, None, 3], "b": ["x", "y", None], "t": [None, 1, 2]})
+FRAME = TIMES.with_columns(pl.col("t").cast(pl.Datetime("us", "UTC")))
+SCHEMA = FRAME.to_arrow(compat_level=pl.CompatLevel.oldest()).schema
 
 
 def batches() -> list[pa.RecordBatch]:
-    whole = FRAME.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(SCHEMA)
+    whole = FRAME.to_arrow(compat_level=pl.CompatLevel.oldest())
     return [*whole.slice(0, 2).to_batches(), *whole.slice(2).to_batches()]
 
 
