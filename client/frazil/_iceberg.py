@@ -22,6 +22,7 @@ from polars._utils.wrap import wrap_ldf
 from polars.io.cloud._utils import NoPickleOption
 
 from frazil._interrupts import interrupts_held
+from frazil._streams import rows_held
 from frazil._written import WrittenFile
 from frazil_functions.arena import Arena, Raw
 
@@ -131,7 +132,7 @@ def iceberg_sink(lf: pl.LazyFrame, arena: Arena) -> IcebergSink:
     Exception
         What polars and pyiceberg raise for a table that can't be written.
     """
-    with interrupts_held(), _objects_kept():
+    with interrupts_held(), rows_held(), _objects_kept():
         kept = Arena.decode(lf.serialize())
         state = _state_of(cast("Raw", cast("Raw", kept.payload(kept.root)["payload"])[_KIND]))
     (rows,) = arena.inputs(arena.root)
