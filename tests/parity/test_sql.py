@@ -19,6 +19,14 @@ from support.parity import assert_same
 from support.profiles import fallbacks, most_tasks, stages_of
 
 DISTRIBUTED = [
+    "SELECT t.a, z FROM t JOIN (VALUES (1, 'one'), (2, NULL)) AS n (q, z) ON t.a = n.q",
+    "SELECT b, SUM(CASE WHEN a > q THEN g END) AS s FROM t, (VALUES (1), (2)) AS n (q) GROUP BY b",
+    "WITH n (q, z) AS (VALUES (1, 2), (3, 4)) SELECT t.a, n.z FROM t LEFT JOIN n ON t.a = n.q",
+    "WITH n (q, z) AS (SELECT a, b FROM t) SELECT q, COUNT(*) AS c FROM n GROUP BY q",
+    "SELECT q FROM (SELECT a, b FROM t) AS n (q, z) WHERE z > 'a'",
+    "SELECT COLUMNS('^(a|b)$'), g + 1 AS h FROM t WHERE g > 1",
+    "SELECT a, b, SUM(g) AS s FROM t GROUP BY ROLLUP (a, b) HAVING SUM(g) > 1 AND b IS NOT NULL",
+    "SELECT b, COUNT(*) AS n FROM t GROUP BY GROUPING SETS ((b), ()) HAVING n > 2",
     "SELECT a, g AS z FROM t WHERE g > 1",
     "SELECT * FROM t",
     "SELECT * EXCLUDE (g) FROM t",

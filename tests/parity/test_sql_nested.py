@@ -118,7 +118,7 @@ WHOLE = (
     "SELECT SUM(x) - (SELECT AVG(x) FROM t) AS d FROM t",
     "SELECT id, (SELECT MAX(r.id) FROM r WHERE r.k < t.k) AS m FROM t",
     "SELECT id, (SELECT COUNT(*) + 1 FROM r WHERE r.k = t.k) AS m FROM t",
-    "SELECT k, SUM(x) AS v FROM t GROUP BY ROLLUP (k) HAVING SUM(x) > 1",
+    "SELECT k, SUM(x) AS v FROM t GROUP BY ROLLUP (k) HAVING SUM(id) > 1",
     "SELECT id FROM t WHERE x > ALL(SELECT id FROM r)",
     "SELECT id, SUM(x) OVER (w ORDER BY id) AS c FROM t WINDOW w AS (PARTITION BY k)",
 )

@@ -16,7 +16,7 @@ from frazil_coordinator.plan.exprs import from_expr, kind_of, members, substitut
 from frazil_coordinator.plan.nodes import RawExpr
 from frazil_functions.arena import Raw
 
-__all__ = ["Unclear", "has_aggregate", "parse", "to_polars", "with_named_windows"]
+__all__ = ["Unclear", "has_aggregate", "parse", "text_of", "to_polars", "with_named_windows"]
 
 
 class Unclear(Exception):  # noqa: N818  # not an error: the query stays as it is
@@ -53,9 +53,14 @@ def parse(query: str) -> exp.Expr:
     trees = [tree for tree in _DIALECT.parse(query) if tree is not None]
     if len(trees) != 1:
         raise Unclear("not one statement")
-    if _literals(query) != _literals(_DIALECT.generate(trees[0], normalize_functions=False)):
+    if _literals(query) != _literals(text_of(trees[0])):
         raise Unclear("its literals would not be given back to polars as they were written")
     return trees[0]
+
+
+def text_of(node: exp.Expr) -> str:
+    """Return the text of a tree, as polars reads it."""
+    return _DIALECT.generate(node, normalize_functions=False)
 
 
 def _literals(query: str) -> list[str]:
@@ -95,7 +100,7 @@ def to_polars(node: exp.Expr, resolve: Callable[[exp.Column], str]) -> pl.Expr:
             copy = name
         else:
             column.replace(name)
-    found = from_expr(pl.sql_expr(_DIALECT.generate(copy, normalize_functions=False, copy=False)))
+    found = from_expr(pl.sql_expr(text_of(copy)))
     return to_expr(substitute(found, _known_condition))
 
 

@@ -152,6 +152,11 @@ class _Grouping:
         key = self.key_of(raw)
         return from_expr(pl.col(key.name)) if key is not None and key.is_computed else whole_frame(raw)
 
+    def _named(self, raw: RawExpr) -> RawExpr | None:
+        """Return the column that an aggregate of the SELECT list is."""
+        name = self.aggregate_name(raw) if has_aggregate(raw) else None
+        return None if name is None else from_expr(pl.col(name))
+
     def extra(self) -> list[pl.Expr]:
         """Return the keys that a later ORDER BY may still name."""
         found: list[pl.Expr] = []
@@ -163,6 +168,19 @@ class _Grouping:
                 if plain_column(one.bare) != key.name:
                     found.append(pl.col(key.name).alias(f"__POLARS_ORIG_{key.name}"))
         return [*found, *map(pl.col, self.hoisting.groupings)]
+
+    def stored(self, expr: pl.Expr) -> pl.Expr:
+        """Return an expression over the groups, whose aggregates are columns by now.
+
+        Raises
+        ------
+        Unclear
+            When one of them is not.
+        """
+        found = substitute(from_expr(expr), self._named)
+        if has_aggregate(found):
+            raise Unclear("HAVING by what is not selected")
+        return to_expr(found)
 
     def resolve(self, raw: RawExpr, schema: pl.Schema) -> RawExpr:
         """Replace aliases of the SELECT list by what they name."""
@@ -212,9 +230,13 @@ def group_by(
     aggregates = [*hoisting.aggregates, *sorted_aggregates]
     having = node.args.get("having")
     if sets is not None:
-        if having is not None:
-            raise Unclear("HAVING after grouping sets")
         lf = sets.aggregate(lf, _plain_names(sets, keys), aggregates, _asked(sets, hoisting))
+        if having is not None:
+            kept = grouping.stored(scope.expr(having.this))
+            # Polars makes sure that a conjunction is Boolean, after which it stays one filter.
+            lf = lf.filter(
+                kept.cast(pl.Boolean, strict=False) if scope.mirror and isinstance(having.this, exp.And) else kept
+            )
     else:
         if hoisting.groupings:
             raise Unclear("GROUPING without grouping sets")

@@ -22,6 +22,7 @@ from frazil_coordinator.plan.sql.nested import Nested, given_value, holds_query
 from frazil_coordinator.plan.sql.order import Order, sort_rows
 from frazil_coordinator.plan.sql.scope import Scope, conditions
 from frazil_coordinator.plan.sql.sets import combined
+from frazil_coordinator.plan.sql.tables import is_values, spelled_out, with_names
 
 __all__ = ["QueryBuilder"]
 
@@ -99,9 +100,11 @@ class QueryBuilder:
         found = dict(tables)
         for one in clause.expressions:
             _only(one, frozenset({"this", "alias"}))
-            if one.args["alias"].columns or one.alias in found:
-                raise Unclear("a WITH that renames or hides")
-            lf = self._query(one.this, found)
+            if one.alias in found:
+                raise Unclear("a WITH that hides")
+            values = one.this.args["from_"].this if is_values(one.this) else None
+            lf = self._query(one.this, found) if values is None else spelled_out(values)
+            lf = with_names(lf, one.args["alias"])
             uses = sum(isinstance(part, exp.Table) and part.name == one.alias for part in node.walk())
             found[one.alias] = lf.cache() if uses > 1 else lf
         return found
@@ -116,16 +119,17 @@ class QueryBuilder:
 
     def _table(self, node: exp.Expr, tables: _Tables) -> tuple[str, pl.LazyFrame]:
         alias = node.args.get("alias")
-        if alias is not None and alias.columns:
-            raise Unclear("columns renamed by a table's alias")
         if isinstance(node, exp.Table):
             _only(node, frozenset({"this", "alias", "joins"}))
-            if not isinstance(node.this, exp.Identifier) or node.name not in tables:
+            if not isinstance(node.this, exp.Identifier) or node.name not in tables or (alias is not None and alias.columns):
                 raise Unclear(f"the table {node.name}")
             return node.alias or node.name, tables[node.name]
         if isinstance(node, exp.Subquery):
             _only(node, frozenset({"this", "alias", "joins"}))
-            return node.alias, self._query(node.this, tables)
+            return node.alias, with_names(self._query(node.this, tables), alias)
+        if isinstance(node, exp.Values):
+            _only(node, frozenset({"expressions", "alias", "joins"}))
+            return node.alias, with_names(spelled_out(node), alias)
         raise Unclear(f"a table of the kind {node.key}")
 
     def _from(self, node: exp.Select, tables: _Tables, *, pairs: bool = False) -> tuple[Scope, list[exp.Expr]]:
@@ -265,6 +269,8 @@ def _projections(item: exp.Expr, scope: Scope) -> list[Projection]:
         return [_projection(expr) for expr in scope.columns_of(item.table)]
     if isinstance(item, exp.Alias):
         return [replace(_projection(scope.expr(item.this).alias(item.alias)), named=True)]
+    if isinstance(item, exp.Anonymous) and item.name.upper() == "COLUMNS":
+        return [_projection(pl.col(name)) for name in scope.lf.select(scope.expr(item)).collect_schema().names()]
     return [_projection(scope.expr(item))]
 
 
