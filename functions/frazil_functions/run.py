@@ -26,6 +26,7 @@ from frazil_functions.errors import (
     PlanError,
 )
 from frazil_functions.exchange.combine import combine_blocks
+from frazil_functions.exchange.dtypes import lacks
 from frazil_functions.exchange.reader import read_exchange
 from frazil_functions.exchange.writer import ExchangeWriter, WrittenOutput
 from frazil_functions.failures import task_error
@@ -278,6 +279,7 @@ class TaskRun:
 
         def take(frame: pl.DataFrame) -> None:
             nonlocal schema
+            frame = _with_inner_dtypes(frame, schema)
             if self._request.output.final and not self._rows_out and frame.columns == schema.names():
                 schema = frame.schema  # polars may be wrong about types, and then its user gets what there is
             _check_schema(frame, schema)
@@ -363,9 +365,22 @@ def _batches(bound: BoundFragment, fail: Callable[[BaseException], FrazilError])
             return
         except BaseException as error:
             raise fail(error) from error
+        frame = _with_inner_dtypes(frame, schema)
         _check_schema(frame, schema)
         if frame.height:
             yield frame
+
+
+def _with_inner_dtypes(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    """Return the frame with what `schema` says the nulls inside of nested columns are of.
+
+    Polars may lose it: ``reverse()`` makes a ``List(Null)`` of a list column that has only nulls (polars 2.1).
+    """
+    if frame.schema == schema or frame.columns != schema.names():
+        return frame
+    found = {name: dtype for name, dtype in frame.schema.items() if dtype.is_nested() and dtype != schema[name]}
+    lost = {name: schema[name] for name, dtype in found.items() if lacks(dtype, schema[name])}
+    return frame.cast(pl.Schema(lost)) if lost else frame
 
 
 def _check_schema(frame: pl.DataFrame, schema: pl.Schema) -> None:

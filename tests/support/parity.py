@@ -16,7 +16,8 @@ def _order_key(name: str, dtype: pl.DataType) -> pl.Expr:
     if dtype.is_float():
         return column.round_sig_figs(_ORDER_DIGITS)
     if dtype.is_nested():
-        return column.map_elements(lambda value: repr(_rounded(value)), return_dtype=pl.String, skip_nulls=True)
+        # Whole columns: one by one, arrays come as objects that do not tell their values.
+        return column.map_batches(_texts, return_dtype=pl.String)
     if isinstance(dtype, (pl.Categorical, pl.Enum)):
         return column.cast(pl.String)
     if isinstance(dtype, pl.Object):
@@ -24,13 +25,15 @@ def _order_key(name: str, dtype: pl.DataType) -> pl.Expr:
     return column
 
 
+def _texts(column: pl.Series) -> pl.Series:
+    return pl.Series([None if value is None else repr(_rounded(value)) for value in column.to_list()], dtype=pl.String)
+
+
 def _rounded(value: object) -> object:
     if isinstance(value, float):
-        return float(f"{value:.{_ORDER_DIGITS}g}")
+        return float(f"{value:.{_ORDER_DIGITS}g}") + 0.0  # of -0.0 and 0.0, one
     if isinstance(value, dict):
         return {name: _rounded(item) for name, item in value.items()}
-    if isinstance(value, pl.Series):
-        return [_rounded(item) for item in value.to_list()]
     if isinstance(value, (list, tuple)):
         return [_rounded(item) for item in value]
     return value

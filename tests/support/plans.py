@@ -7,33 +7,33 @@ no slice of rows in an open order, no first of them, no unstable sort that is cu
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import polars as pl
 import polars.selectors as cs
 
 from frazil_coordinator.settings import Settings
+from support import reshaped, timed
+from support.random_aggregates import aggregate
+from support.random_exprs import predicate, value
 from support.random_tables import (
     FAMILIES,
     JOINABLE,
     Choices,
     Table,
-    aggregate,
     is_key,
-    is_list,
     is_number,
     names_of,
-    predicate,
     random_settings,
     random_table,
-    value,
 )
 from support.whole_frames import beside, merge, move, pivot, statistics, unpivot
 
-__all__ = ["Example", "State", "random_example"]
+__all__ = ["GROUPS", "JOINS", "ORDERS", "Example", "State", "Step", "random_example"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class State:
 
     text: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def schema(self) -> pl.Schema:
         """Schema of its rows."""
         return self.lf.collect_schema()
@@ -71,7 +71,7 @@ class State:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Example:
     """A table, a small one to join with, a plan over both, and how it is run."""
 
@@ -85,7 +85,10 @@ class Example:
     folder: Path
     """Where the tables lie; to be deleted after use."""
 
-    def describe(self) -> str:
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # what Hypothesis prints of an example that fails
+        printer.text(repr(self))
+
+    def __repr__(self) -> str:
         """Return all of it as text."""
         steps = "\n  .".join(("table", *self.plan.text))
         tables = "\n".join(
@@ -273,7 +276,7 @@ def _cross_join(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFram
 
 
 def _explode(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
-    lists = names_of(state.schema, is_list)
+    lists = names_of(state.schema, lambda dtype: isinstance(dtype, (pl.List, pl.Array)))
     if not lists:
         return _with_columns(c, state, base, other)
     name = c.pick(lists)
@@ -335,29 +338,46 @@ def _concat(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -
             return state.then(lf, "concat(other, self, how='diagonal_relaxed')", joins=1)
 
 
-_OPERATORS: Final = (
-    _filter, _group_by, _join, _sort, _select, _with_columns, _slice, _unique, _aggregate_all, _explode, _rename, _cast,
-    _fill_null, _drop_nulls, _cross_join, _group_by, _join, _concat, unpivot, pivot, move, beside, merge, statistics,
+JOINS: Final = (_join, _join, _cross_join, _concat, beside, merge, timed.asof, timed.where, reshaped.align, reshaped.shared)
+"""Steps that read two inputs."""
+
+GROUPS: Final = (
+    _group_by, _group_by, _aggregate_all, _unique, pivot, statistics, timed.dynamic, timed.rolling, reshaped.sql,
 )  # fmt: skip
+"""Steps that make fewer rows of many."""
+
+ORDERS: Final = (_sort, _slice, move, reshaped.lengths, reshaped.numbered, reshaped.top)
+"""Steps that look at the order of rows."""
+
+_OTHERS: Final = (
+    _filter, _select, _select, _with_columns, _with_columns, _explode, _rename, _cast, _fill_null, _drop_nulls, unpivot,
+    reshaped.unnest, reshaped.update,
+)  # fmt: skip
+Step: TypeAlias = Callable[[Choices, State, pl.LazyFrame, pl.LazyFrame], State]
 
 
-def random_example(c: Choices, folder: Path) -> Example:
-    """Draw a table, a small one to join with, and a plan over both; the tables are written into `folder`."""
+def random_example(c: Choices, folder: Path, *, often: Sequence[Step] = ()) -> Example:
+    """Draw a table, a small one to join with, and a plan over both; the tables are written into `folder`.
+
+    Half of the steps are those that shall come often, when any shall; the others are any.
+    """
+    steps: Sequence[Step] = (*JOINS, *GROUPS, *ORDERS, *_OTHERS)
     families = c.some(list(FAMILIES), 1, 6)
     shared = [name for name in families if name in JOINABLE and c.flag()]
-    extra = c.some(("i64", "s", "i32", "l"), 0, 2)
+    extra = c.some(("i64", "s", "i32", "l", "d"), 0, 2)
     table = random_table(c, families, 40, numbered="id")
     other = random_table(c, list(dict.fromkeys((*shared, *extra))), 8, numbered=c.pick(("id", "v")))
     place = folder / uuid.uuid4().hex
     base = pl.scan_parquet(table.write(place / "table"))
     second = other.frame.lazy() if c.flag() else pl.scan_parquet(other.write(place / "other"))
     state = State(lf=base)
-    for step in [c.pick(_OPERATORS) for _ in range(c.integer(1, 6))]:
+    for _ in range(c.integer(1, 6)):
+        step = c.pick(often if often and c.flag() else steps)
         try:
             state = step(c, state, base, second)
             if not state.schema:
                 break
         except pl.exceptions.PolarsError:
             break  # a plan that can't be resolved must be refused alike
-    settings, divisions = random_settings(c), c.pick((0, 0, 1, 2))
+    settings, divisions = random_settings(c, table.frame.height), c.pick((0, 0, 0, 1, 1, 2))
     return Example(table=table, other=other, plan=state, settings=settings, divisions=divisions, folder=place)

@@ -67,8 +67,7 @@ def move(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> S
 
 def beside(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
     """Put the rows beside themselves in another order, or beside those of another table."""
-    # Polars' streaming engine loses the inner dtype of a list column of nulls that was put beside another.
-    if not state.ordered or state.joins >= 2 or any(isinstance(dtype, pl.List) for dtype in state.schema.values()):
+    if not state.ordered or state.joins >= 2:
         return move(c, state, base, other)
     mark = len(state.text)
     if c.flag():

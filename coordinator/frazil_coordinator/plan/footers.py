@@ -25,6 +25,7 @@ __all__ = ["Footer", "RowGroup", "read_footer", "uncounted"]
 _TAIL_BYTES: Final = 64 * 1024
 _FOOTER_END_BYTES: Final = 8
 _CACHED_FOOTERS: Final = 10_000
+_ARROW_SCHEMA: Final = b"ARROW:schema"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,12 +173,22 @@ def _read_parquet(file: FileStat, options: object) -> Footer:
         length = int.from_bytes(tail[-_FOOTER_END_BYTES : -_FOOTER_END_BYTES + 4], "little")
         if length + _FOOTER_END_BYTES > len(tail):
             tail = _range(store, name, max(0, file.size - length - _FOOTER_END_BYTES), file.size)
-        metadata = pq.read_metadata(pa.BufferReader(tail))
+        metadata = _metadata(tail)
     except (pa.ArrowException, OSError) as error:
         message = f"not a Parquet file, or a broken one: {file.path}: {error}"
         raise QueryError(message, exception="ComputeError", where={"file": file.path}) from error
     groups = [_row_group(metadata.row_group(number)) for number in range(metadata.num_row_groups)]
     return Footer(row_groups=_numbered(groups), columns=_flat_columns(metadata.schema), metadata=metadata)
+
+
+def _metadata(tail: bytes) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(pa.BufferReader(tail))
+    except pa.ArrowNotImplementedError:
+        # pyarrow turns the Arrow schema that a writer has added into its own, which has no integers of 128 bits. Under
+        # another name it lets the schema be; of all that Parquet's footer holds, the last of these names is that schema's.
+        before, name, after = tail.rpartition(_ARROW_SCHEMA)
+        return pq.read_metadata(pa.BufferReader(before + name.lower() + after))
 
 
 def _numbered(groups: Sequence[RowGroup]) -> tuple[RowGroup, ...]:

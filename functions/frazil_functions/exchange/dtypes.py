@@ -8,7 +8,7 @@ from typing import TypeAlias
 import polars as pl
 from polars.datatypes import DataTypeClass
 
-__all__ = ["anywhere", "instance", "without_dictionaries"]
+__all__ = ["anywhere", "instance", "lacks", "without_dictionaries"]
 
 _Inner: TypeAlias = pl.DataType | DataTypeClass
 
@@ -24,6 +24,20 @@ def anywhere(dtype: pl.DataType, test: Callable[[pl.DataType], bool]) -> bool:
     if isinstance(dtype, pl.Map):
         return anywhere(instance(dtype.key), test) or anywhere(instance(dtype.value), test)
     return isinstance(dtype, pl.BaseExtension) and anywhere(instance(dtype.ext_storage()), test)
+
+
+def lacks(dtype: pl.DataType, wanted: pl.DataType) -> bool:
+    """Return whether `dtype` is `wanted`, or is it but for a Null inside where `wanted` says what the nulls are of."""
+    if dtype in (wanted, pl.Null):
+        return True
+    if isinstance(dtype, pl.List) and isinstance(wanted, pl.List):
+        return lacks(instance(dtype.inner), instance(wanted.inner))
+    if isinstance(dtype, pl.Array) and isinstance(wanted, pl.Array):
+        return dtype.size == wanted.size and lacks(instance(dtype.inner), instance(wanted.inner))
+    if isinstance(dtype, pl.Struct) and isinstance(wanted, pl.Struct) and len(dtype.fields) == len(wanted.fields):
+        pairs = zip(dtype.fields, wanted.fields, strict=True)
+        return all(one.name == two.name and lacks(instance(one.dtype), instance(two.dtype)) for one, two in pairs)
+    return False
 
 
 def without_dictionaries(dtype: pl.DataType) -> pl.DataType:
