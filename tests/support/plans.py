@@ -108,7 +108,7 @@ def _keys_of(c: Choices, state: State, most: int) -> list[str]:
     before = [name for name in state.keys if name in schema]
     if before and c.flag():
         return before[:most]
-    return c.some(names_of(schema, is_key), 1, most)
+    return c.some(names_of(schema, is_key) or list(schema), 1, most)
 
 
 def _filter(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:

@@ -80,8 +80,11 @@ def beside(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) ->
 
 
 def merge(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
-    """Merge with some of the same rows, both sorted."""
-    keys = [name for name in names_of(state.schema, is_key) if not isinstance(state.schema[name], (pl.List, pl.Struct))]
+    """Merge with some of the same rows, both sorted.
+
+    Not by floats: Polars' in-memory engine puts NaN before numbers, and its engines differ in the order of equal rows.
+    """
+    keys = names_of(state.schema, lambda dtype: is_key(dtype) and not dtype.is_nested() and not dtype.is_float())
     if not state.ordered or not keys or state.joins >= 2:
         return move(c, state, base, other)
     key = c.pick(keys)
