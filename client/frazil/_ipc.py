@@ -1,4 +1,4 @@
-"""Reading an Arrow IPC stream record batch by record batch, as its bytes arrive, with nothing but polars.
+"""Reading an Arrow IPC stream record batch by record batch, as its bytes arrive: with polars, or pyarrow where it can't.
 
 Polars reads a whole stream only. Every record batch is therefore given to it as a stream of its own: the schema message,
 the dictionaries that are in force, the batch, an end-of-stream marker. Framing and message fields are those of
@@ -16,6 +16,7 @@ import polars as pl
 
 from frazil._session import UnreachableError
 from frazil_functions.errors import RequestError
+from frazil_functions.exchange.dtypes import anywhere
 
 __all__ = ["read_batches"]
 
@@ -25,6 +26,7 @@ _END: Final = _PREFIX.pack(_CONTINUATION, 0)
 _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
 _FIELD_HEADER_TYPE, _FIELD_HEADER, _FIELD_BODY_LENGTH = 1, 2, 3
 _FIELD_DICTIONARY_ID, _FIELD_IS_DELTA = 0, 2
+_REFUSED: Final = "Cannot read zero sized arrays"
 
 
 def read_batches(chunks: Iterable[bytes]) -> Iterator[pl.DataFrame]:
@@ -58,9 +60,36 @@ def read_batches(chunks: Iterable[bytes]) -> Iterator[pl.DataFrame]:
         elif kind == _BATCH:
             empty = False
             in_force = (one for messages in dictionaries.values() for one in messages)
-            yield pl.read_ipc_stream(io.BytesIO(b"".join((schema, *in_force, message, _END))))
+            yield _frame(b"".join((schema, *in_force, message, _END)))
     if empty:
-        yield pl.read_ipc_stream(io.BytesIO(schema + _END))
+        yield _frame(schema + _END)
+
+
+def _frame(stream: bytes) -> pl.DataFrame:
+    """Return the rows of a stream; arrays of no width, which polars writes and refuses to read, are read by pyarrow."""
+    try:
+        return pl.read_ipc_stream(io.BytesIO(stream))
+    except pl.exceptions.ComputeError as error:
+        if _REFUSED not in str(error):
+            raise
+        return _frame_by_arrow(stream, error)
+
+
+def _frame_by_arrow(stream: bytes, refused: Exception) -> pl.DataFrame:
+    try:
+        import pyarrow as pa
+    except ModuleNotFoundError:
+        raise RequestError("the result has arrays of no width, which only pyarrow can read: install it") from refused
+    table = pa.ipc.open_stream(stream).read_all()
+    types = pl.DataFrame(table.slice(0, 0)).schema  # polars makes no frame of its rows
+    others = [name for name, dtype in types.items() if not anywhere(dtype, _is_refused)]
+    frame = pl.read_ipc_stream(io.BytesIO(stream), columns=others) if others else pl.DataFrame(height=table.num_rows)
+    made = [pl.Series(name, table[name].to_pylist(), types[name]) for name in types if name not in others]
+    return frame.with_columns(made).select(types.names())
+
+
+def _is_refused(dtype: pl.DataType) -> bool:
+    return isinstance(dtype, pl.Array) and dtype.size == 0
 
 
 class _Reader:

@@ -24,7 +24,7 @@ from frazil_functions.errors import PlanError
 from frazil_functions.ids import StageId
 from frazil_functions.task import ExchangeInput, TaskInput
 
-__all__ = ["Arms", "Fragments"]
+__all__ = ["Arms", "Fragments", "takes_time"]
 
 logger = logging.getLogger(__name__)
 
@@ -88,14 +88,23 @@ class Fragments:
 
         self._arms: dict[StageId, Arms] = {}
 
+    def look_through(self, stage: Stage) -> None:
+        """Prepare a stage; with many inputs it takes some time (:func:`takes_time`), and may be done in a thread."""
+        if stage.id not in self._arms:
+            self._arms[stage.id] = Arms.of(stage.fragment, len(stage.sources))
+
     def of_task(self, stage: Stage, inputs: Sequence[TaskInput]) -> tuple[bytes, str | None]:
         """Return the fragment of a task with these inputs, or the key of one that is too large to send along."""
         if stage.id in self.unaggregated:
             return stage.unaggregated, None
-        if stage.id not in self._arms:
-            self._arms[stage.id] = Arms.of(stage.fragment, len(stage.sources))
+        self.look_through(stage)
         fragment, key = self._arms[stage.id].fragment(inputs), self.keys.get(stage.id)
         return (fragment, None) if key is None or len(fragment) <= INLINE_FRAGMENT_BYTES else (b"", key)
+
+
+def takes_time(stage: Stage) -> bool:
+    """Return whether a stage has so many inputs that no event loop should wait until it is looked through."""
+    return len(stage.sources) >= _LEAST_INPUTS
 
 
 def _reads(given: TaskInput) -> bool:
@@ -104,62 +113,46 @@ def _reads(given: TaskInput) -> bool:
 
 def _unions(arena: Arena) -> dict[int, dict[int, frozenset[int]]]:
     """Return the arms that may be left out of each union."""
-    nodes = arena.placeholders()
-    inputs = {node: number for number, places in nodes.items() for node in places}
+    inputs = {node: number for number, places in arena.placeholders().items() for node in places}
     try:
-        silent = {
-            number: _silent(arena, number, inputs)
-            for number in arena.reachable()
-            if arena.kind(number) == "Union" and _keeps_columns(arena, number)
-        }
+        silent = {number: _silent(arena, number, inputs) for number in arena.reachable() if arena.kind(number) == "Union"}
     except (PolarsError, PlanError, OSError, PanicException) as error:
         logger.debug("the union does not run on empty data, so its tasks get all of it: %s", error)
         return {}
     return {number: arms for number, arms in silent.items() if arms}
 
 
-def _keeps_columns(arena: Arena, union: int) -> bool:
-    """Return whether the columns are what they are in each of the inputs."""
-    arguments = arena.payload(union)["args"]
-    if not isinstance(arguments, dict) or any(arguments.get(name) for name in _CONVERTING):
-        return False
-    schemas = [arena.lazy(arm).collect_schema() for arm in arena.inputs(union)]
-    return all(schema == schemas[0] for schema in schemas)
-
-
 def _silent(arena: Arena, union: int, inputs: Mapping[int, int]) -> dict[int, frozenset[int]]:
     """Return the arms of a union that yield nothing when they read nothing, with the inputs that they read."""
-    silent: dict[int, frozenset[int]] = {}
-    tried: list[int] = []
-    for arm in arena.inputs(union):
-        below = arena.reachable(arm)
-        leaves = [number for number in below if not arena.inputs(number)]
-        if arm in inputs:
-            silent[arm] = frozenset({inputs[arm]})
-        elif all(leaf in inputs for leaf in leaves) and not _is_opaque(arena, below):
-            silent[arm] = frozenset(inputs[leaf] for leaf in leaves)
-            tried.append(arm)
-    if tried:
-        # The plans are small and have no rows: it takes well under a millisecond each.
-        frames = pl.collect_all([_of_nothing(arena, arm).head(1) for arm in tried], engine="in-memory")
-        for arm, frame in zip(tried, frames, strict=True):
-            if frame.height:
-                del silent[arm]
-    return silent
-
-
-def _is_opaque(arena: Arena, below: Sequence[int]) -> bool:
-    """Return whether an arm can't be tried here: functions of the user's are not called, nor are rows made of nothing."""
-    return any(makes_rows(node) or any(python_kinds([node])) for node in map(arena.nodes.__getitem__, below))
-
-
-def _of_nothing(arena: Arena, arm: int) -> pl.LazyFrame:
-    """Return an arm that reads no rows."""
-    plan = Arena.decode(arena.encode(arm))
-    empty = {
-        place: plan.append(Arena.of(pl.LazyFrame(schema=plan.lazy(place).collect_schema())))
-        for places in plan.placeholders().values()
-        for place in places
+    arguments = arena.payload(union)["args"]
+    if not isinstance(arguments, dict) or any(arguments.get(name) for name in _CONVERTING):
+        return {}
+    arms = dict.fromkeys(arena.inputs(union))
+    leaves = {arm: frozenset(number for number in arena.reachable(arm) if not arena.inputs(number)) for arm in arms}
+    tried = [arm for arm in arms if leaves[arm] <= inputs.keys() and not _is_opaque(arena, arm)]
+    # The plans are small and have no rows: it takes well under a millisecond each.
+    frames = pl.collect_all(_of_nothing(arena, tried, inputs), engine="in-memory")
+    schemas = [frame.schema for frame in frames]
+    schemas += [arena.lazy(arm).collect_schema() for arm in arms if arm not in tried]
+    if any(schema != schemas[0] for schema in schemas):
+        return {}
+    return {
+        arm: frozenset(inputs[leaf] for leaf in leaves[arm])
+        for arm, frame in zip(tried, frames, strict=True)
+        if not frame.height
     }
-    plan.redirect(empty)
-    return plan.lazy()
+
+
+def _is_opaque(arena: Arena, arm: int) -> bool:
+    """Return whether an arm can't be tried here: functions of the user's are not called, nor are rows made of nothing."""
+    nodes = [arena.nodes[number] for number in arena.reachable(arm)]
+    return any(makes_rows(node) or any(python_kinds([node])) for node in nodes)
+
+
+def _of_nothing(arena: Arena, arms: Sequence[int], inputs: Mapping[int, int]) -> list[pl.LazyFrame]:
+    """Return arms that read no rows."""
+    copy = Arena()
+    copy.append(arena)  # the first that is appended keeps its numbers
+    empty = {node: pl.LazyFrame(schema=arena.lazy(node).collect_schema()) for node in inputs}
+    copy.redirect({node: copy.append(Arena.of(frame)) for node, frame in empty.items()})
+    return [copy.lazy(arm) if arm not in inputs else empty[arm] for arm in arms]

@@ -20,7 +20,7 @@ import polars as pl
 
 from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, Stage, StageGraph
 from frazil_coordinator.platform.base import Platform
-from frazil_coordinator.schedule.arms import Fragments
+from frazil_coordinator.schedule.arms import Fragments, takes_time
 from frazil_coordinator.schedule.barrier import Barrier
 from frazil_coordinator.schedule.bind import output_for, result_blocks
 from frazil_coordinator.schedule.layout import Layout
@@ -305,8 +305,9 @@ class QueryDriver:
             return
         self._lay_out(layout)
         stage = layout.stage
-        if self._put_fragment is not None and len(stage.fragment) > INLINE_FRAGMENT_BYTES:
-            self._uploads.append(group.create_task(self._store_fragment(stage, self._put_fragment)))
+        large = self._put_fragment is not None and len(stage.fragment) > INLINE_FRAGMENT_BYTES
+        if large or takes_time(stage):
+            self._uploads.append(group.create_task(self._prepare(stage, self._put_fragment if large else None)))
         else:
             self._events.put_nowait(StageBound(stage=stage.id, tasks=len(layout.order)))
 
@@ -336,9 +337,12 @@ class QueryDriver:
         self._barrier.layouts[layout.stage.id] = layout
         self._recorder.laid_out(layout.stage.id, len(layout.order), layout.notes)
 
-    async def _store_fragment(self, stage: Stage, put: PutFragment) -> None:
+    async def _prepare(self, stage: Stage, put: PutFragment | None) -> None:
         try:
-            self._fragments.keys[stage.id] = await put(stage.id, stage.fragment)
+            if takes_time(stage):
+                await asyncio.to_thread(self._fragments.look_through, stage)
+            if put is not None:
+                self._fragments.keys[stage.id] = await put(stage.id, stage.fragment)
         except FrazilError as error:
             self._events.put_nowait(BindFailed(stage=stage.id, error=error))
         else:

@@ -76,3 +76,24 @@ async def test_a_stream_that_is_cut_off_is_never_taken_for_a_whole_one() -> None
 def test_what_is_not_arrow_is_refused() -> None:
     with pytest.raises(RequestError, match="not an Arrow IPC stream"):
         list(read_batches([b"<html>this is some page of a proxy</html>"]))
+
+
+NOTHING = pl.DataFrame(
+    [
+        pl.Series("flat", [None, [], None], pl.Array(pl.Int32, 0)),
+        pl.Series("text", ["a", None, "c"]),
+        pl.Series(
+            "field", [{"x": [], "y": 1}, None, {"x": None, "y": 2}], pl.Struct({"x": pl.Array(COLOURS, 0), "y": pl.Int8})
+        ),
+        pl.Series("item", [[[], None], [], None], pl.List(pl.Array(pl.Datetime("us", "UTC"), 0))),
+        pl.Series("big", [1, None, 3], pl.Decimal(38, 2)),
+    ]
+)
+
+
+@pytest.mark.parametrize("rows", [NOTHING, NOTHING.clear(), NOTHING.select("flat")], ids=["rows", "no rows", "nothing else"])
+async def test_arrays_of_no_width_arrive_although_polars_can_not_read_them(rows: pl.DataFrame) -> None:
+    stream = await sent(rows, rows.head(2))
+    with pytest.raises(pl.exceptions.ComputeError, match="zero sized"):
+        pl.read_ipc_stream(io.BytesIO(stream))
+    assert_frame_equal(pl.concat(read_batches([stream])), pl.concat([rows, rows.head(2)]))

@@ -9,7 +9,7 @@ import pytest
 
 from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, Stage
 from frazil_coordinator.plan.planner import plan_query
-from frazil_coordinator.schedule.arms import Arms
+from frazil_coordinator.schedule.arms import Arms, Fragments
 from frazil_coordinator.schedule.layout import lay_out
 from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Arena
@@ -55,6 +55,18 @@ def test_the_size_of_a_fragment_does_not_grow_with_the_arms_of_a_union() -> None
     arms = Arms.of(stage.fragment, len(stage.sources))
     shares = lay_out(stage, {}, graph, SETTINGS, {}).shares
     assert max(len(arms.fragment(share.inputs)) for share in shares) < INLINE_FRAGMENT_BYTES / 10
+
+
+def test_a_part_of_a_large_fragment_travels_with_its_task_and_the_whole_one_apart() -> None:
+    graph = plan_query(pl.concat(FRAMES * 10).serialize(), SETTINGS)
+    (stage,) = graph.stages
+    shares = lay_out(stage, {}, graph, SETTINGS, {}).shares
+    fragments = Fragments()
+    fragments.keys[stage.id] = "key"
+    part, key = fragments.of_task(stage, shares[0].inputs)
+    assert (len(Arena.decode(part).placeholders()), key) == (1, None)
+    every = [share.inputs[number] for number, share in enumerate(shares[::2])]
+    assert fragments.of_task(stage, every) == (b"", "key")
 
 
 def test_a_union_whose_columns_depend_on_all_of_its_inputs_is_left_whole() -> None:
