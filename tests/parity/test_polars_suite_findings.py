@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import polars as pl
 import pytest
 
+from frazil_coordinator.plan.model import ScanSource
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.plan.pushdown import observe
 from frazil_coordinator.settings import Settings
@@ -285,3 +286,21 @@ MONEY = pl.LazyFrame({name: pl.Series(["1.5", None] * 6).cast(pl.Decimal(18, 6))
 def test_where_polars_is_wrong_about_a_type_its_user_gets_what_polars_yields(query: pl.LazyFrame, same: Check) -> None:
     assert query.collect_schema() != query.collect().schema, "polars has mended it: this test, and Output.final, can go"
     same(query, distributed=True)
+
+
+@pytest.mark.parametrize(("offset", "length"), [(-2, 1), (-1, None), (2, 5), (1, 1), (-9, 7), (9, 1), (0, 0)])
+def test_one_task_that_reads_several_files_reads_only_those_that_a_slice_touches(
+    offset: int, length: int | None, tmp_path: Path, same: Check
+) -> None:
+    for number in range(4):
+        pl.DataFrame({"n": [number]}).write_parquet(tmp_path / f"{number}.parquet")
+    query = pl.scan_parquet(tmp_path / "*.parquet", row_index_name="i").slice(offset, length)
+    same(query)
+    (stage,) = plan_query(query.serialize(), SETTINGS).stages
+    (source,) = stage.sources
+    assert isinstance(source, ScanSource)
+    read = [Path(split.path).stem for split in source.splits[0]]
+    start = max(0, offset + 4 if offset < 0 else offset)
+    assert stage.tasks == 1
+    if offset > -4:
+        assert read == [str(number) for number in range(4)][start:][:length] or read == ["0"]

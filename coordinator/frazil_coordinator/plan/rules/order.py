@@ -80,8 +80,6 @@ def _key_names(rows: Relation, node: Sort) -> list[str] | None:
 def _(node: Slice, context: Context, inputs: Sequence[Relation]) -> Relation:
     (rows,) = inputs
     operator = f"SLICE {node.offset}, {'all' if node.length is None else node.length}"
-    if rows.is_single:
-        return rows.then(apply(node.raw, [rows.lf]), operator)
     node, rows = _within(node, rows)
     if rows.is_single:
         return rows.then(rows.lf.slice(node.offset, node.length), operator)
@@ -108,21 +106,26 @@ def _within(node: Slice, rows: Relation) -> tuple[Slice, Relation]:
     leaf = next(iter(rows.leaves.values()), None)
     if not rows.keeps_rows or len(rows.leaves) != 1 or not isinstance(leaf, ScanSource):
         return node, rows
-    counts = [sum(split.rows for split in group) for group in leaf.splits]
+    one_task = len(leaf.splits) == 1
+    groups = tuple((split,) for split in leaf.splits[0]) if one_task else leaf.splits
+    counts = [sum(split.rows for split in group) for group in groups]
     total = sum(counts)
     start = node.offset if node.offset >= 0 else total + node.offset
-    if start < 0 or not all(split.rows > 0 for group in leaf.splits for split in group):
+    if start < 0 or not groups or not all(split.rows > 0 for group in groups for split in group):
         return node, rows
     stop = total if node.length is None else min(total, start + node.length)
     ends = list(accumulate(counts))
     touched = [number for number, end in enumerate(ends) if end - counts[number] < stop and end > start] or [0]
     first, last = touched[0], touched[-1]
+    if last + 1 - first == len(groups):
+        return node, rows
     (number,) = rows.leaves
     before = ends[first] - counts[first]
+    left = groups[first : last + 1]
     kept = replace(
         leaf,
-        splits=leaf.splits[first : last + 1],
-        files=len({split.path for group in leaf.splits[first : last + 1] for split in group}),
+        splits=(tuple(split for group in left for split in group),) if one_task else left,
+        files=len({split.path for group in left for split in group}),
         bytes=leaf.bytes * (ends[last] - before) // max(1, total),
         row_groups=-(-leaf.row_groups * (ends[last] - before) // max(1, total)),
     )
@@ -130,7 +133,7 @@ def _within(node: Slice, rows: Relation) -> tuple[Slice, Relation]:
         rows,
         leaves={number: kept},
         distribution=SINGLE if len(kept.splits) == 1 else rows.distribution,
-        details={**rows.details, "splits left out": f"{len(leaf.splits) - len(kept.splits)}/{len(leaf.splits)}"},
+        details={**rows.details, "splits left out": f"{len(groups) - len(left)}/{len(groups)}"},
     )
     return replace(node, offset=start - before), near
 
