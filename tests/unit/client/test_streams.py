@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from polars.io.plugins import register_io_source
 
 from frazil._serialize import serialize
 from frazil_functions.arena import Arena
@@ -85,7 +86,7 @@ def test_of_more_rows_than_a_plan_holds_only_those_are_read() -> None:
     def endless() -> Iterator[pa.RecordBatch]:
         while True:
             read.append(1)
-            yield pa.record_batch([[0] * 1000], names=["a"])
+            yield pa.record_batch([pa.array([0] * 1000)], names=["a"])
 
     schema = pa.schema([pa.field("a", pa.int64())])
     lf = pl.scan_arrow_c_stream(pa.RecordBatchReader.from_batches(schema, endless()))
@@ -111,4 +112,4 @@ def test_other_objects_of_this_process_are_still_refused() -> None:
             yield FRAME
 
     with pytest.raises(PythonPlanError, match="can't be sent"):
-        serialize(pl.io.plugins.register_io_source(rows, schema=FRAME.schema), max_plan_bytes=LIMIT)
+        serialize(register_io_source(rows, schema=FRAME.schema), max_plan_bytes=LIMIT)
