@@ -169,8 +169,8 @@ def _group_by(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame)
 
 def _unique(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
     subset = None if c.flag() else _keys_of(c, state, 2)
-    keeps: tuple[Literal["first", "last", "none"], ...] = ("first", "last", "none") if state.ordered else ("none",)
-    keep = c.pick(keeps)
+    keeps: tuple[Literal["first", "last", "none", "any"], ...] = ("first", "last", "none") if state.ordered else ("none",)
+    keep = c.pick(keeps if subset else (*keeps, "any"))
     order = state.ordered and c.flag()
     text = f"unique({subset}, keep={keep!r}, maintain_order={order})"
     return state.then(state.lf.unique(subset, keep=keep, maintain_order=order), text, ordered=order)

@@ -132,7 +132,11 @@ def numbered(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) 
             if not keys:
                 return move(c, state, base, other)
             key = c.pick(keys)
-            return state.then(state.lf.group_by(key).head(2), f"group_by({key!r}).head(2)", ordered=False, keys=[key])
+            if c.flag():
+                return state.then(state.lf.group_by(key).tail(2), f"group_by({key!r}).tail(2)", ordered=False, keys=[key])
+            exploded = pl.all().reverse().over(key, mapping_strategy="explode")
+            text = f"sort({key!r}, maintain_order=True).select(all().reverse().over({key!r}, mapping_strategy='explode'))"
+            return state.then(state.lf.sort(key, maintain_order=True).select(exploded), text)
 
 
 def align(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:

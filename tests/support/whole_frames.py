@@ -66,7 +66,10 @@ def move(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> S
 
 
 def beside(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
-    """Put the rows beside themselves in another order, or beside those of another table."""
+    """Put the rows beside themselves in another order, or beside those of another table.
+
+    Filled up: whether frames of different heights are an error depends on which rows Polars' optimizer leaves of them.
+    """
     if not state.ordered or state.joins >= 2:
         return move(c, state, base, other)
     mark = len(state.text)
@@ -74,8 +77,6 @@ def beside(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) ->
         turned = state.lf.reverse().select(pl.all().name.prefix(f"b{mark}_"))
         return state.then(pl.concat([state.lf, turned], how="horizontal"), "beside its own reverse", joins=1)
     third = other.select(pl.all().name.prefix(f"o{mark}_"))
-    if c.integer(0, 4) == 4:
-        return state.then(pl.concat([state.lf, third], how="horizontal"), "beside other", joins=1)
     return state.then(pl.concat([third, state.lf], how="horizontal_extend"), "beside other, filled up", joins=1)
 
 

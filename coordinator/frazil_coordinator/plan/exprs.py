@@ -418,7 +418,8 @@ def _traits(function_and_arity: bytes) -> tuple[bool, bool, bool]:
     if known is not None:
         return known
     if kind_of(function) == "Bin":  # by given breaks, or by those that the whole column has
-        by_breaks = kind_of(cast("Raw", members(function))["method"]) == "Intervals"
+        method = cast("Raw", members(function))["method"]
+        by_breaks = kind_of(method) == "Intervals" and kind_of(cast("Raw", members(method))["spec"]) == "Breaks"
         return by_breaks, True, False
     columns: list[RawExpr] = [{"Column": f"{_STAND_IN}{n}"} for n in range(arity)]
     # Some take nothing but a single value as their second argument, and polars says so.
