@@ -40,6 +40,12 @@ def right() -> pl.DataFrame:
     return pl.DataFrame({"k": [7, 7, 1, 2, None, 3, 99], "v": list("abcdefg")})
 
 
+def paired(t: pl.LazyFrame) -> pl.LazyFrame:
+    """A join without equalities, of two sides that are alike large."""
+    few = t.select(y="id").filter(pl.col("y") % 3 == 0)
+    return t.select("id", "k").join_where(few, pl.col("y") < pl.col("id"), pl.col("y") + 40 > pl.col("id"))
+
+
 @dataclass(frozen=True)
 class Case:
     build: Callable[[pl.LazyFrame, pl.LazyFrame], pl.LazyFrame]
@@ -60,6 +66,12 @@ CASES = {
     "row index": Case(lambda t, _: t.filter(pl.col("x") > 30).with_row_index(), ordered=True),
     "union": Case(lambda t, _: pl.concat([t.group_by(n="s").len(), t.group_by(n=pl.col("id").cast(pl.String)).len()])),
     "join after join": Case(lambda t, r: t.join(r, on="k").join(t.select("k", y="id"), on="k", how="left").drop("id")),
+    "any two rows": Case(lambda t, _: paired(t)),
+    "any two rows, grouped": Case(lambda t, _: paired(t).group_by("k").agg(pl.len(), pl.col("y").sum())),
+    "cross join": Case(lambda t, r: t.select("id").join(r, how="cross", maintain_order="left_right"), ordered=True),
+    "cross join, summed": Case(
+        lambda t, _: t.select("id").join(t.select(y="id"), how="cross").select(pl.col("id", "y").sum())
+    ),
     "group after join": Case(lambda t, r: t.join(r, on="k").group_by("k").agg(pl.col("x").median())),
 } | {
     f"{how} join": Case(lambda t, r, how=how: t.join(r, on="k", how=how))  # type: ignore[misc]  # a JoinStrategy
@@ -193,6 +205,21 @@ def test_partitions_that_would_not_fit_into_memory_are_cut_beforehand(files: Pat
     (grouped,) = [one for one in layouts if one.stage.kind == "group_by"]
     assert len(grouped.order) > 4
     assert any("by a finer hash: it would need" in note for note in grouped.notes)
+
+
+@pytest.mark.parametrize("name", ["any two rows", "any two rows, grouped", "cross join, summed"])
+def test_a_side_of_a_join_that_would_not_fit_into_memory_goes_to_tasks_in_parts(
+    name: str, files: Path, tmp_path: Path
+) -> None:
+    layouts = run(CASES[name], replace(TINY, function_memory_bytes=20_000), 0, files, tmp_path)
+    (joined,) = [one for one in layouts if any("what every task reads" in note for note in one.notes)]
+    assert len(joined.order) > joined.stage.tasks
+    assert "divided between blocks of its input" in notes(name, "divided again", files, tmp_path)
+
+
+def test_a_side_of_a_join_whose_order_is_looked_at_stays_whole(files: Path, tmp_path: Path) -> None:
+    layouts = run(CASES["cross join"], replace(TINY, function_memory_bytes=1), 0, files, tmp_path)
+    assert not any("what every task reads" in note for one in layouts for note in one.notes)
 
 
 @pytest.mark.usefixtures("combine_anything")

@@ -206,7 +206,8 @@ class Stage:
 
     divisible: frozenset[int] = frozenset()
     """Numbers of the sources whose rows may be divided among more tasks, in order, each with all of the other sources: the
-    answers of those tasks, one after the other, are the answer of the one."""
+    answers of those tasks, one after the other, are the answer of the one. What every task reads is among them only where
+    nobody looks at the order of the answers."""
 
     first_rows: int | None = None
     """Only so many rows of the stage's output, from the first task on, are looked at; None is all."""

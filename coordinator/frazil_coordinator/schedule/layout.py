@@ -20,7 +20,7 @@ from frazil_coordinator.plan.memory import factor_of, usable_bytes
 from frazil_coordinator.plan.model import ExchangeSource, Source, Stage, StageGraph, StageKind
 from frazil_coordinator.schedule.bind import Descriptors, Units, bind_stage
 from frazil_coordinator.schedule.filters import filtered, tasks_left
-from frazil_coordinator.schedule.pieces import Inputs, cut_by_hash, cut_by_rows, divide, joined
+from frazil_coordinator.schedule.pieces import Inputs, cut_by_hash, cut_by_rows, cut_source, divide, joined
 from frazil_coordinator.settings import MIB, Settings
 from frazil_functions.ids import StageId
 from frazil_functions.task import BlockRef, Codec, ExchangeInput
@@ -135,7 +135,7 @@ def lay_out(stage: Stage, descriptors: Descriptors, graph: StageGraph, settings:
     if wanted is not None and wanted != stage.tasks:
         notes.append(f"{wanted} ranges instead of {stage.tasks}")
     if not stage.output.row_tag:  # row tags name the task: parts of one would not be in order
-        shares, cuts = _cut(stage, graph, shares, settings)
+        shares, cuts = _cut(stage, graph, *_cut_whole(stage, shares, settings), settings)
         notes += cuts
     if small and _reads_partitions(stage) and not _must_align(stage.id, graph):
         tasks = _coalesced(stage, shares, small, settings)
@@ -308,15 +308,36 @@ def _is_part(share: Share) -> bool:
 # Cutting
 
 
-def _cut(stage: Stage, graph: StageGraph, shares: Sequence[Share], settings: Settings) -> tuple[list[Share], list[str]]:
+def _cut_whole(stage: Stage, shares: Sequence[Share], settings: Settings) -> tuple[list[Share], list[str]]:
+    """Part what every task reads of a join that pairs any two rows, where it would not fit into memory."""
+    cut, notes = list(shares), list[str]()
+    for number in sorted(stage.divisible):
+        given = shares[0].inputs[number]
+        if not _is_whole(stage.sources[number]) or not isinstance(given, ExchangeInput):
+            continue
+        need = _memory(stage, given.blocks)
+        pieces = cut_source(shares[0].inputs, number, min(_MOST_PIECES, -int(-need // _allowed(settings))))
+        if len(pieces) < 2:
+            continue
+        notes.append(f"what every task reads of a join cut into {len(pieces)}: whole, it would need {need:,.0f} bytes")
+        cut = [
+            replace(share, inputs=(*share.inputs[:number], piece[number], *share.inputs[number + 1 :]), divisions=1)
+            for share in cut
+            for piece in pieces
+        ]
+    return cut, notes
+
+
+def _cut(
+    stage: Stage, graph: StageGraph, shares: Sequence[Share], notes: list[str], settings: Settings
+) -> tuple[list[Share], list[str]]:
     """Cut the shares that are far larger than the others, and those that would not fit into memory."""
     if not _parts(stage):
-        return list(shares), []
+        return list(shares), notes
     sizes = [_size(stage, share) for share in shares]
     middle = median(sizes)
     skewed = max(settings.skew_bytes, int(settings.skew_factor * middle))
     cut: list[Share] = []
-    notes: list[str] = []
     for share, size in zip(shares, sizes, strict=True):
         pieces = [share.inputs]
         if size > skewed:

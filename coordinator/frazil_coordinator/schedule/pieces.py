@@ -18,7 +18,7 @@ import msgspec
 from frazil_coordinator.plan.model import ExchangeSource, ExchangeSpec, Source, Stage, StageGraph
 from frazil_functions.task import BlockRef, ExchangeInput, HashShare, KeyRange, ScanInput, Split, TaskInput
 
-__all__ = ["Division", "Inputs", "cut_by_hash", "cut_by_rows", "divide", "joined"]
+__all__ = ["Division", "Inputs", "cut_by_hash", "cut_by_rows", "cut_source", "divide", "joined"]
 
 Inputs: TypeAlias = tuple[TaskInput, ...]
 """What a task reads in the place of each source of its stage."""
@@ -58,7 +58,11 @@ def cut_by_rows(stage: Stage, inputs: Inputs, count: int) -> list[Inputs]:
     }
     if not sizes or count < 2:
         return [inputs]
-    number = max(sizes, key=lambda one: (sizes[one], -one))
+    return cut_source(inputs, max(sizes, key=lambda one: (sizes[one], -one)), count)
+
+
+def cut_source(inputs: Inputs, number: int, count: int) -> list[Inputs]:
+    """Cut one source, an exchange, between blocks into at most `count` pieces of about equal bytes; the others stay."""
     given = cast("ExchangeInput", inputs[number])
     return [
         (*inputs[:number], msgspec.structs.replace(given, blocks=blocks), *inputs[number + 1 :])

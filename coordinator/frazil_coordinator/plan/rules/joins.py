@@ -26,8 +26,8 @@ from frazil_coordinator.plan.runtime_filters import offer_filter
 from frazil_coordinator.settings import MIB
 
 _PAIRED: Final = frozenset({"Cross", "Where"})
-"""Joins that may pair any two rows: one side goes whole to every task, whatever its size, unless a predicate says which rows
-are equal."""
+"""Joins that may pair any two rows: one side goes to every task, in parts where it is large and nobody looks at the order of
+the answer, unless a predicate says which rows are equal."""
 
 _OUTER_WHERE: Final = frozenset({"LeftWhere", "RightWhere", "FullWhere"})
 _WHERE: Final = frozenset({"Where"}) | _OUTER_WHERE
@@ -68,11 +68,11 @@ def _(node: Join, context: Context, inputs: Sequence[Relation]) -> Relation:
         left_on, right_on = equal_keys(node, left, right)
         node = replace(node, left_on=left_on, right_on=right_on)
     if side == "right":
-        whole = context.broadcast(right)
+        whole = _whole(node, context, right)
         _offer_filters(node, context, "left", left, whole)
         return _joined(node, left, whole, f"{operator} (right side broadcast)", left.distribution)
     if side == "left":
-        whole = context.broadcast(left)
+        whole = _whole(node, context, left)
         _offer_filters(node, context, "right", right, whole)
         keeps = node.how == "Right" or not right.distribution.keys
         delivers = right.distribution if keeps else ANY
@@ -83,6 +83,16 @@ def _(node: Join, context: Context, inputs: Sequence[Relation]) -> Relation:
     if node.how in _OUTER_WHERE and not equal_keys(node, left, right)[0]:
         return run_single(node, context, inputs, f"a {node.how} join without equalities has no distributed form", operator)
     return _by_hash(node, context, left, right)
+
+
+def _whole(node: Join, context: Context, side: Relation) -> Relation:
+    """Return the side that every task gets. Where any two rows may be paired, it may be too large for one task.
+
+    Its rows may be divided then, each part with all rows of the other side, unless somebody looks at their order.
+    """
+    whole = context.broadcast(side)
+    divides = node.how in _PAIRED and _order_of(node, context) is None
+    return replace(whole, divisible=frozenset(whole.leaves)) if divides else whole
 
 
 def _operator(node: Join) -> str:
