@@ -45,8 +45,7 @@ class Settings:
     planned again without."""
 
     max_tasks_per_stage: int = 10_000
-    """Most tasks of a scan stage; splits grow instead. No effect on Parquet and IPC files while `max_rows_per_split` is
-    set."""
+    """Most tasks of a scan stage, about; splits grow instead, also beyond `max_rows_per_split`."""
 
     shuffle_partitions: int | None = None
     """Partitions of hash and range exchanges. None: from the bytes to be moved, and at least 2 when a table has several

@@ -220,8 +220,10 @@ def cut(table: Table, columns: Sequence[str] | None, settings: Settings, *, smal
     limit = None if small else settings.max_rows_per_split
     target = max(1, table.bytes(columns)) if small else settings.split_target_bytes
     text = any(footer.file_bytes is not None for footer in table.footers)
-    if limit is None or text:
-        target = max(target, -(-table.bytes(columns) // settings.max_tasks_per_stage))
+    most = settings.max_tasks_per_stage
+    target = max(target, -(-table.bytes(columns) // most))
+    if limit is not None:
+        limit = max(limit, -(-sum(footer.rows for footer in table.footers) // most))
     lines = [Lines()] * len(table.files)
     if text and not small:
         lines = list(cut_lines(table.scan, table.files, target, enabled=settings.split_text_files))

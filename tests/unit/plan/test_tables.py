@@ -72,6 +72,7 @@ def test_only_projected_columns_count_towards_the_target(folder: Path) -> None:
 def test_splits_grow_rather_than_exceed_the_bound_of_tasks(folder: Path) -> None:
     table = _open(pl.scan_parquet(f"{folder}/**/*.parquet"))
     assert len(cut(table, None, Settings(split_target_bytes=1, max_tasks_per_stage=2)).groups) <= 3
+    assert len(cut(table, None, Settings(split_target_bytes=1, max_rows_per_split=1, max_tasks_per_stage=2)).groups) <= 3
 
 
 def test_empty_table_is_one_task_without_splits(folder: Path) -> None:
