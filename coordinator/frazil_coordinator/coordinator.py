@@ -28,6 +28,7 @@ from frazil_coordinator.prices import Prices
 from frazil_coordinator.registry import QueryRecord, Registry
 from frazil_coordinator.retention import Results
 from frazil_coordinator.schedule.cost import priced
+from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
@@ -72,7 +73,8 @@ class Coordinator:
     exchange_prefix
         Key prefix of all exchange objects.
     planner
-        Turns plan bytes into stages, blocking.
+        Turns plan bytes into stages, blocking. None: :func:`~frazil_coordinator.plan.planner.plan_query`, with what tasks
+        needed so far.
     sweep_after_s
         See `frazil_coordinator.hygiene.SWEEP_AFTER_S`.
     """
@@ -84,7 +86,7 @@ class Coordinator:
         platform: Platform,
         store: Store,
         exchange_prefix: str = "exchange",
-        planner: Planner = plan_query,
+        planner: Planner | None = None,
         sweep_after_s: Sequence[float] = SWEEP_AFTER_S,
     ) -> None:
         self._settings = settings
@@ -95,12 +97,14 @@ class Coordinator:
         self._cleaner = Cleaner(store, exchange_prefix, sweep_after_s)
         self._results = Results(store, self._cleaner)
         self._threads = ThreadPoolExecutor(_PLANNING_THREADS, thread_name_prefix="frazil-plan")
+        peaks = Peaks()
         self._execution = Execution(
-            planner=planner,
+            planner=planner or (lambda plan, settings: plan_query(plan, settings, factors=peaks.factors)),
             platform=platform,
             store=store,
             exchange_prefix=exchange_prefix,
             slots=Slots(settings.max_in_flight or platform.max_in_flight),
+            peaks=peaks,
             cleaner=self._cleaner,
             threads=self._threads,
         )

@@ -30,6 +30,7 @@ from frazil_coordinator.retention import small_result_in_memory
 from frazil_coordinator.schedule.bind import query_prefixes
 from frazil_coordinator.schedule.cost import priced
 from frazil_coordinator.schedule.driver import QueryDriver
+from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
@@ -77,6 +78,7 @@ class Execution:
     """Key prefix of all exchange objects."""
 
     slots: Slots
+    peaks: Peaks
     cleaner: Cleaner
     threads: ThreadPoolExecutor
     """For planning."""
@@ -178,6 +180,7 @@ class Execution:
             on_progress=lambda progress: record.progress(_progress(progress)),
             put_fragment=lambda stage, fragment: self._put_fragment(record.id, stage, fragment),
             sink=None if sink is None else sink.output,
+            peaks=self.peaks,
         )
         record.driver = driver
         blocks: tuple[BlockRef, ...] = ()

@@ -97,7 +97,7 @@ class Example:
             for name, table in (("table", self.table), ("other", self.other))
         )
         knobs = ["max_rows_per_split", "shuffle_partitions", "broadcast_limit_bytes", "inline_limit_bytes", "codec"]
-        knobs += ["coalesce_bytes", "skew_bytes", "skew_factor"]
+        knobs += ["coalesce_bytes", "skew_bytes", "skew_factor", "two_level_requests"]
         chosen = {knob: getattr(self.settings, knob) for knob in knobs} | {"divisions": self.divisions}
         return f"{tables}\n{steps}\n{chosen}"
 

@@ -160,6 +160,7 @@ def random_settings(c: Choices, rows: int) -> Settings:
         coalesce_bytes=c.pick((None, 2_000, 1 << 30)),
         skew_bytes=c.pick((1 << 28, 1)),
         skew_factor=c.pick((5.0, 0.1)),
+        two_level_requests=c.pick((None, 1)),
     )
 
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from frazil_coordinator.plan.combining import grid_side
 from frazil_coordinator.plan.figures import NOTHING, UNKNOWN, Amount, Bound, StageEstimate, total
-from frazil_coordinator.plan.memory import EXPANSION, PROCESS_BYTES, factor_of
+from frazil_coordinator.plan.memory import EXPANSION, FACTORS, PROCESS_BYTES, Factors, factor_of
 from frazil_coordinator.plan.model import (
     INLINE_FRAGMENT_BYTES,
     ExchangeSource,
@@ -68,7 +68,9 @@ class _Output:
     tasks: int
 
 
-def estimate(graph: StageGraph, settings: Settings, whole: WholeScans | None = None) -> tuple[StageEstimate, ...]:
+def estimate(
+    graph: StageGraph, settings: Settings, whole: WholeScans | None = None, factors: Factors = FACTORS
+) -> tuple[StageEstimate, ...]:
     """Return the figures of each stage.
 
     Parameters
@@ -79,6 +81,8 @@ def estimate(graph: StageGraph, settings: Settings, whole: WholeScans | None = N
         Prices and limits of inline output.
     whole
         Sizes of the scans that are not cut; those that it does not have are unknown.
+    factors
+        How many times their input tasks hold.
     """
     outputs: dict[StageId, _Output] = {}
     found: list[StageEstimate] = []
@@ -87,13 +91,13 @@ def estimate(graph: StageGraph, settings: Settings, whole: WholeScans | None = N
         if stage.kind == "combine":
             found.append(_combiners(stage, readers[stage.id], outputs, settings))
             continue
-        figures, outputs[stage.id] = _stage(stage, outputs, settings, whole or {})
+        figures, outputs[stage.id] = _stage(stage, outputs, settings, whole or {}, factors)
         found.append(figures)
     return tuple(found)
 
 
 def _stage(
-    stage: Stage, outputs: Mapping[StageId, _Output], settings: Settings, whole: WholeScans
+    stage: Stage, outputs: Mapping[StageId, _Output], settings: Settings, whole: WholeScans, factors: Factors
 ) -> tuple[StageEstimate, _Output]:
     once = [_rows_once(source, outputs) for source in stage.sources]
     flow = volume(stage.fragment, once, stage.tasks)
@@ -127,7 +131,7 @@ def _stage(
         bytes_scanned=scanned,
         bytes_in=bytes_in,
         bytes_out=output.bytes,
-        memory_bytes=PROCESS_BYTES + int(factor_of(flow.kinds) * _task_bytes(stage, reads, scanned)),
+        memory_bytes=PROCESS_BYTES + int(factor_of(flow.kinds, factors) * _task_bytes(stage, reads, scanned)),
         memory_limit_bytes=settings.function_memory_bytes,
         scan_gets=scan_gets,
         gets=gets,

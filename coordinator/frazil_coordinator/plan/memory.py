@@ -2,19 +2,31 @@
 
 ``compressed bytes × 3 × factor of the heaviest operator ≤ 0.6 × memory that the process itself leaves``: the three stands
 for what Parquet saves, the factor for all that a task holds for each byte of its input (the input, what the operator makes
-of it, its encoded output), measured by benchmarks/larger_than_memory.py. Row groups are not cut, so a split can't be smaller
+of it, its encoded output), measured by benchmarks/larger_than_memory.py, and corrected by what a coordinator's own tasks
+needed (:mod:`frazil_coordinator.schedule.peaks`). Row groups are not cut, so a split can't be smaller
 than one. :mod:`frazil_coordinator.schedule.layout` uses the same figures with the real sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Final
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
 from frazil_coordinator.settings import MIB, Settings
 
-__all__ = ["EXPANSION", "PROCESS_BYTES", "factor_of", "largest_input_bytes", "usable_bytes", "within_memory"]
+__all__ = [
+    "EXPANSION",
+    "FACTORS",
+    "PROCESS_BYTES",
+    "ROW_BY_ROW",
+    "Factors",
+    "factor_of",
+    "largest_input_bytes",
+    "usable_bytes",
+    "within_memory",
+]
 
 EXPANSION: Final = 3
 """In-memory bytes of a compressed byte."""
@@ -25,20 +37,28 @@ PROCESS_BYTES: Final = 128 * MIB
 _USABLE: Final = 0.6
 """Share of the rest that a task is planned to use."""
 
-_FACTORS: Final = {
-    "Join": 3.0,
-    "Sort": 3.5,
-    "MergeSorted": 3.5,
-    "GroupBy": 3.0,
-    "Distinct": 3.0,
-    "Pivot": 3.0,
+Factors: TypeAlias = Mapping[str, float]
+"""How many times its input a task holds, by class of operator."""
+
+ROW_BY_ROW: Final = "rows"
+"""The class of all operators that have none of their own."""
+
+FACTORS: Final[Factors] = MappingProxyType({"Join": 3.0, "Sort": 3.5, "GroupBy": 3.0, ROW_BY_ROW: 2.5})
+"""As measured beforehand."""
+
+_CLASSES: Final = {
+    "Join": "Join",
+    "Sort": "Sort",
+    "MergeSorted": "Sort",
+    "GroupBy": "GroupBy",
+    "Distinct": "GroupBy",
+    "Pivot": "GroupBy",
 }
-_ROW_BY_ROW: Final = 2.5
 
 
-def factor_of(kinds: Iterable[str]) -> float:
+def factor_of(kinds: Iterable[str], factors: Factors = FACTORS) -> float:
     """Return how many times its input a task holds, by the kinds of its nodes."""
-    return max((_FACTORS.get(kind, _ROW_BY_ROW) for kind in kinds), default=_ROW_BY_ROW)
+    return max((factors[_CLASSES.get(kind, ROW_BY_ROW)] for kind in kinds), default=factors[ROW_BY_ROW])
 
 
 def largest_input_bytes(settings: Settings, factor: float) -> int | None:
@@ -53,7 +73,7 @@ def usable_bytes(limit: int) -> float:
     return _USABLE * max(limit - PROCESS_BYTES, limit / 4)
 
 
-def within_memory(settings: Settings, kinds: Iterable[str]) -> Settings:
+def within_memory(settings: Settings, kinds: Iterable[str], factors: Factors = FACTORS) -> Settings:
     """Return `settings` with the sizes of splits, partitions, broadcasts and whole queries lowered to the memory bound.
 
     Parameters
@@ -62,8 +82,10 @@ def within_memory(settings: Settings, kinds: Iterable[str]) -> Settings:
         The query's; nothing changes while `function_memory_bytes` is not known.
     kinds
         Kinds of the plan's nodes: where the query is cut is not known yet, so its heaviest operator counts everywhere.
+    factors
+        What operators need.
     """
-    largest = largest_input_bytes(settings, factor_of(kinds))
+    largest = largest_input_bytes(settings, factor_of(kinds, factors))
     if largest is None:
         return settings
     return replace(

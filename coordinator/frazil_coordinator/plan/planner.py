@@ -21,7 +21,7 @@ from frazil_coordinator.plan.decode import decode_node
 from frazil_coordinator.plan.distribute import Distributor
 from frazil_coordinator.plan.estimate import WholeScans, estimate
 from frazil_coordinator.plan.figures import StageEstimate
-from frazil_coordinator.plan.memory import factor_of, largest_input_bytes, within_memory
+from frazil_coordinator.plan.memory import FACTORS, Factors, factor_of, largest_input_bytes, within_memory
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.nodes import DataFrameScan, Scan
 from frazil_coordinator.plan.pruning import prune
@@ -46,7 +46,7 @@ _TINY_PARTITIONS: Final = 4
 """Partitions when `max_rows_per_split` forces tiny tasks: enough to be many, few enough to be quick."""
 
 
-def plan_query(plan: bytes, settings: Settings) -> StageGraph:
+def plan_query(plan: bytes, settings: Settings, *, factors: Factors = FACTORS) -> StageGraph:
     """Plan a query.
 
     Parameters
@@ -55,6 +55,8 @@ def plan_query(plan: bytes, settings: Settings) -> StageGraph:
         ``LazyFrame.serialize()``.
     settings
         The query's settings.
+    factors
+        How many times their input tasks hold.
 
     Returns
     -------
@@ -84,7 +86,7 @@ def plan_query(plan: bytes, settings: Settings) -> StageGraph:
     # Polars calls some of the user's functions while it resolves a plan, and they may raise anything.
     foreseen = (Exception,) if arena.python_functions() else (PolarsError, OSError, TypeError, ValueError)
     try:
-        return _plan(arena, settings)
+        return _plan(arena, settings, factors)
     except FrazilError:
         raise
     except foreseen as error:
@@ -104,18 +106,18 @@ def _broken_scan(arena: Arena) -> dict[str, str]:
     return {}
 
 
-def _plan(arena: Arena, settings: Settings) -> StageGraph:
+def _plan(arena: Arena, settings: Settings, factors: Factors) -> StageGraph:
     sink = take_sink(arena)
     schema = arena.lazy().collect_schema()
     expand_sql(arena)
-    settings = within_memory(settings, {arena.kind(number) for number in arena.reachable()})
+    settings = within_memory(settings, {arena.kind(number) for number in arena.reachable()}, factors)
     scans = {number: arena.lazy(number).collect_schema() for number in arena.reachable() if arena.kind(number) == "Scan"}
     tables = {number: _open(arena, number, found) for number, found in scans.items()}
     demands = _demands(arena, scans)
     columns = {number: _columns(uses, scans[number]) for number, uses in demands.items()}
     tables = {number: _pruned(table, demands[number]) for number, table in tables.items()}
     context = Context(arena, settings, tables=tables, columns=columns, small=_is_small(settings, arena, tables, columns))
-    context.partitions = _partitions(context)
+    context.partitions = _partitions(context, factors)
     relation = Distributor(context, ordered=keeps_order(sink)).plan()
     if sink is not None:
         sink, relation = spread(sink, relation, context)
@@ -130,16 +132,16 @@ def _plan(arena: Arena, settings: Settings) -> StageGraph:
     if settings.fallback == "raise" and graph.fallbacks:
         reasons = "; ".join(graph.fallbacks)
         raise FallbackError(f'a part of the query would run in one task: {reasons} (fallback="allow" permits it)')
-    return replace(graph, estimates=_estimates(graph, settings, _whole_scans(arena, tables)))
+    return replace(graph, estimates=_estimates(graph, settings, _whole_scans(arena, tables), factors))
 
 
-def _estimates(graph: StageGraph, settings: Settings, whole: WholeScans) -> tuple[StageEstimate, ...]:
+def _estimates(graph: StageGraph, settings: Settings, whole: WholeScans, factors: Factors) -> tuple[StageEstimate, ...]:
     """Return the estimates; none when polars fails over a fragment, as over one that only a function can resolve.
 
     Nobody needs them to run the query, and caps refuse a query without.
     """
     try:
-        return estimate(graph, settings, whole)
+        return estimate(graph, settings, whole, factors)
     except (PolarsError, pl.exceptions.PanicException) as error:
         logger.warning("a query could not be estimated", extra={"reason": str(error).partition("\n")[0]})
         return ()
@@ -217,7 +219,7 @@ def _is_small(
     return size <= settings.start_small_bytes
 
 
-def _partitions(context: Context) -> int:
+def _partitions(context: Context, factors: Factors) -> int:
     """Return the number of partitions of the query's shuffles."""
     settings, arena = context.settings, context.arena
     if settings.shuffle_partitions is not None:
@@ -227,7 +229,7 @@ def _partitions(context: Context) -> int:
         if isinstance(table, Table):
             size += table.bytes(context.columns[number])
             most = max(most, len(context.cuts(number, table).groups))
-    largest = largest_input_bytes(settings, factor_of(arena.kind(number) for number in arena.reachable()))
+    largest = largest_input_bytes(settings, factor_of((arena.kind(number) for number in arena.reachable()), factors))
     frames = any(isinstance(decode_node(arena, number), DataFrameScan) for number in arena.reachable())
     if settings.max_rows_per_split is not None and (frames or most > 1):
         return _TINY_PARTITIONS

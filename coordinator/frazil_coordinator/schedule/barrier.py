@@ -14,6 +14,8 @@ from frazil_coordinator.schedule.bind import Descriptors
 from frazil_coordinator.schedule.broadcast import joined_in_place
 from frazil_coordinator.schedule.combine import lay_out_combiners, moved_places, with_places
 from frazil_coordinator.schedule.layout import Layout, lay_out
+from frazil_coordinator.schedule.messages import AttemptRef
+from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.settings import Settings
 from frazil_functions.ids import StageId
 from frazil_functions.task import Descriptor
@@ -33,9 +35,11 @@ class Barrier:
         The plan.
     settings
         The query's.
+    peaks
+        What tasks of the coordinator needed so far.
     """
 
-    def __init__(self, graph: StageGraph, settings: Settings) -> None:
+    def __init__(self, graph: StageGraph, settings: Settings, peaks: Peaks | None = None) -> None:
         self.graph = graph
         """The plan, as changed so far."""
 
@@ -43,6 +47,7 @@ class Barrier:
         """The stages that were laid out; whoever divides a task, or changes a layout otherwise, puts the new one here."""
 
         self._settings = settings
+        self._peaks = peaks or Peaks()
         self._places: dict[tuple[str, int], tuple[str, int]] = {}
 
     def lay_out(self, number: StageId, finished: Finished) -> Layout:
@@ -60,15 +65,21 @@ class Barrier:
         stage = self.graph.stages[number]
         units = {other: layout.units for other, layout in self.layouts.items() if not layout.as_planned}
         if stage.kind == "combine":
-            layout = lay_out_combiners(stage, known, self.graph, self._settings, units)
+            layout = lay_out_combiners(stage, known, self.graph, self._settings, units, self._peaks.factors)
         else:
             if stage.combiner is not None:
                 self._places |= moved_places(self.layouts[stage.combiner], known[stage.combiner])
-            layout = lay_out(stage, known, self.graph, self._settings, units)
+            layout = lay_out(stage, known, self.graph, self._settings, units, self._peaks.factors)
             if self._places:
                 layout = with_places(layout, self._places)
         self.layouts[number] = layout
         return layout
+
+    def needed(self, ref: AttemptRef, peak_bytes: int) -> float | None:
+        """Take the memory that an attempt needed, and return how many times its input that is, if it can be told."""
+        layout = self.layouts[ref.stage]
+        inputs = layout.shares[ref.task].inputs
+        return self._peaks.note(layout.stage, inputs, peak_bytes, self._settings.function_memory_bytes)
 
     def _known(self, stage: Stage, finished: Finished) -> Descriptors:
         """Return what stages wrote that this one has to do with, as far as they are finished."""

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from frazil_coordinator.plan.combining import LEAST_REQUESTS, grid_side
-from frazil_coordinator.plan.memory import usable_bytes
+from frazil_coordinator.plan.memory import FACTORS, Factors, usable_bytes
 from frazil_coordinator.plan.model import Stage, StageGraph
 from frazil_coordinator.schedule.bind import Descriptors, Units
 from frazil_coordinator.schedule.layout import Layout, Share, lay_out
@@ -63,7 +63,14 @@ class _Grid:
         return bool(self.cells) and (self.copying + self.then) * _WORTH <= self.now
 
 
-def lay_out_combiners(stage: Stage, descriptors: Descriptors, graph: StageGraph, settings: Settings, units: Units) -> Layout:
+def lay_out_combiners(
+    stage: Stage,
+    descriptors: Descriptors,
+    graph: StageGraph,
+    settings: Settings,
+    units: Units,
+    factors: Factors = FACTORS,
+) -> Layout:
     """Return the tasks of a stage of combiners; none if they are not needed.
 
     Parameters
@@ -77,9 +84,11 @@ def lay_out_combiners(stage: Stage, descriptors: Descriptors, graph: StageGraph,
     settings
         `two_level_requests`, `two_level_block_bytes`, `function_memory_bytes`, and those of
         :func:`~frazil_coordinator.schedule.layout.lay_out`.
+    factors
+        As for that.
     """
     reader = next(one for one in graph.stages if one.combiner == stage.id)
-    foreseen = lay_out(replace(reader, filters=()), descriptors, graph, settings, units)
+    foreseen = lay_out(replace(reader, filters=()), descriptors, graph, settings, units, factors)
     grids = [_grid(lists, settings) for lists in _lists(foreseen)]
     now, size = sum(grid.now for grid in grids), sum(grid.bytes for grid in grids)
     wanted = [grid for grid in grids if grid.pays] if _too_many(now, size, settings) else []

@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from typing import Final, TypeAlias, assert_never
 
-import msgspec
 import polars as pl
 
 from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, Stage, StageGraph
@@ -23,12 +22,12 @@ from frazil_coordinator.platform.base import Platform
 from frazil_coordinator.schedule.arms import Fragments, takes_time
 from frazil_coordinator.schedule.barrier import Barrier
 from frazil_coordinator.schedule.bind import output_for, result_blocks
+from frazil_coordinator.schedule.history import with_history
 from frazil_coordinator.schedule.layout import Layout
 from frazil_coordinator.schedule.messages import (
     AttemptDivided,
     AttemptFailed,
     AttemptHeartbeat,
-    AttemptRecord,
     AttemptRef,
     AttemptStarted,
     AttemptSucceeded,
@@ -49,6 +48,7 @@ from frazil_coordinator.schedule.messages import (
     TimerFired,
     WantSlots,
 )
+from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.preaggregation import WATCHED_TASKS, shrinks_too_little
 from frazil_coordinator.schedule.profile import Profile, Recorder, RunState
 from frazil_coordinator.schedule.progress import Progress, StageProgress
@@ -64,7 +64,6 @@ from frazil_functions.errors import (
     InternalError,
     OutOfMemoryError,
     from_wire,
-    to_wire,
 )
 from frazil_functions.ids import QueryId, StageId
 from frazil_functions.task import (
@@ -117,6 +116,8 @@ class QueryDriver:
         How to store a fragment that is too large to travel in each request; None sends all inline.
     sink
         Where the tasks of the root stage write files of the user's.
+    peaks
+        What tasks of other queries needed; what those of this one need is added.
 
     Notes
     -----
@@ -136,6 +137,7 @@ class QueryDriver:
         clock: Callable[[], float] = time.monotonic,
         put_fragment: PutFragment | None = None,
         sink: SinkOutput | None = None,
+        peaks: Peaks | None = None,
     ) -> None:
         self._query = query
         self._graph = graph
@@ -151,7 +153,7 @@ class QueryDriver:
         self._share = slots.share(lambda: self._events.put_nowait(SlotGranted()))
         self._recorder = Recorder(query, graph)
         self._progress = Progress(query=query, stages=tuple(self._stage_progress(stage) for stage in graph.stages))
-        self._barrier = Barrier(graph, settings)
+        self._barrier = Barrier(graph, settings, peaks)
         self._fragments = Fragments()
         self._attempts: dict[AttemptRef, asyncio.Task[None]] = {}
         self._uploads: list[asyncio.Task[None]] = []
@@ -192,7 +194,7 @@ class QueryDriver:
             self._share.close()
             self._recorder.ended(state, self._clock())
         if finish.error is not None:
-            raise _with_history(finish.error, finish.history)
+            raise with_history(finish.error, finish.history)
         return result_blocks(self._state.descriptors(self._graph.root.id))
 
     def files(self) -> tuple[tuple[SinkFile, ...], ...]:
@@ -266,6 +268,10 @@ class QueryDriver:
     def _record(self, event: Event, now: float) -> None:
         if isinstance(event, AttemptSucceeded):
             self._recorder.succeeded(event.ref, event.descriptor, now)
+            self._note_peak(event.ref, event.descriptor.stats)
+
+    def _note_peak(self, ref: AttemptRef, stats: TaskStats) -> None:
+        self._recorder.needed(ref.stage, self._barrier.needed(ref, stats.peak_memory_bytes))
 
     def _obey(self, instruction: Instruction, group: asyncio.TaskGroup, now: float) -> None:
         match instruction:
@@ -335,7 +341,7 @@ class QueryDriver:
 
     def _lay_out(self, layout: Layout) -> None:
         self._barrier.layouts[layout.stage.id] = layout
-        self._recorder.laid_out(layout.stage.id, len(layout.order), layout.notes)
+        self._recorder.laid_out(layout.stage.id, len(layout.order), layout.notes, layout.memory_factor)
 
     async def _prepare(self, stage: Stage, put: PutFragment | None) -> None:
         try:
@@ -409,6 +415,8 @@ class QueryDriver:
     def _fail(self, ref: AttemptRef, error: FrazilError, stats: TaskStats) -> None:
         error.where = {"stage": str(ref.stage), "task": str(ref.task), **error.where}
         self._recorder.failed(ref, error.kind, error.message, stats, self._clock())
+        if isinstance(error, OutOfMemoryError):
+            self._note_peak(ref, stats)
         _LOG.info("attempt failed", extra={**self._fields(ref), "kind": error.kind, "error": error.message})
         self._events.put_nowait(AttemptFailed(ref=ref, error=error))
 
@@ -476,14 +484,3 @@ def _run_state(finish: Finish) -> RunState:
     if finish.error is None:
         return "succeeded"
     return "cancelled" if isinstance(finish.error, CancelledQueryError) else "failed"
-
-
-def _with_history(error: FrazilError, history: tuple[AttemptRecord, ...]) -> FrazilError:
-    """Return `error` with the attempts of its task in the message, when there was more than one."""
-    if len(history) <= 1:
-        return error
-    lines = [f"attempt {one.ref.attempt}: {one.kind} after {one.seconds:.2f} s: {one.message}" for one in history]
-    message = "\n  ".join([f"{error.message}; the task was tried {len(history)} times:", *lines])
-    told = from_wire(msgspec.structs.replace(to_wire(error), message=message))
-    told.__cause__ = error
-    return told

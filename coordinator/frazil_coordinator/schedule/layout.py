@@ -16,14 +16,15 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final
 
-from frazil_coordinator.plan.memory import factor_of, usable_bytes
-from frazil_coordinator.plan.model import ExchangeSource, Source, Stage, StageGraph, StageKind
+from frazil_coordinator.plan.memory import FACTORS, Factors
+from frazil_coordinator.plan.model import ExchangeSource, Source, Stage, StageGraph
 from frazil_coordinator.schedule.bind import Descriptors, Units, bind_stage
 from frazil_coordinator.schedule.filters import filtered, tasks_left
+from frazil_coordinator.schedule.peaks import Need, operator_of
 from frazil_coordinator.schedule.pieces import Inputs, cut_by_hash, cut_by_rows, cut_source, divide, joined
 from frazil_coordinator.settings import MIB, Settings
 from frazil_functions.ids import StageId
-from frazil_functions.task import BlockRef, Codec, ExchangeInput
+from frazil_functions.task import BlockRef, ExchangeInput
 
 __all__ = ["Layout", "Share", "lay_out"]
 
@@ -33,14 +34,6 @@ _MOST_PIECES: Final = 256
 
 _MOST_DIVISIONS: Final = 8
 """Times that a share is divided in two after running out of memory, at most."""
-
-_EXPANSION: Final[dict[Codec, int]] = {
-    "ipc": 1, "ipc_lz4": 2, "ipc_stream": 1, "ipc_stream_zstd": 3, "ipc_zstd": 3, "parquet_snappy": 3, "parquet_zstd": 3,
-}  # fmt: skip
-"""In-memory bytes for each encoded byte, about."""
-
-_HEAVIEST: Final[dict[StageKind, str]] = {"group_by": "GroupBy", "aggregate": "GroupBy", "sort": "Sort", "join": "Join"}
-"""The operator that decides what a stage needs; see :mod:`frazil_coordinator.plan.memory`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +66,9 @@ class Layout:
 
     keys: tuple[bytes, ...] = ()
     """Keys at which a range may be cut, ascending."""
+
+    memory_factor: float = 0.0
+    """How many times its input a task is expected to hold; 0 when nobody asked."""
 
     @property
     def units(self) -> tuple[int, ...]:
@@ -111,7 +107,14 @@ class Layout:
         )
 
 
-def lay_out(stage: Stage, descriptors: Descriptors, graph: StageGraph, settings: Settings, units: Units) -> Layout:
+def lay_out(
+    stage: Stage,
+    descriptors: Descriptors,
+    graph: StageGraph,
+    settings: Settings,
+    units: Units,
+    factors: Factors = FACTORS,
+) -> Layout:
     """Return the tasks of a stage whose producers are finished.
 
     Parameters
@@ -121,6 +124,8 @@ def lay_out(stage: Stage, descriptors: Descriptors, graph: StageGraph, settings:
         as well; those that it doesn't have are taken not to be finished.
     settings
         `coalesce_bytes`, `skew_bytes`, `skew_factor`, `function_memory_bytes`, `runtime_filter_values`.
+    factors
+        How many times their input tasks hold (:mod:`frazil_coordinator.schedule.peaks`).
 
     Raises
     ------
@@ -128,17 +133,19 @@ def lay_out(stage: Stage, descriptors: Descriptors, graph: StageGraph, settings:
         As :func:`~frazil_coordinator.schedule.bind.bind_stage` does.
     """
     small = _coalesce_bytes(settings)
-    wanted = None if _must_align(stage.id, graph) else _ranges(stage, descriptors, small, settings)
+    need = Need.of(operator_of(stage.kind), settings, factors)
+    of_ranges = Need.of("Sort", settings, factors)
+    wanted = None if _must_align(stage.id, graph) else _ranges(stage, descriptors, small, of_ranges)
     bound = bind_stage(stage, descriptors, graph, units=units, ranges=wanted)
     shares = [Share(unit=_unit(number, len(bound), stage), inputs=inputs) for number, inputs in enumerate(bound)]
-    notes = list(stage.notes)
+    notes = [*stage.notes, *_told_factor(need, operator_of(stage.kind))]
     if wanted is not None and wanted != stage.tasks:
         notes.append(f"{wanted} ranges instead of {stage.tasks}")
     if not stage.output.row_tag:  # row tags name the task: parts of one would not be in order
-        shares, cuts = _cut(stage, graph, *_cut_whole(stage, shares, settings), settings)
+        shares, cuts = _cut(stage, graph, *_cut_whole(stage, shares, need), settings, need)
         notes += cuts
     if small and _reads_partitions(stage) and not _must_align(stage.id, graph):
-        tasks = _coalesced(stage, shares, small, settings)
+        tasks = _coalesced(stage, shares, small, need)
         if len(tasks) < len(shares):
             notes.append(f"{len(shares)} partitions joined into {len(tasks)}")
         shares = tasks
@@ -160,6 +167,7 @@ def lay_out(stage: Stage, descriptors: Descriptors, graph: StageGraph, settings:
         as_planned=as_planned,
         order=tuple(range(len(shares))),
         keys=_range_keys(stage, descriptors),
+        memory_factor=need.factor,
     )
 
 
@@ -172,6 +180,12 @@ def _filtered(
     if len(left) < len(shares):
         notes.append(f"{len(shares) - len(left)} of {len(shares)} tasks left out")
     return [replace(shares[task], inputs=inputs[task]) for task in left], notes
+
+
+def _told_factor(need: Need, operator: str) -> list[str]:
+    if need.allowed == float("inf") or need.factor == FACTORS[operator]:
+        return []
+    return [f"memory of {need.factor:.1f} times the input foreseen instead of {FACTORS[operator]:.1f}: what tasks needed"]
 
 
 def _coalesce_bytes(settings: Settings) -> int:
@@ -231,17 +245,6 @@ def _size(stage: Stage, share: Share) -> int:
     return sum(block.length for block in _blocks(stage, share.inputs))
 
 
-def _memory(stage: Stage, blocks: Sequence[BlockRef]) -> float:
-    """Return the memory that a task needs for its parts, in bytes, about."""
-    raw = sum(block.length * _EXPANSION[block.codec] for block in blocks)
-    return raw * factor_of([_HEAVIEST.get(stage.kind, "Filter")])
-
-
-def _allowed(settings: Settings) -> float:
-    limit = settings.function_memory_bytes
-    return float("inf") if limit is None else usable_bytes(limit)
-
-
 def _range_keys(stage: Stage, descriptors: Descriptors) -> tuple[bytes, ...]:
     ranged = [part.stage for part in _parts(stage) if part.read == "range"]
     infos = (info for producer in ranged for one in descriptors[producer] for info in one.blocks)
@@ -251,32 +254,31 @@ def _range_keys(stage: Stage, descriptors: Descriptors) -> tuple[bytes, ...]:
 # Joining
 
 
-def _ranges(stage: Stage, descriptors: Descriptors, small: int, settings: Settings) -> int | None:
+def _ranges(stage: Stage, descriptors: Descriptors, small: int, of_sort: Need) -> int | None:
     """Return how many key ranges the stage should read; None when it reads something else, or they name its rows."""
     if not _reads_only(stage, "range") or stage.output.row_tag:
         return None
     infos = [info for part in _parts(stage) for one in descriptors[part.stage] for info in one.blocks]
     size = sum(info.length for info in infos)
-    need = sum(info.length * _EXPANSION[info.codec] for info in infos) * factor_of(["Sort"])
-    least = max(1, -int(-need // _allowed(settings)))
+    least = of_sort.tasks(of_sort.bytes(infos))
     wanted = max(least, min(stage.tasks, -(-size // small))) if small else max(least, stage.tasks)
     return min(wanted, max(1, len(infos)))
 
 
-def _coalesced(stage: Stage, shares: Sequence[Share], small: int, settings: Settings) -> list[Share]:
+def _coalesced(stage: Stage, shares: Sequence[Share], small: int, need: Need) -> list[Share]:
     """Join neighbours while together they are at most `small` bytes, and fit into memory."""
     groups: list[list[Share]] = []
-    size, need = 0, 0.0
+    size, needed = 0, 0.0
     for share in shares:
         blocks = _blocks(stage, share.inputs)
-        own, own_need = sum(block.length for block in blocks), _memory(stage, blocks)
-        fits = size + own <= small and need + own_need <= _allowed(settings)
+        own, own_need = sum(block.length for block in blocks), need.bytes(blocks)
+        fits = size + own <= small and needed + own_need <= need.allowed
         if groups and fits and not _is_part(share) and not _is_part(groups[-1][-1]):
             groups[-1].append(share)
-            size, need = size + own, need + own_need
+            size, needed = size + own, needed + own_need
         else:
             groups.append([share])
-            size, need = own, own_need
+            size, needed = own, own_need
     return [
         group[0] if len(group) == 1 else Share(unit=group[0].unit, inputs=joined(stage, [share.inputs for share in group]))
         for group in groups
@@ -308,18 +310,18 @@ def _is_part(share: Share) -> bool:
 # Cutting
 
 
-def _cut_whole(stage: Stage, shares: Sequence[Share], settings: Settings) -> tuple[list[Share], list[str]]:
+def _cut_whole(stage: Stage, shares: Sequence[Share], need: Need) -> tuple[list[Share], list[str]]:
     """Part what every task reads of a join that pairs any two rows, where it would not fit into memory."""
     cut, notes = list(shares), list[str]()
     for number in sorted(stage.divisible):
         given = shares[0].inputs[number]
         if not _is_whole(stage.sources[number]) or not isinstance(given, ExchangeInput):
             continue
-        need = _memory(stage, given.blocks)
-        pieces = cut_source(shares[0].inputs, number, min(_MOST_PIECES, -int(-need // _allowed(settings))))
+        needed = need.bytes(given.blocks)
+        pieces = cut_source(shares[0].inputs, number, min(_MOST_PIECES, need.tasks(needed)))
         if len(pieces) < 2:
             continue
-        notes.append(f"what every task reads of a join cut into {len(pieces)}: whole, it would need {need:,.0f} bytes")
+        notes.append(f"what every task reads of a join cut into {len(pieces)}: whole, it would need {needed:,.0f} bytes")
         cut = [
             replace(share, inputs=(*share.inputs[:number], piece[number], *share.inputs[number + 1 :]), divisions=1)
             for share in cut
@@ -329,7 +331,7 @@ def _cut_whole(stage: Stage, shares: Sequence[Share], settings: Settings) -> tup
 
 
 def _cut(
-    stage: Stage, graph: StageGraph, shares: Sequence[Share], notes: list[str], settings: Settings
+    stage: Stage, graph: StageGraph, shares: Sequence[Share], notes: list[str], settings: Settings, need: Need
 ) -> tuple[list[Share], list[str]]:
     """Cut the shares that are far larger than the others, and those that would not fit into memory."""
     if not _parts(stage):
@@ -345,13 +347,13 @@ def _cut(
             pieces = cut_by_rows(stage, share.inputs, min(_MOST_PIECES, -(-size // target)))
             if len(pieces) > 1:
                 notes.append(f"partition {share.unit} of {size:,} bytes cut into {len(pieces)} by the tasks that wrote it")
-        need = max(_memory(stage, _blocks(stage, inputs)) for inputs in pieces)
-        if need > _allowed(settings):
-            count = min(_MOST_PIECES, -int(-need // _allowed(settings)))
+        needed = max(need.bytes(_blocks(stage, inputs)) for inputs in pieces)
+        if needed > need.allowed:
+            count = min(_MOST_PIECES, need.tasks(needed))
             finer = [piece for inputs in pieces for piece in cut_by_hash(stage, graph, inputs, count)]
             if len(finer) > len(pieces):
                 notes.append(
-                    f"partition {share.unit} cut into {len(finer)} by a finer hash: it would need {need:,.0f} bytes"
+                    f"partition {share.unit} cut into {len(finer)} by a finer hash: it would need {needed:,.0f} bytes"
                 )
             pieces = finer
         # A piece counts as divided, so that it is not joined with its neighbours again.

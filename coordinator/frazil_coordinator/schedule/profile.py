@@ -92,6 +92,12 @@ class StageProfile(TypedDict):
     peak_memory_bytes: int
     """Of the attempt that needed most."""
 
+    memory_factor: float
+    """How many times its input a task was expected to hold when the stage was laid out; 0 before."""
+
+    measured_memory_factor: float | None
+    """The same as measured, the largest of all attempts; None when none of them read enough to tell."""
+
     cold_starts: int
     """Attempts that were the first of their process."""
 
@@ -141,6 +147,8 @@ class StageRecord:
     """Tasks that count, as far as known."""
 
     notes: tuple[str, ...] = ()
+    memory_factor: float = 0.0
+    measured_factor: float | None = None
     attempts: Counter[int] = field(default_factory=Counter)
     """Attempts launched, by task."""
 
@@ -190,10 +198,16 @@ class Recorder:
         self._state = state
         self._ended = now
 
-    def laid_out(self, stage: StageId, tasks: int, notes: tuple[str, ...]) -> None:
-        """Note how many tasks a stage really has, and why."""
+    def laid_out(self, stage: StageId, tasks: int, notes: tuple[str, ...], memory_factor: float) -> None:
+        """Note how many tasks a stage really has, and why, and how many times its input one of them should hold."""
         record = self._stages[stage]
-        record.tasks, record.notes = tasks, notes
+        record.tasks, record.notes, record.memory_factor = tasks, notes, memory_factor
+
+    def needed(self, stage: StageId, factor: float | None) -> None:
+        """Note how many times its input a task held, if that is known."""
+        record = self._stages[stage]
+        if factor is not None:
+            record.measured_factor = max(factor, record.measured_factor or 0.0)
 
     def launched(self, ref: AttemptRef, now: float) -> None:
         """Note that an attempt is sent."""
@@ -280,6 +294,8 @@ def _stage_profile(record: StageRecord, now: float, *, busy: bool) -> StageProfi
         seconds=0.0 if record.first_launch is None else end - record.first_launch,
         function_seconds=record.function_seconds,
         peak_memory_bytes=max((one.peak_memory_bytes for one in stats), default=0),
+        memory_factor=record.memory_factor,
+        measured_memory_factor=record.measured_factor,
         cold_starts=record.cold_starts,
         fallbacks=list(stage.fallbacks),
         adaptations=list(record.notes),
