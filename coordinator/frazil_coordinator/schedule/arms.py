@@ -50,8 +50,8 @@ class Arms:
 
     @classmethod
     def of(cls, fragment: bytes, inputs: int) -> Self:
-        """Look through a fragment of so many inputs."""
-        if inputs < _LEAST_INPUTS:
+        """Look through a fragment of so many inputs; combiners have none."""
+        if inputs < _LEAST_INPUTS or not fragment:
             return cls(whole=fragment, arena=None, unions={})
         arena = Arena.decode(fragment)
         unions = _unions(arena)

@@ -14,7 +14,6 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from frazil_coordinator.coordinator import Coordinator, NotPlannedError, PlanTooLargeError, ShuttingDownError
-from frazil_coordinator.plan.memory import FACTORS, Factors
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.registry import TooManyQueriesError, UnknownQueryError
 from frazil_coordinator.retention import SMALL_RESULT_BYTES, ResultGoneError
@@ -482,23 +481,3 @@ async def test_a_store_that_fails_to_delete_does_not_fail_the_query_and_is_tried
         assert left(broken)
         broken.broken = False
         await eventually_async(lambda: not left(broken), "the objects are deleted at last")
-
-
-async def test_plans_are_made_with_what_tasks_of_the_coordinator_needed(
-    store: CountingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[Factors] = []
-
-    def plan(plan: bytes, settings: Settings, *, factors: Factors) -> StageGraph:
-        seen.append(factors)
-        return plan_in_stages(1)(plan, settings)
-
-    monkeypatch.setattr("frazil_coordinator.coordinator.plan_query", plan)
-    monkeypatch.setattr("frazil_coordinator.schedule.peaks.Peaks.factors", {**FACTORS, "Join": 9.0})
-    coordinator = Coordinator(settings=OBJECTS, platform=FragmentPlatform(store), store=store, sweep_after_s=())
-    try:
-        status = await coordinator.submit(SMALL.serialize())
-        assert (await coordinator.wait(status.id)).state == QueryState.SUCCEEDED
-    finally:
-        await coordinator.aclose()
-    assert seen == [{**FACTORS, "Join": 9.0}]

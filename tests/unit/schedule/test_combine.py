@@ -15,6 +15,7 @@ from frazil_coordinator.plan.explain import explain_text
 from frazil_coordinator.plan.model import ExchangeSource, ExchangeSpec, StageGraph
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.plan.report import planned_report
+from frazil_coordinator.schedule.arms import Fragments
 from frazil_coordinator.schedule.combine import lay_out_combiners, moved_places
 from frazil_coordinator.schedule.layout import Layout
 from frazil_coordinator.settings import MIB, Settings
@@ -173,6 +174,12 @@ def test_copies_lie_in_the_order_in_which_they_are_read() -> None:
     assert len(layout.order) == 25
     first = copied(layout)[0]
     assert [(block.offset // 100, block.map_index) for block in first] == [(p, m) for p in range(5) for m in range(5)]
+
+
+def test_combiners_for_a_union_of_many_stages_have_no_fragment_to_leave_something_out_of() -> None:
+    sources = tuple(ExchangeSource(stage=StageId(number), read="all") for number in range(9))
+    combine = replace(graph(2, 2).stages[COMBINER], sources=sources)
+    assert Fragments().of_task(combine, (ExchangeInput(blocks=()),)) == (b"", None)
 
 
 def test_a_task_that_copied_something_else_is_found_out() -> None:

@@ -11,7 +11,8 @@ import msgspec
 import polars as pl
 import pytest
 
-from frazil_coordinator.plan.memory import FACTORS, PROCESS_BYTES, usable_bytes
+from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.plan.memory import FACTORS, PROCESS_BYTES, Factors, usable_bytes
 from frazil_coordinator.plan.model import ExchangeSource, ExchangeSpec, ScanSource, StageGraph, StageKind
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.schedule.driver import QueryDriver
@@ -19,8 +20,10 @@ from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.profile import Profile
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import MIB, Settings
+from frazil_coordinator.status import QueryState
 from frazil_functions.errors import OutOfMemoryError, to_wire
 from frazil_functions.ids import QueryId, StageId
+from frazil_functions.storage import FolderStore
 from frazil_functions.task import (
     BlockInfo,
     BlockRef,
@@ -33,6 +36,7 @@ from frazil_functions.task import (
     TaskRequest,
     TaskStats,
 )
+from support.fragments import FragmentPlatform, plan_in_stages
 from support.scripted import ScriptedPlatform, Step, graph_of, stage_of, started
 from support.virtual_time import run_virtually
 
@@ -202,3 +206,23 @@ def test_the_next_query_is_planned_with_what_tasks_needed(tmp_path: Path) -> Non
         plan_query(query, settings, factors=factors).stages[0].tasks for factors in (FACTORS, {**FACTORS, "Sort": 14.0})
     )
     assert after >= 3 * before
+
+
+async def test_plans_are_made_with_what_tasks_of_the_coordinator_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, seen = FolderStore(tmp_path), list[Factors]()
+
+    def plan(plan: bytes, settings: Settings, *, factors: Factors) -> StageGraph:
+        seen.append(factors)
+        return plan_in_stages(1)(plan, settings)
+
+    monkeypatch.setattr("frazil_coordinator.coordinator.plan_query", plan)
+    monkeypatch.setattr("frazil_coordinator.schedule.peaks.Peaks.factors", {**FACTORS, "Join": 9.0})
+    coordinator = Coordinator(settings=Settings(), platform=FragmentPlatform(store), store=store, sweep_after_s=())
+    try:
+        status = await coordinator.submit(pl.LazyFrame({"a": [1]}).serialize())
+        assert (await coordinator.wait(status.id)).state == QueryState.SUCCEEDED
+    finally:
+        await coordinator.aclose()
+    assert seen == [{**FACTORS, "Join": 9.0}]
