@@ -288,7 +288,7 @@ def test_where_polars_is_wrong_about_a_type_its_user_gets_what_polars_yields(que
     same(query, distributed=True)
 
 
-@pytest.mark.parametrize(("offset", "length"), [(-2, 1), (-1, None), (2, 5), (1, 1), (-9, 7), (9, 1), (0, 0)])
+@pytest.mark.parametrize(("offset", "length"), [(-2, 1), (-1, None), (2, 5), (1, 1), (-9, 7), (-9, 1), (9, 1), (0, 0)])
 def test_one_task_that_reads_several_files_reads_only_those_that_a_slice_touches(
     offset: int, length: int | None, tmp_path: Path, same: Check
 ) -> None:
@@ -300,7 +300,6 @@ def test_one_task_that_reads_several_files_reads_only_those_that_a_slice_touches
     (source,) = stage.sources
     assert isinstance(source, ScanSource)
     read = [Path(split.path).stem for split in source.splits[0]]
-    start = max(0, offset + 4 if offset < 0 else offset)
     assert stage.tasks == 1
-    if offset > -4:
-        assert read == [str(number) for number in range(4)][start:][:length] or read == ["0"]
+    touched = query.collect()["n"].cast(pl.String).to_list()
+    assert read == (touched or ["0"])

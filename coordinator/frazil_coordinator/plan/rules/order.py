@@ -111,9 +111,12 @@ def _within(node: Slice, rows: Relation) -> tuple[Slice, Relation]:
     counts = [sum(split.rows for split in group) for group in groups]
     total = sum(counts)
     start = node.offset if node.offset >= 0 else total + node.offset
-    if start < 0 or not groups or not all(split.rows > 0 for group in groups for split in group):
+    if not groups or not all(split.rows > 0 for group in groups for split in group):
         return node, rows
     stop = total if node.length is None else min(total, start + node.length)
+    if start < 0:  # it begins before the first row
+        start, stop = 0, max(0, stop)
+        node = replace(node, offset=0, length=stop)
     ends = list(accumulate(counts))
     touched = [number for number, end in enumerate(ends) if end - counts[number] < stop and end > start] or [0]
     first, last = touched[0], touched[-1]
