@@ -163,6 +163,23 @@ def test_more_keys_than_may_be_named_are_a_range(tables: Path, tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize(
+    ("key", "last", "of_use"),
+    [("n", 960, False), ("n", 940, True), ("at", 970, False), ("at", 500, True), ("part", 990, True), ("name", 990, True)],
+    ids=["nearly all", "not all", "nearly all moments", "half of the moments", "with nulls", "texts"],
+)
+def test_a_range_of_keys_that_would_drop_hardly_any_row_is_left_out(
+    key: str, last: int, of_use: bool, tables: Path, tmp_path: Path
+) -> None:
+    settings = replace(SHUFFLED, runtime_filter_values=1)
+    some = facts().filter(pl.col("n") % 10 == 0, pl.col("n") <= last).select(key, pl.col("n").alias("other"))
+    some.write_parquet(tmp_path / "some.parquet")
+    small = pl.scan_parquet(tmp_path / "some.parquet").filter(pl.col("other") >= 0)
+    layouts = run(lambda f, _: f.join(small, on=key).select(pl.len(), pl.col("x").count()), settings, tables, tmp_path / "s")
+    assert (predicates(layouts) == 1) is of_use
+    assert ("nearly all that there is" in told(layouts)) is not of_use
+
+
 def test_nothing_is_filtered_when_it_is_switched_off(tables: Path, tmp_path: Path) -> None:
     settings = replace(SHUFFLED, runtime_filters=False)
     assert not predicates(run(CASES["inner"][0], settings, tables, tmp_path))

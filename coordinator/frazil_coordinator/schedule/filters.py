@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 import polars as pl
@@ -24,6 +24,9 @@ from frazil_coordinator.schedule.pieces import Inputs
 from frazil_functions.task import Descriptor, ScanInput, Split
 
 __all__ = ["filtered", "key_predicate", "tasks_left"]
+
+_MARGIN: Final = 20
+"""Part of the width of a range of keys by which values may lie outside of it before it is of use as a filter."""
 
 
 def filtered(
@@ -48,6 +51,11 @@ def filtered(
         keys = _keys(descriptors[one.build], one.key, most_values)
         if keys is None:
             notes.append(f"{one.column} not filtered: the keys of stage {one.build} are not known")
+            continue
+        if one.table is not None and _drops_hardly_any(one.table, keys.outside(one.column)):
+            notes.append(
+                f"{one.column} not filtered: nearly all that there is lies in the range of keys of stage {one.build}"
+            )
             continue
         before = _splits(found, one.source)
         predicate = keys.predicate(one.column)
@@ -104,6 +112,27 @@ class _Keys:
     def predicate(self, column: str) -> pl.Expr:
         """Return what rows with one of the keys fulfil."""
         return key_predicate(column, self.values, complete=self.complete)
+
+    def outside(self, column: str) -> pl.Expr | None:
+        """Return what rows fulfil that are far from the range of the keys, or null; None when each is known, or has no size.
+
+        A range that reaches to within a twentieth of its own width of all that there is drops hardly anything.
+        """
+        if self.complete or self.values is None or not self.values.to_physical().dtype.is_integer():
+            return None
+        dtype, numbers, name = self.values.dtype, self.values.to_physical(), pl.col(column)
+        low, high = cast("int", numbers.min()), cast("int", numbers.max())
+        margin = (high - low) // _MARGIN
+        least, most = max(low - margin, numbers.lower_bound().item()), min(high + margin, numbers.upper_bound().item())
+        below, above = (pl.lit(end, dtype=numbers.dtype) for end in (least, most))
+        if numbers.dtype != dtype:
+            below, above = below.cast(dtype), above.cast(dtype)
+        return (name < below) | (name > above) | name.is_null()
+
+
+def _drops_hardly_any(table: Table, outside: pl.Expr | None) -> bool:
+    """Return whether statistics rule out all rows that are outside of a range."""
+    return outside is not None and not any(footer.row_groups for footer in prune(table, [outside]).footers)
 
 
 def key_predicate(column: str, values: pl.Series | None, *, complete: bool) -> pl.Expr:
