@@ -10,6 +10,9 @@ import builtins
 import contextlib
 import errno
 import os
+import random
+import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +28,10 @@ _TEMPORARY: Final = ".frazil-tmp-"
 """Start of the name of a file that is being written; such a file is no object."""
 
 _OPEN_TRIES: Final = 50
+_OPEN_PAUSE_S: Final = 0.002
+_FOLDERS: Final = threading.Lock()
+"""Held while a folder is made and gets its first file, and while an empty one is removed: threads of one process would
+disturb each other again and again. What other processes remove in between is made again."""
 
 
 class FolderStore:
@@ -181,7 +188,7 @@ class FolderStore:
         above = [parent for parent in folder.parents if parent.is_relative_to(self._root)]
         for path in [*below, *above]:
             if path != self._root:
-                with contextlib.suppress(OSError):  # not empty: another query lives there
+                with _FOLDERS, contextlib.suppress(OSError):  # not empty: another query lives there
                     path.rmdir()
 
     def _fail(self, action: str, key: str, error: OSError) -> NoReturn:
@@ -205,15 +212,18 @@ def _create(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _open_new(path: Path, tries: int = _OPEN_TRIES) -> int:
-    """Open a new file, making its folder, which a concurrent :meth:`FolderStore.delete_prefix` may remove in between."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except (FileNotFoundError, FileExistsError):
-        if tries <= 1:
-            raise
-        return _open_new(path, tries - 1)
+def _open_new(path: Path) -> int:
+    """Open a new file, making its folder, which :meth:`FolderStore.delete_prefix` of another process may remove."""
+    for left in reversed(range(_OPEN_TRIES)):
+        try:
+            with _FOLDERS:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except (FileNotFoundError, FileExistsError):
+            if not left:
+                raise
+            time.sleep(random.uniform(0.0, _OPEN_PAUSE_S))  # noqa: S311  # nothing secret
+    raise AssertionError  # the last try raises
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

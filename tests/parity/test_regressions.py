@@ -123,3 +123,13 @@ def test_frames_of_different_heights_beside_each_other_are_the_same_error(tmp_pa
     settings = Settings(start_small=False, max_rows_per_split=2)
     raised = outcome(lambda: answer_in_stages(query, settings, FolderStore(tmp_path / "store")))
     assert [raised, outcome(query.collect)] == ["ShapeError", "ShapeError"]
+
+
+def test_the_least_of_a_group_of_null_enums_passes_between_stages(same: Check) -> None:
+    levels = pl.Series("e", ["mid", None, None, None, "lo"] * 2, dtype=pl.Enum(["hi", "lo", "mid"]))
+    same(
+        pl.DataFrame([pl.Series("g", [0, 0, 1, 1, 2] * 2), levels]),
+        lambda t: t.group_by("g").agg(pl.col("e").min()),
+        ordered=False,
+        partitions=1,
+    )

@@ -83,6 +83,8 @@ def choose_codec(choice: CodecChoice, *, schema: pl.Schema, remote: bool, raw_by
 def encode_block(frame: pl.DataFrame, codec: Codec) -> bytes:
     """Return `frame` encoded: one record batch or row group where it fits."""
     frame = frame.rechunk()
+    if codec in _IPC:
+        frame = _with_codes(frame)
     buffer = io.BytesIO()
     if codec in _STREAMS:
         frame.write_ipc_stream(buffer, compression=_STREAMS[codec])
@@ -93,6 +95,18 @@ def encode_block(frame: pl.DataFrame, codec: Codec) -> bytes:
     else:
         frame.write_parquet(buffer, compression="zstd", compression_level=1, statistics=False)
     return buffer.getvalue()
+
+
+def _with_codes(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with a code of a category under each null of an Enum, which readers of IPC look at.
+
+    ``min()`` of a group of nulls leaves one that no category has (polars 2.1, streaming engine).
+    """
+    for column in frame.iter_columns():
+        if isinstance(column.dtype, pl.Enum) and column.null_count() and len(column.dtype.categories):
+            filled = column.fill_null(column.dtype.categories[0])
+            frame = frame.with_columns(pl.when(column.is_not_null()).then(filled).alias(column.name))
+    return frame
 
 
 def decode_block(
