@@ -28,9 +28,11 @@ def same(tmp_path: Path) -> Check:
         rows_per_split: int = 2,
         partitions: int = 3,
         broadcast: bool = False,
+        files: bool = False,
     ) -> None:
-        path = tmp_path / "table.parquet"
-        frame.write_parquet(path, row_group_size=rows_per_split)
+        path = tmp_path / ("table*.parquet" if files else "table.parquet")
+        for number, part in enumerate(frame.iter_slices(3) if files else [frame]):
+            part.write_parquet(tmp_path / f"table{number or ''}.parquet", row_group_size=rows_per_split)
         settings = Settings(
             start_small=False,
             max_rows_per_split=rows_per_split,
@@ -133,3 +135,16 @@ def test_the_least_of_a_group_of_null_enums_passes_between_stages(same: Check) -
         ordered=False,
         partitions=1,
     )
+
+
+@pytest.mark.parametrize("rows_per_split", [2, 9])
+def test_a_part_of_a_table_beside_the_whole_table_leaves_the_whole_alone(same: Check, rows_per_split: int) -> None:
+    queries: list[Callable[[pl.LazyFrame], pl.LazyFrame]] = [
+        lambda t: pl.concat([t, t.head(2)]),
+        lambda t: pl.concat([t.slice(3, 2), t]),
+        lambda t: pl.concat([t.head(1), t.tail(1)]),
+        lambda t: t.join(t.head(2), on="x", how="left", maintain_order="left"),
+    ]
+    for query in queries:
+        for files in (False, True):
+            same(pl.DataFrame({"x": range(7)}), query, rows_per_split=rows_per_split, files=files)

@@ -10,8 +10,10 @@ from typing import Final
 import polars as pl
 
 from frazil_coordinator.plan.context import Context
+from frazil_coordinator.plan.model import ScanSource
 from frazil_coordinator.plan.nodes import Node, Opaque
-from frazil_coordinator.plan.relation import SINGLE, Relation, apply
+from frazil_coordinator.plan.relation import SINGLE, Leaf, Relation, apply
+from frazil_functions.errors import InternalError
 
 __all__ = ["beside", "combine", "distribute", "run_single"]
 
@@ -55,7 +57,7 @@ def combine(relations: Sequence[Relation]) -> Relation:
     kind = "single" if any(relation.kind == "single" for relation in relations) else first.kind
     return replace(
         first,
-        leaves={number: leaf for relation in relations for number, leaf in relation.leaves.items()},
+        leaves=_all_leaves(relations),
         operators=tuple(step for relation in relations for step in relation.operators),
         fallbacks=tuple(dict.fromkeys(reason for relation in relations for reason in relation.fallbacks)),
         bytes=sum(relation.bytes for relation in relations),
@@ -65,6 +67,16 @@ def combine(relations: Sequence[Relation]) -> Relation:
         first_rows=None,
         row_states=None,
     )
+
+
+def _all_leaves(relations: Sequence[Relation]) -> dict[int, Leaf]:
+    """Return the leaves of all; a number names one leaf, or rows would be lost without a word."""
+    leaves: dict[int, Leaf] = {}
+    for number, leaf in (item for relation in relations for item in relation.leaves.items()):
+        before = leaves.setdefault(number, leaf)
+        if isinstance(leaf, ScanSource) and before is not leaf and before != leaf:
+            raise InternalError(f"two sources of one fragment have the number {number}")
+    return leaves
 
 
 def beside(rows: Relation, row: Relation) -> Relation:

@@ -80,7 +80,7 @@ def _key_names(rows: Relation, node: Sort) -> list[str] | None:
 def _(node: Slice, context: Context, inputs: Sequence[Relation]) -> Relation:
     (rows,) = inputs
     operator = f"SLICE {node.offset}, {'all' if node.length is None else node.length}"
-    node, rows = _within(node, rows)
+    node, rows = _within(node, context, rows)
     if rows.is_single:
         return rows.then(rows.lf.slice(node.offset, node.length), operator)
     needed = _needed(node)
@@ -101,8 +101,11 @@ def _(node: Slice, context: Context, inputs: Sequence[Relation]) -> Relation:
     return gathered.then(gathered.lf.slice(node.offset, node.length), operator)
 
 
-def _within(node: Slice, rows: Relation) -> tuple[Slice, Relation]:
-    """Leave out the splits that a slice of a scan does not touch; the slice then counts from the first one that is left."""
+def _within(node: Slice, context: Context, rows: Relation) -> tuple[Slice, Relation]:
+    """Leave out the splits that a slice of a scan does not touch; the slice then counts from the first one that is left.
+
+    What is left has a number of its own: others may read the whole scan in the same task.
+    """
     leaf = next(iter(rows.leaves.values()), None)
     if not rows.keeps_rows or len(rows.leaves) != 1 or not isinstance(leaf, ScanSource):
         return node, rows
@@ -122,6 +125,7 @@ def _within(node: Slice, rows: Relation) -> tuple[Slice, Relation]:
     first, last = touched[0], touched[-1]
     if last + 1 - first == len(groups):
         return node, rows
+    rows = context.renumbered(rows)
     (number,) = rows.leaves
     before = ends[first] - counts[first]
     left = groups[first : last + 1]
