@@ -78,7 +78,8 @@ class Settings:
     `max_rows_per_split` is set. 0: never."""
 
     skew_bytes: int = 256 * MIB
-    """A partition of a join larger than this, and than `skew_factor` times the median, is cut among several tasks."""
+    """A partition of a join or of whole groups that is larger than this, or than what a function has memory for, and than
+    `skew_factor` times the median, is divided among several tasks."""
 
     skew_factor: float = 5.0
     two_level_requests: int | None = 27_500

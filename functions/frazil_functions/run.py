@@ -290,7 +290,7 @@ class TaskRun:
         # What polars raises is turned into our errors here, where it is certain that it was polars.
         try:
             schema = bound.lf.collect_schema()
-            failed = feed(bound.lf, take)
+            failed = feed(bound.lf, take, bound.optimizations)
         except BaseException as error:
             raise fail(error) from error
         if failed is not None:
@@ -355,7 +355,7 @@ def _batches(bound: BoundFragment, fail: Callable[[BaseException], FrazilError])
     """
     try:
         schema = bound.lf.collect_schema()
-        frames = batches(bound.lf)
+        frames = batches(bound.lf, bound.optimizations)
     except BaseException as error:
         raise fail(error) from error
     while True:

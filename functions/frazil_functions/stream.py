@@ -27,7 +27,9 @@ class _End:
         self.error = error
 
 
-def feed(lf: pl.LazyFrame, take: Callable[[pl.DataFrame], object]) -> BaseException | None:
+def feed(
+    lf: pl.LazyFrame, take: Callable[[pl.DataFrame], object], optimizations: pl.QueryOptFlags | None = None
+) -> BaseException | None:
     """Call `take` with the rows of `lf` in order, as the streaming engine makes them; some frames may be empty.
 
     Parameters
@@ -36,6 +38,8 @@ def feed(lf: pl.LazyFrame, take: Callable[[pl.DataFrame], object]) -> BaseExcept
         The rows.
     take
         Called in threads of Polars' own, one call after the other, while the engine goes on in others; it may run queries.
+    optimizations
+        What Polars may do to the plan; None is everything.
 
     Returns
     -------
@@ -59,17 +63,18 @@ def feed(lf: pl.LazyFrame, take: Callable[[pl.DataFrame], object]) -> BaseExcept
         return failed is not None
 
     try:
-        lf.sink_batches(call, engine="streaming", maintain_order=True)
+        lf.sink_batches(call, engine="streaming", maintain_order=True, optimizations=optimizations or pl.QueryOptFlags())
     except BaseException:
         if failed is None:
             raise
     return failed
 
 
-def batches(lf: pl.LazyFrame) -> Generator[pl.DataFrame, None, None]:
+def batches(lf: pl.LazyFrame, optimizations: pl.QueryOptFlags | None = None) -> Generator[pl.DataFrame, None, None]:
     """Yield the rows of `lf` in order, as the streaming engine makes them; some frames may be empty.
 
-    Who stops reading early stops the engine with its next frame.
+    Who stops reading early stops the engine with its next frame. `optimizations` is what Polars may do to the plan; None is
+    everything.
 
     Raises
     ------
@@ -90,7 +95,8 @@ def batches(lf: pl.LazyFrame) -> Generator[pl.DataFrame, None, None]:
     def run() -> None:
         error: BaseException | None = None
         try:
-            lf.sink_batches(take, engine="streaming", maintain_order=True)
+            flags = optimizations or pl.QueryOptFlags()
+            lf.sink_batches(take, engine="streaming", maintain_order=True, optimizations=flags)
         except BaseException as raised:  # handed to the reader, who raises it
             error = raised
         waiting.put(_End(error))

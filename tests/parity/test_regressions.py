@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.settings import Settings
 from frazil_functions.storage import FolderStore
 from support.in_stages import answer_in_stages, outcome
@@ -148,3 +149,13 @@ def test_a_part_of_a_table_beside_the_whole_table_leaves_the_whole_alone(same: C
     for query in queries:
         for files in (False, True):
             same(pl.DataFrame({"x": range(7)}), query, rows_per_split=rows_per_split, files=files)
+
+
+def test_an_aggregate_of_floats_that_is_read_twice_is_computed_once(tmp_path: Path) -> None:
+    """Computed twice, in another order of the same parts, it may differ in its last digits, and not join with itself."""
+    frame = pl.DataFrame({"x": [0.1 * n for n in range(12)]})
+    frame.write_parquet(tmp_path / "table.parquet", row_group_size=2)
+    row = pl.scan_parquet(tmp_path / "table.parquet").select(pl.col("x").var().alias("v"))
+    query = row.join(row.group_by("v").agg(pl.len()), on="v", how="anti")
+    graph = plan_query(query.serialize(), Settings(start_small=False, max_rows_per_split=2))
+    assert sum(stage.operators.count("AGGREGATE (final)") for stage in graph.stages) == 1

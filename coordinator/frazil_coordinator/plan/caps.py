@@ -58,7 +58,7 @@ def over_caps(graph: StageGraph, settings: Settings) -> Iterator[str]:
             f"the query would cost about ${dollars:.6f}, more than max_cost=${settings.max_cost:.6f} allows: "
             "read less, or have the cap raised"
         )
-    tasks = sum(stage.tasks for stage in graph.stages)
+    tasks = sum(stage.tasks for stage in graph.stages if not stage.reserve)
     if settings.max_tasks is not None and tasks > settings.max_tasks:
         yield (
             f"the query would have {tasks:,} tasks, more than max_tasks={settings.max_tasks:,} allows: raise "

@@ -47,7 +47,9 @@ def with_combiners(stages: Sequence[Stage], above: int | None) -> tuple[Stage, .
     """
     if above is None:
         return tuple(stages)
-    wanted = [stage.id for stage in stages if _requests(stage, stages) > above and stage.first_rows is None]
+    wanted = [
+        stage.id for stage in stages if _requests(stage, stages) > above and stage.first_rows is None and not stage.reserve
+    ]
     before = {old: StageId(old + sum(one <= old for one in wanted)) for old in range(len(stages))}
     numbers = {StageId(old): new for old, new in before.items()}
     made: list[Stage] = []
@@ -67,7 +69,8 @@ def _parts(stage: Stage) -> list[ExchangeSource]:
 
 def _requests(stage: Stage, stages: Sequence[Stage]) -> int:
     """Return the ranges that the tasks ask for, if everything is written to objects."""
-    return sum(stages[part.stage].tasks * _readers(stage, part) for part in _parts(stage))
+    parts = [part for part in _parts(stage) if not stages[part.stage].reserve]
+    return sum(stages[part.stage].tasks * _readers(stage, part) for part in parts)
 
 
 def _readers(stage: Stage, part: ExchangeSource) -> int:

@@ -8,7 +8,7 @@ caller shuffles whole groups instead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -58,7 +58,12 @@ class Decomposition:
 
 
 def decompose(
-    aggs: Sequence[RawExpr], rows: pl.LazyFrame, *, grouped: bool, exclude: Sequence[str] = ()
+    aggs: Sequence[RawExpr],
+    rows: pl.LazyFrame,
+    *,
+    grouped: bool,
+    exclude: Sequence[str] = (),
+    known: Callable[[RawExpr], pl.Expr | None] | None = None,
 ) -> Decomposition | None:
     """Split aggregates into partial and final ones.
 
@@ -72,6 +77,8 @@ def decompose(
         Whether they aggregate groups, which have at least one row each, or all rows, of which there may be none.
     exclude
         Columns that selectors leave out (the keys).
+    known
+        Returns the final expression of an aggregate that the caller computes otherwise; None for any other.
 
     Returns
     -------
@@ -80,7 +87,7 @@ def decompose(
     """
     schema = rows.collect_schema()
     visible = pl.Schema({name: dtype for name, dtype in schema.items() if name not in exclude})
-    splitter = _Splitter(rows, grouped=grouped)
+    splitter = _Splitter(rows, grouped=grouped, known=known)
     final: list[pl.Expr] = []
     try:
         for agg in aggs:
@@ -99,15 +106,20 @@ class _NotDecomposableError(Exception):
 class _Splitter:
     """Collects partial aggregates, each once, while final expressions are made."""
 
-    def __init__(self, rows: pl.LazyFrame, *, grouped: bool) -> None:
+    def __init__(
+        self, rows: pl.LazyFrame, *, grouped: bool, known: Callable[[RawExpr], pl.Expr | None] | None = None
+    ) -> None:
         self.partial: list[pl.Expr] = []
         self._names: dict[bytes, str] = {}
         self._rows = rows
         self._grouped = grouped
+        self._known = known
 
     def final(self, raw: RawExpr) -> pl.Expr:
         """Return the final expression of `raw`, an aggregate or row-wise functions over aggregates."""
         kind, inner = kind_of(raw), members(raw)
+        if self._known is not None and (other := self._known(raw)) is not None:
+            return other
         if kind == "Literal" and is_literal(raw):
             return to_expr(raw)
         if kind == "Len":

@@ -60,7 +60,11 @@ class Distributor:
         for number in self._arena.reachable():
             digest = self._digests[number]
             if digest not in self._relations:
-                self._relations[digest] = self._shared(number, self._plan_node(number))
+                relation = self._plan_node(number)
+                inputs = [self._input(child) for child in self._arena.inputs(number)]
+                if relation.is_single and not all(one.is_single for one in inputs):
+                    self._heavy[number] = True  # aggregates of floats, computed twice, may differ in their last digits
+                self._relations[digest] = self._shared(number, relation)
         return self._relations[self._digests[self._arena.root]]
 
     def _input(self, number: int) -> Relation:

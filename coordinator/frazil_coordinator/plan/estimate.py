@@ -43,6 +43,7 @@ WholeScans = Mapping[tuple[str, ...], int]
 _BLOCK_BYTES, _COLUMN_BYTES = 512, 320
 """What a block takes besides its values, and each of its columns (measured with all codecs)."""
 
+_NONE_LIKELY: Final = Amount(value=0, bound="about")
 _TAG_BYTES: Final = 12
 _SPLIT_GETS: Final = 3
 """HEAD and footer of a split's file, besides its column chunks."""
@@ -90,6 +91,10 @@ def estimate(
     for stage in graph.stages:
         if stage.kind == "combine":
             found.append(_combiners(stage, readers[stage.id], outputs, settings))
+            continue
+        if stage.reserve:
+            found.append(_of_reserve(settings))
+            outputs[stage.id] = _Output(rows=_NONE_LIKELY, bytes=_NONE_LIKELY, objects=0, certain=False, tasks=stage.tasks)
             continue
         figures, outputs[stage.id] = _stage(stage, outputs, settings, whole or {}, factors)
         found.append(figures)
@@ -140,6 +145,24 @@ def _stage(
         dollars=dollars,
     )
     return figures, output
+
+
+def _of_reserve(settings: Settings) -> StageEstimate:
+    """Return the figures of a stage that has no task unless a partition turns out skewed, which is not expected."""
+    return StageEstimate(
+        rows_in=_NONE_LIKELY,
+        rows_out=_NONE_LIKELY,
+        bytes_scanned=NOTHING,
+        bytes_in=_NONE_LIKELY,
+        bytes_out=_NONE_LIKELY,
+        memory_bytes=0,
+        memory_limit_bytes=settings.function_memory_bytes,
+        scan_gets=NOTHING,
+        gets=_NONE_LIKELY,
+        puts=_NONE_LIKELY,
+        function_seconds=0.0,
+        dollars=0.0,
+    )
 
 
 # What is read

@@ -6,6 +6,7 @@ them). Plain text: the command line colours it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from frazil_coordinator.plan.report import Figure, Measured, Predicted, Report, SourceReport, StageReport
@@ -33,7 +34,7 @@ _LEGEND: Final = "≤ at most · ~ a guess · ? not known beforehand · read, wr
 def explain_text(report: Report) -> str:
     """Return a plan as text: the root first, each stage with its inputs under it, then the figures.
 
-    A stage that several stages read is written once, where it is first read.
+    A stage that several stages read is written once, where it is first read; those in reserve, if idle, are only named.
     """
     lines = _Tree(report).lines()
     if report.predicted is not None:
@@ -63,12 +64,35 @@ class _Tree:
         output = "result" if stage is self._root else _output(stage)
         tasks = _plural(stage.tasks, "task")
         self._lines.append(f"{head}STAGE {stage.stage} {stage.kind} · {tasks} · {stage.distribution} → {output}")
-        children = [self._stages[source.stage] for source in stage.sources if source.stage is not None]
+        sources = [self._stages[source.stage] for source in stage.sources if source.stage is not None]
+        children = [source for source in sources if not _is_idle(source)]
+        reserve = self._reserve(source for source in sources if _is_idle(source))
         bar = f"{indent}{'│' if children else ' '}  "
         self._lines.extend(_clip(f"{bar}{text}") for text in _body(stage))
+        if reserve:
+            numbers = ", ".join(map(str, sorted(reserve)))
+            self._lines.append(
+                _clip(f"{bar}in reserve, without a task unless a partition turns out skewed: stages {numbers}")
+            )
         for number, child in enumerate(children):
             last = number == len(children) - 1
             self._write(child, f"{indent}{'└─ ' if last else '├─ '}", f"{indent}{'   ' if last else '│  '}")
+
+    def _reserve(self, stages: Iterable[StageReport]) -> set[int]:
+        """Return the numbers of stages in reserve, and of those that they read."""
+        found: set[int] = set()
+        todo = list(stages)
+        while todo:
+            stage = todo.pop()
+            found.add(stage.stage)
+            sources = [self._stages[source.stage] for source in stage.sources if source.stage is not None]
+            todo += [source for source in sources if source.reserve and source.stage not in found]
+        return found
+
+
+def _is_idle(stage: StageReport) -> bool:
+    """Return whether a stage is in reserve, and was not needed so far."""
+    return stage.reserve and (stage.measured is None or not stage.measured.tasks)
 
 
 def _body(stage: StageReport) -> list[str]:
@@ -142,7 +166,11 @@ def _table(report: Report) -> list[str]:
     if analyzed:
         heads = [heads[0], "", *heads[1:], "s", "skew", "cold"]
     rows = [heads]
-    named = [(f"{stage.stage} {stage.kind}", stage.predicted, stage.measured) for stage in reversed(report.stages)]
+    named = [
+        (f"{stage.stage} {stage.kind}", stage.predicted, stage.measured)
+        for stage in reversed(report.stages)
+        if not _is_idle(stage)
+    ]
     for name, predicted, measured in [*named, ("total", report.predicted, report.measured)]:
         if predicted is not None:
             rows.append([name, *(["planned"] if analyzed else []), *_predicted(predicted), *([""] * 3 if analyzed else [])])

@@ -24,6 +24,7 @@ __all__ = [
     "Factors",
     "factor_of",
     "largest_input_bytes",
+    "least_skewed_bytes",
     "usable_bytes",
     "within_memory",
 ]
@@ -66,6 +67,12 @@ def largest_input_bytes(settings: Settings, factor: float) -> int | None:
     if settings.function_memory_bytes is None:
         return None
     return max(1, int(usable_bytes(settings.function_memory_bytes) / (EXPANSION * factor)))
+
+
+def least_skewed_bytes(settings: Settings) -> int:
+    """Return the bytes that a skewed partition has more than: `skew_bytes`, or less if a task has memory for less."""
+    largest = largest_input_bytes(settings, FACTORS["GroupBy"])
+    return settings.skew_bytes if largest is None else min(settings.skew_bytes, largest)
 
 
 def usable_bytes(limit: int) -> float:

@@ -24,6 +24,7 @@ __all__ = [
     "ExchangeSource",
     "ExchangeSpec",
     "InlineSource",
+    "Partitions",
     "RuntimeFilter",
     "ScanSource",
     "Sink",
@@ -42,6 +43,11 @@ StageKind: TypeAlias = Literal[
 ]
 """What the stage mainly does, for people: EXPLAIN, progress, profile. ``combine`` copies blocks for the stage behind it,
 ``single`` is a fallback."""
+
+
+Partitions: TypeAlias = Literal["all", "even", "skewed"]
+"""Which partitions of a hash exchange a stage reads. Which of them are skewed is known when they are written; they are the
+same ones for every stage (:mod:`frazil_coordinator.schedule.skew`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +106,9 @@ class ExchangeSource:
 
     tasks: int | None = None
     """Number of tasks that read a part; None is all of the stage's."""
+
+    partitions: Partitions = "all"
+    """Where `read` is ``partition``: which ones are read. Nothing is read of the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +237,10 @@ class Stage:
     combiner: StageId | None = None
     """The stage that copies the blocks which this one reads into fewer objects, if there are too many; else it has no task.
     See :mod:`frazil_coordinator.plan.combining`."""
+
+    reserve: bool = False
+    """Whether it has work only when a partition turns out skewed, and no task else: it reads nothing but skewed partitions,
+    or what other stages in reserve wrote. See :mod:`frazil_coordinator.plan.rules.skewed`."""
 
     units: int | None = None
     """Number of tasks that its consumers count with; None is `tasks`."""

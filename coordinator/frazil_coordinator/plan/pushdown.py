@@ -38,6 +38,9 @@ class Demand:
     rows: int | None
     """Only so many first rows are looked at."""
 
+    skewed: bool = False
+    """Whether it is of skewed partitions only."""
+
 
 _RECORDS: Final[dict[str, list[Demand]]] = {}
 """Records that are being made. Polars pickles a source when a plan is serialised, so the source holds a key into this."""

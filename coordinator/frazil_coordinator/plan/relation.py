@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 import polars as pl
 
-from frazil_coordinator.plan.model import InlineSource, ScanSource, StageKind
+from frazil_coordinator.plan.model import InlineSource, Partitions, ScanSource, StageKind
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.task import SortKey, input_path
 
@@ -81,6 +81,9 @@ class ExchangeLeaf:
     read: Read
     first_task: int = 0
     """Task that reads the first partition; the tasks before it, and those after the last partition, read nothing."""
+
+    partitions: Partitions = "all"
+    """See `frazil_coordinator.plan.model.ExchangeSource.partitions`."""
 
 
 Leaf: TypeAlias = ScanSource | InlineSource | ExchangeLeaf

@@ -124,6 +124,9 @@ class StageReport(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[SourceReport, ...]
     fallbacks: tuple[str, ...]
     details: dict[str, str]
+    reserve: bool = False
+    """Whether it has no task unless a partition turns out skewed."""
+
     predicted: Predicted | None = None
     measured: Measured | None = None
 
@@ -152,11 +155,12 @@ def planned_report(graph: StageGraph) -> Report:
             sources=(*_combined(stage), *map(_source, stage.sources)),
             fallbacks=stage.fallbacks,
             details=dict(stage.details),
-            predicted=None if estimate is None else _predicted(stage.tasks, estimate),
+            reserve=stage.reserve,
+            predicted=None if estimate is None else _predicted(0 if stage.reserve else stage.tasks, estimate),
         )
         for stage, estimate in zip(graph.stages, estimates, strict=True)
     )
-    tasks = sum(stage.tasks for stage in graph.stages)
+    tasks = sum(stage.tasks for stage in graph.stages if not stage.reserve)
     return Report(stages=stages, predicted=_predicted_total(tasks, graph.estimates) if graph.estimates else None)
 
 

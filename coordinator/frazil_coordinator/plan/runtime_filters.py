@@ -174,15 +174,16 @@ class StageOrder:
     """Stages that each reads, or awaits."""
 
     readers: Counter[Exchange | None] = field(default_factory=Counter)
-    """Number of placeholders that read each exchange."""
+    """Number of placeholders that read each exchange; its skewed partitions alone do not count."""
 
     def __post_init__(self) -> None:
         self.number = {stage.exchange: place for place, stage in enumerate(self.stages)}
         for stage in self.stages:
             leaves = (stage.relation.leaves[leaf] for leaf in stage.leaves)
-            read = [leaf.exchange for leaf in leaves if isinstance(leaf, ExchangeLeaf)]
-            self.readers.update(read)
-            self.before.append({self.number[exchange] for exchange in read})
+            read = [leaf for leaf in leaves if isinstance(leaf, ExchangeLeaf)]
+            # Who reads skewed partitions does so for the one who reads the others: what that one needs not, nobody does.
+            self.readers.update(leaf.exchange for leaf in read if leaf.partitions != "skewed")
+            self.before.append({self.number[leaf.exchange] for leaf in read})
 
     def uses(self, stage: int, source: int) -> int:
         """Return how many ways lead from the root of a stage's fragment to one of its sources."""

@@ -85,6 +85,7 @@ def build_stages(
     for exchange in (*exchanges, None):
         relation = root if exchange is None else exchange.producer
         stage = _stage(StageId(len(stages)), relation, exchange, fragments[exchange], ids)
+        stage = _in_reserve(stage, stages)
         stages.append(stage if exchange is None else _with_row_states(stage, unaggregated[exchange]))
     order = StageOrder([_finished(root, edge, fragments[edge]) for edge in (*exchanges, None)])
     filters = choose_filters(offers, order)
@@ -94,11 +95,22 @@ def build_stages(
     return StageGraph(stages=tuple(map(_told, with_combiners(stages, combined_above))), schema=schema)
 
 
+def _in_reserve(stage: Stage, before: Sequence[Stage]) -> Stage:
+    """Return the stage, marked if it has work only when a partition turns out skewed."""
+    parts = [source for source in stage.sources if isinstance(source, ExchangeSource)]
+    all_parts = len(parts) == len(stage.sources) > 0
+    return replace(
+        stage, reserve=all_parts and all(part.partitions == "skewed" or before[part.stage].reserve for part in parts)
+    )
+
+
 def _told(stage: Stage) -> Stage:
     """Return the stage with what EXPLAIN tells of other stages' part in it."""
     details = dict(stage.details)
     if stage.filters:
         details["runtime filter"] = ", ".join(f"{one.column} by stage {one.build}" for one in stage.filters)
+    if stage.reserve:
+        details["only if"] = "a partition turns out skewed"
     if stage.switch is not None:
         details["not shuffled if small"] = " and ".join(map(str, stage.switch.small))
     return replace(stage, details=details)
@@ -159,7 +171,9 @@ def _output(
     lf = exchange.producer.lf
     details: dict[str, str] = {}
     names = lf.collect_schema().names()
-    only = demands[0] if len(demands) == 1 else None
+    # Who reads skewed partitions does so for the one who reads the others: rows that that one needs not, nobody does.
+    plain = [demand for demand in demands if not demand.skewed]
+    only = plain[0] if len(plain) == 1 else None
     # A predicate beside a limit holds for the limited rows: it must not come before the limit.
     if only is not None and only.predicate is not None and only.rows is None:
         expr = pl.Expr.deserialize(io.BytesIO(only.predicate))
@@ -210,8 +224,9 @@ def _finish(
         found = observe(_without_scans(arena, relation, nodes), inputs)
         for number in inputs:
             leaf = cast("ExchangeLeaf", relation.leaves[number])
-            uses = None if found is None else found[number]
-            demands[leaf.exchange].extend(uses or [Demand(columns=None, predicate=None, rows=None)])
+            uses = (None if found is None else found[number]) or [Demand(columns=None, predicate=None, rows=None)]
+            skewed = leaf.partitions == "skewed"
+            demands[leaf.exchange].extend(replace(use, skewed=True) if skewed else use for use in uses)
     arena.renumber_placeholders({number: position for position, number in enumerate(leaves)})
     return _Fragment(
         plan=arena.encode(),
@@ -248,7 +263,11 @@ def _stage(
     def source(leaf: object) -> Source:
         if isinstance(leaf, ExchangeLeaf):
             return ExchangeSource(
-                stage=ids[leaf.exchange], read=leaf.read, first_task=leaf.first_task, tasks=leaf_tasks(leaf)
+                stage=ids[leaf.exchange],
+                read=leaf.read,
+                first_task=leaf.first_task,
+                tasks=leaf_tasks(leaf),
+                partitions=leaf.partitions,
             )
         return cast("Source", leaf)
 

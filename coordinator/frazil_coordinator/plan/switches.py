@@ -72,7 +72,7 @@ def _may_switch(join: Stage, number: int, stages: Sequence[Stage], order: StageO
 def _is_of_partitions_or_all(source: object, join: Stage) -> bool:
     if not isinstance(source, ExchangeSource):
         return False
-    whole = source.first_task == 0 and source.tasks in (None, join.tasks)
+    whole = source.first_task == 0 and source.tasks in (None, join.tasks) and source.partitions == "all"
     return source.read == "all" or (source.read == "partition" and whole)
 
 

@@ -20,7 +20,16 @@ from frazil_functions.errors import InternalError
 from frazil_functions.ids import QueryId, StageId
 from frazil_functions.task import BlockInfo, BlockRef, Descriptor, ExchangeInput, KeyRange, Output, ScanInput, TaskInput
 
-__all__ = ["Descriptors", "Units", "bind_stage", "choose_splitters", "output_for", "query_prefixes", "result_blocks"]
+__all__ = [
+    "Descriptors",
+    "Skewed",
+    "Units",
+    "bind_stage",
+    "choose_splitters",
+    "output_for",
+    "query_prefixes",
+    "result_blocks",
+]
 
 Descriptors: TypeAlias = Mapping[StageId, Sequence[Descriptor]]
 """What finished stages wrote: their tasks' descriptors, in the order of their rows."""
@@ -29,8 +38,18 @@ Units: TypeAlias = Mapping[StageId, Sequence[int]]
 """For each of those descriptors, the planned task that its task stands for; a stage that is missing ran as planned."""
 
 
+Skewed: TypeAlias = Mapping[StageId, frozenset[int]]
+"""Numbers of the skewed partitions that a stage wrote."""
+
+
 def bind_stage(
-    stage: Stage, descriptors: Descriptors, graph: StageGraph, *, units: Units | None = None, ranges: int | None = None
+    stage: Stage,
+    descriptors: Descriptors,
+    graph: StageGraph,
+    *,
+    units: Units | None = None,
+    ranges: int | None = None,
+    skewed: Skewed | None = None,
 ) -> tuple[tuple[TaskInput, ...], ...]:
     """Return what each planned task of `stage` reads.
 
@@ -46,6 +65,8 @@ def bind_stage(
         How the producers' tasks were joined or cut.
     ranges
         Number of key ranges, when the stage reads ranges only and another number than planned is wanted.
+    skewed
+        The skewed partitions of the producers of which some stages read only those, or only the others.
 
     Returns
     -------
@@ -59,8 +80,19 @@ def bind_stage(
         When `stage` has another number of tasks than a source has groups of splits.
     """
     stage = stage if ranges is None else _with_ranges(stage, ranges)
-    columns = [_bind_source(stage, source, descriptors, graph, units or {}) for source in stage.sources]
+    columns = [
+        _only(source, _bind_source(stage, source, descriptors, graph, units or {}), skewed or {}) for source in stage.sources
+    ]
     return tuple(tuple(column[task] for column in columns) for task in range(stage.tasks))
+
+
+def _only(source: Source, inputs: Sequence[TaskInput], skewed: Skewed) -> Sequence[TaskInput]:
+    """Return what tasks read of the partitions that they are to read, and nothing of the others."""
+    if not isinstance(source, ExchangeSource) or source.partitions == "all":
+        return inputs
+    wanted, found = source.partitions == "skewed", skewed.get(source.stage, frozenset())
+    nothing = ExchangeInput(blocks=())
+    return [given if (task - source.first_task in found) == wanted else nothing for task, given in enumerate(inputs)]
 
 
 def _with_ranges(stage: Stage, ranges: int) -> Stage:

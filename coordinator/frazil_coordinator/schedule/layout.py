@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final
 
-from frazil_coordinator.plan.memory import FACTORS, Factors
+from frazil_coordinator.plan.memory import FACTORS, Factors, least_skewed_bytes
 from frazil_coordinator.plan.model import ExchangeSource, Source, Stage, StageGraph
-from frazil_coordinator.schedule.bind import Descriptors, Units, bind_stage
+from frazil_coordinator.schedule.bind import Descriptors, Skewed, Units, bind_stage
 from frazil_coordinator.schedule.filters import filtered, tasks_left
 from frazil_coordinator.schedule.peaks import Need, operator_of
 from frazil_coordinator.schedule.pieces import Inputs, cut_by_hash, cut_by_rows, cut_source, divide, joined
+from frazil_coordinator.schedule.skew import even_size, most_even_bytes, skewed_partitions
 from frazil_coordinator.settings import MIB, Settings
 from frazil_functions.ids import StageId
 from frazil_functions.task import BlockRef, ExchangeInput
@@ -136,13 +137,17 @@ def lay_out(
     need = Need.of(operator_of(stage.kind), settings, factors)
     of_ranges = Need.of("Sort", settings, factors)
     wanted = None if _must_align(stage.id, graph) else _ranges(stage, descriptors, small, of_ranges)
-    bound = bind_stage(stage, descriptors, graph, units=units, ranges=wanted)
+    skewed = skewed_partitions(stage, descriptors, settings)
+    bound = bind_stage(stage, descriptors, graph, units=units, ranges=wanted, skewed=skewed)
     shares = [Share(unit=_unit(number, len(bound), stage), inputs=inputs) for number, inputs in enumerate(bound)]
-    notes = [*stage.notes, *_told_factor(need, operator_of(stage.kind))]
+    notes = [*stage.notes, *_told_factor(need, operator_of(stage.kind)), *_told_skew(stage, skewed)]
+    if stage.reserve:
+        shares = [share for share in shares if _reads(share.inputs)]
     if wanted is not None and wanted != stage.tasks:
         notes.append(f"{wanted} ranges instead of {stage.tasks}")
     if not stage.output.row_tag:  # row tags name the task: parts of one would not be in order
-        shares, cuts = _cut(stage, graph, *_cut_whole(stage, shares, need), settings, need)
+        middle = even_size(stage, descriptors)
+        shares, cuts = _cut(stage, graph, *_cut_whole(stage, shares, need), settings, need, middle)
         notes += cuts
     if small and _reads_partitions(stage) and not _must_align(stage.id, graph):
         tasks = _coalesced(stage, shares, small, need)
@@ -186,6 +191,21 @@ def _told_factor(need: Need, operator: str) -> list[str]:
     if need.allowed == float("inf") or need.factor == FACTORS[operator]:
         return []
     return [f"memory of {need.factor:.1f} times the input foreseen instead of {FACTORS[operator]:.1f}: what tasks needed"]
+
+
+def _told_skew(stage: Stage, skewed: Skewed) -> list[str]:
+    """Return what to tell of the skewed partitions that a stage leaves to others."""
+    left = [source.stage for source in stage.sources if isinstance(source, ExchangeSource) and source.partitions == "even"]
+    found = [(producer, sorted(skewed[producer])) for producer in left if skewed[producer]]
+    return [
+        f"skewed partitions of stage {producer} left to the stages in reserve: {', '.join(map(str, numbers))}"
+        for producer, numbers in found
+    ]
+
+
+def _reads(inputs: Inputs) -> bool:
+    """Return whether there are any rows in the exchanges that a task reads."""
+    return any(given.blocks for given in inputs if isinstance(given, ExchangeInput))
 
 
 def _coalesce_bytes(settings: Settings) -> int:
@@ -313,7 +333,7 @@ def _is_part(share: Share) -> bool:
 def _cut_whole(stage: Stage, shares: Sequence[Share], need: Need) -> tuple[list[Share], list[str]]:
     """Part what every task reads of a join that pairs any two rows, where it would not fit into memory."""
     cut, notes = list(shares), list[str]()
-    for number in sorted(stage.divisible):
+    for number in sorted(stage.divisible) if shares else ():
         given = shares[0].inputs[number]
         if not _is_whole(stage.sources[number]) or not isinstance(given, ExchangeInput):
             continue
@@ -331,19 +351,25 @@ def _cut_whole(stage: Stage, shares: Sequence[Share], need: Need) -> tuple[list[
 
 
 def _cut(
-    stage: Stage, graph: StageGraph, shares: Sequence[Share], notes: list[str], settings: Settings, need: Need
+    stage: Stage,
+    graph: StageGraph,
+    shares: Sequence[Share],
+    notes: list[str],
+    settings: Settings,
+    need: Need,
+    middle: int | None,
 ) -> tuple[list[Share], list[str]]:
-    """Cut the shares that are far larger than the others, and those that would not fit into memory."""
-    if not _parts(stage):
+    """Cut the shares that are far larger than `middle` or the median, and those that would not fit into memory."""
+    if not _parts(stage) or not shares:
         return list(shares), notes
     sizes = [_size(stage, share) for share in shares]
-    middle = median(sizes)
-    skewed = max(settings.skew_bytes, int(settings.skew_factor * middle))
+    middle = int(median(sizes)) if middle is None else middle
+    skewed = most_even_bytes(middle, settings)
     cut: list[Share] = []
     for share, size in zip(shares, sizes, strict=True):
         pieces = [share.inputs]
         if size > skewed:
-            target = max(int(middle), settings.skew_bytes // 4, 1)
+            target = max(middle, least_skewed_bytes(settings) // 4, 1)
             pieces = cut_by_rows(stage, share.inputs, min(_MOST_PIECES, -(-size // target)))
             if len(pieces) > 1:
                 notes.append(f"partition {share.unit} of {size:,} bytes cut into {len(pieces)} by the tasks that wrote it")

@@ -19,6 +19,7 @@ from frazil_coordinator.plan.rules.base import distribute, run_single
 from frazil_coordinator.plan.rules.dynamic import windows_of_time
 from frazil_coordinator.plan.rules.errors import NotDistributedError
 from frazil_coordinator.plan.rules.lifting import evaluate
+from frazil_coordinator.plan.rules.skewed import with_reserve
 from frazil_coordinator.plan.rules.udfs import map_groups
 from frazil_functions.arena import Raw
 from frazil_functions.task import ROW_TAG_COLUMNS
@@ -121,7 +122,7 @@ def _whole_groups(node: GroupBy, context: Context, rows: Relation, keys: list[pl
     operator = f"GROUP BY {', '.join(names)} (whole groups)"
     if not ordered:
         by_key = context.shuffle(rows, keys, delivers=delivers, kind="group_by")
-        return by_key.then(apply(node.raw, [by_key.lf]), operator)
+        return with_reserve(node, keys, rows, by_key.then(apply(node.raw, [by_key.lf]), operator), context)
     aggs = _written_out(node.aggs, rows, exclude=names)
     if aggs is None:
         return run_single(

@@ -40,6 +40,12 @@ class Quantile:
     method: str
     """As polars writes it: ``Nearest``, ``Linear``, …."""
 
+    def position(self, count: pl.Expr) -> pl.Expr:
+        """Return the position, perhaps between two, from 0 on, among so many sorted values without nulls."""
+        if self.method == "Equiprobable":
+            return pl.max_horizontal((count * self.q).ceil() - 1, pl.lit(0.0))
+        return (count - 1) * self.q
+
 
 def quantile_of(raw: RawExpr) -> Quantile | None:
     """Return the quantile that an expression is of values that each task can make of its rows; None for anything else."""
@@ -86,15 +92,8 @@ def _picked(quantiles: Mapping[str, Quantile], rows: Relation, context: Context)
     return gathered.then(gathered.lf.select(made), "QUANTILE", distribution=SINGLE)
 
 
-def _position(quantile: Quantile) -> pl.Expr:
-    """Return the position, perhaps between two rows, from 0 on; on all rows that were picked it is the same."""
-    if quantile.method == "Equiprobable":
-        return pl.max_horizontal((pl.col(_COUNT) * quantile.q).ceil() - 1, pl.lit(0.0))
-    return (pl.col(_COUNT) - 1) * quantile.q
-
-
 def _is_wanted(quantile: Quantile) -> pl.Expr:
-    index, position = pl.col(_INDEX).cast(pl.Float64), _position(quantile)
+    index, position = pl.col(_INDEX).cast(pl.Float64), quantile.position(pl.col(_COUNT))
     return (index == position.floor()) | (index == position.ceil())
 
 
@@ -102,7 +101,7 @@ def _value(quantile: Quantile) -> pl.Expr:
     picked = pl.col(_VALUE).filter(_is_wanted(quantile))
     if quantile.q == 0.5 and quantile.method == "Linear":
         return picked.median()
-    position = _position(quantile).first()
+    position = quantile.position(pl.col(_COUNT)).first()  # on all rows that were picked it is the same
     between = (position - position.floor()).fill_null(0.0)  # null when there are no values
     method = {"Equiprobable": "nearest"}.get(quantile.method, quantile.method.lower())
     return picked.quantile(between, method)  # type: ignore[arg-type]  # one of polars' names
