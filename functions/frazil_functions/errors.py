@@ -21,10 +21,11 @@
     │   │   └── StorageFullError     no space left; retried as any storage error
     │   ├── OutOfMemoryError         the attempt went over its memory limit
     │   └── InternalError            anything unforeseen inside a function
-    └── PlatformError                the platform, not the task, failed; retried, counted apart
-        ├── FunctionLostError        no answer, a torn stream, a killed process
-        ├── FunctionBusyError        429, 503: try again later
-        └── ProtocolError            refused: not signed, expired, other protocol or polars version (not retried)
+    ├── PlatformError                the platform, not the task, failed; retried, counted apart
+    │   ├── FunctionLostError        no answer, a torn stream, a killed process
+    │   ├── FunctionBusyError        429, 503: try again later
+    │   └── ProtocolError            refused: not signed, expired, other protocol or polars version (not retried)
+    └── JournalError                 what a coordinator wrote of a query can't be read: other version or key, damaged
 
 Errors cross the wire as :class:`WireError` and come back as the same class (:func:`to_wire`, :func:`from_wire`). A polars
 error comes back as the same polars class, with ``stage``, ``task`` and ``source`` in its notes (:func:`user_exception`).
@@ -50,6 +51,7 @@ __all__ = [
     "FunctionBusyError",
     "FunctionLostError",
     "InternalError",
+    "JournalError",
     "OutOfMemoryError",
     "PlanError",
     "PlanVersionError",
@@ -253,6 +255,12 @@ class ProtocolError(PlatformError):
     kind = "protocol"
     retryable = False
     counts_as_failure = True
+
+
+class JournalError(FrazilError):
+    """What a coordinator wrote of a query can't be read: by this version, with these keys, or at all."""
+
+    kind = "journal"
 
 
 class WireError(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import accumulate
 from typing import Final
 
@@ -20,7 +21,7 @@ from frazil_coordinator.plan.ipc_footers import read_ipc_footer
 from frazil_functions.errors import QueryError
 from frazil_functions.scan_files import FileStat, scan_store
 
-__all__ = ["Footer", "RowGroup", "read_footer", "uncounted"]
+__all__ = ["Footer", "ParquetFooter", "RowGroup", "read_footer", "uncounted"]
 
 _TAIL_BYTES: Final = 64 * 1024
 _FOOTER_END_BYTES: Final = 8
@@ -54,6 +55,26 @@ class RowGroup:
         return sum(self.bytes.get(column, 0) for column in columns)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ParquetFooter:
+    """The footer of a Parquet file as it lies there: to read one takes far longer than to keep it."""
+
+    data: bytes
+    """The end of the file, from the first byte of its metadata on."""
+
+    @cached_property
+    def metadata(self) -> pq.FileMetaData:
+        """What it says; where the statistics are."""
+        try:
+            return pq.read_metadata(pa.BufferReader(self.data))
+        except pa.ArrowNotImplementedError:
+            # pyarrow turns the Arrow schema that a writer has added into its own, which has no integers of 128 bits. Under
+            # another name it lets the schema be; of all that Parquet's footer holds, the last of these names is that
+            # schema's.
+            before, name, after = self.data.rpartition(_ARROW_SCHEMA)
+            return pq.read_metadata(pa.BufferReader(before + name.lower() + after))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footer:
     """What a Parquet footer says, or that of an IPC file, whose record batches are its row groups."""
@@ -72,7 +93,7 @@ class Footer:
     columns: Mapping[str, int] = field(default_factory=dict)
     """Number of each column that is not nested."""
 
-    metadata: pq.FileMetaData | None = None
+    parquet: ParquetFooter | None = None
     """Where the statistics of a Parquet file are."""
 
     @property
@@ -173,22 +194,13 @@ def _read_parquet(file: FileStat, options: object) -> Footer:
         length = int.from_bytes(tail[-_FOOTER_END_BYTES : -_FOOTER_END_BYTES + 4], "little")
         if length + _FOOTER_END_BYTES > len(tail):
             tail = _range(store, name, max(0, file.size - length - _FOOTER_END_BYTES), file.size)
-        metadata = _metadata(tail)
+        parquet = ParquetFooter(data=tail[-length - _FOOTER_END_BYTES :])
+        metadata = parquet.metadata
     except (pa.ArrowException, OSError) as error:
         message = f"not a Parquet file, or a broken one: {file.path}: {error}"
         raise QueryError(message, exception="ComputeError", where={"file": file.path}) from error
     groups = [_row_group(metadata.row_group(number)) for number in range(metadata.num_row_groups)]
-    return Footer(row_groups=_numbered(groups), columns=_flat_columns(metadata.schema), metadata=metadata)
-
-
-def _metadata(tail: bytes) -> pq.FileMetaData:
-    try:
-        return pq.read_metadata(pa.BufferReader(tail))
-    except pa.ArrowNotImplementedError:
-        # pyarrow turns the Arrow schema that a writer has added into its own, which has no integers of 128 bits. Under
-        # another name it lets the schema be; of all that Parquet's footer holds, the last of these names is that schema's.
-        before, name, after = tail.rpartition(_ARROW_SCHEMA)
-        return pq.read_metadata(pa.BufferReader(before + name.lower() + after))
+    return Footer(row_groups=_numbered(groups), columns=_flat_columns(metadata.schema), parquet=parquet)
 
 
 def _numbered(groups: Sequence[RowGroup]) -> tuple[RowGroup, ...]:

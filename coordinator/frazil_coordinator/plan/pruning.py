@@ -139,10 +139,10 @@ def _statistics(footer: Footer, position: int, name: str, dtype: pl.DataType) ->
     """Return minimum, maximum and number of nulls of a column in a row group; None for what is not known."""
     unknown: _Bounds = (None, None, None)
     column = footer.columns.get(name)
-    if footer.metadata is None or column is None:
+    if footer.parquet is None or column is None:
         return unknown
     group = footer.row_groups[position]
-    statistics = footer.metadata.row_group(group.number).column(column).statistics
+    statistics = footer.parquet.metadata.row_group(group.number).column(column).statistics
     if statistics is None:
         return unknown
     has_nulls = bool(statistics.has_null_count)  # type: ignore[attr-defined]  # missing in the stubs

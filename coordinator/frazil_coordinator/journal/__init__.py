@@ -1,0 +1,1 @@
+"""What a coordinator writes of a query, so that another one can go on with it (docs/journal.md)."""
