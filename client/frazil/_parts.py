@@ -5,6 +5,7 @@ This is the one module of the client that needs the extra ``coordinator``, and i
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -18,10 +19,13 @@ from frazil_functions.errors import RequestError, StorageError
 
 if TYPE_CHECKING:
     from frazil_coordinator.coordinator import Coordinator
+    from frazil_coordinator.journal.journal import Journal
+    from frazil_functions.storage import Store
 
-__all__ = ["LocalOptions", "coordinator_extra", "local_options", "open_coordinator", "parse_bytes"]
+__all__ = ["LocalOptions", "coordinator_extra", "local_options", "open_coordinator", "open_journal", "parse_bytes"]
 
 _UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+_LOGGER = logging.getLogger(__name__)
 _BYTES: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", re.IGNORECASE)
 
 
@@ -40,6 +44,9 @@ class LocalOptions:
     threads_per_function: int | None = None
     idle_s: float = 30.0
     """Seconds without work after which a function is stopped."""
+
+    journal_keys: tuple[str, ...] | None = field(default=None, repr=False)
+    """Secrets that seal the journal; None when queries end with their coordinator."""
 
 
 def local_options(
@@ -130,6 +137,32 @@ def _with_memory(settings: Settings, options: LocalOptions) -> Settings:
     return replace(settings, function_memory_bytes=min(limits, default=None))
 
 
+def open_journal(store: Store, place: str, options: LocalOptions) -> Journal | None:
+    """Return the journal in a store; None when there is none, which is logged where one was wanted.
+
+    Raises
+    ------
+    JournalError
+        When a secret is too short.
+    StorageError
+        When the key of a folder can't be made.
+    """
+    if options.journal_keys is None or options.store is None:
+        return None
+    with coordinator_extra():
+        from frazil_coordinator.journal.journal import Journal
+        from frazil_coordinator.journal.keys import journal_keys
+        from frazil_coordinator.journal.sealing import Sealer
+    keys = journal_keys(place, options.journal_keys)
+    if not keys:
+        _LOGGER.warning(
+            "no journal: queries end with this coordinator; set FRAZIL_JOURNAL_KEYS to a secret to keep them",
+            extra={"store": place},
+        )
+        return None
+    return Journal(store=store, sealer=Sealer.of(keys))
+
+
 @asynccontextmanager
 async def open_coordinator(options: LocalOptions, settings: Settings) -> AsyncIterator[Coordinator]:
     """Give a coordinator with functions of this machine; at the end, stop both and delete a temporary store.
@@ -160,10 +193,12 @@ async def open_coordinator(options: LocalOptions, settings: Settings) -> AsyncIt
             log_dir=scratch / "functions",
         )
         stack.push_async_callback(platform.aclose)
+        store = open_store(place, options.storage_options)
         coordinator = Coordinator(
             settings=_with_memory(settings, options),
             platform=platform,
-            store=open_store(place, options.storage_options),
+            store=store,
+            journal=open_journal(store, place, options),
         )
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

@@ -1,7 +1,8 @@
 """A session with a coordinator behind HTTP (docs/http-api.md): what :func:`frazil.connect` uses.
 
-Reads are repeated when the connection fails; a query is submitted again only if the request was never sent. The first
-call asks for the coordinator's versions, because a plan can be read by its own version of polars only.
+What gets no answer is sent again, a submission under the same key: so a coordinator that ends, and another that goes on
+with its queries, cost time and nothing else. The first call asks for the coordinator's versions, because a plan can be read
+by its own version of polars only.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -127,7 +130,11 @@ class RemoteSession:
         params = httpx.QueryParams(
             [*(("label", label) for label in labels), *([("discard_result", "true")] if discard_result else [])]
         )
-        return decode_status(self._send("POST", "/v1/queries", content=plan, params=params, headers=self._headers))
+        # Under its key it is the same query, however often it arrives.
+        headers = {**self._headers, "Idempotency-Key": secrets.token_hex(16)}
+        return decode_status(
+            self._send("POST", "/v1/queries", content=plan, params=params, headers=headers, repeatable=True)
+        )
 
     def status(self, query: QueryId) -> QueryStatus:
         """Return what is known of a query now."""
@@ -156,17 +163,25 @@ class RemoteSession:
                             ended = event.status.state.ended
                             retry = _Retry(self._timeout_s)
                             yield event
-                ended = True  # the coordinator closed the stream
+                if not ended:  # the coordinator ends, and another one goes on with the query
+                    retry.pause_or_raise(self._url, httpx.RemoteProtocolError("the stream of events was closed"))
             except httpx.TransportError as error:
                 retry.pause_or_raise(self._url, error)
 
     def batches(self, query: QueryId) -> Iterator[pl.DataFrame]:
-        """Yield the result as its bytes arrive."""
-        try:
-            with self._stream(f"/v1/queries/{query}/result", read_timeout_s=self._timeout_s) as response:
-                yield from read_batches(response.iter_bytes())
-        except httpx.TransportError as error:
-            raise _unreachable(self._url, error) from error
+        """Yield the result as its bytes arrive; when the connection breaks, go on behind what has arrived."""
+        arrived = 0
+        retry = _Retry(self._timeout_s)
+        while True:
+            try:
+                with self._stream(f"/v1/queries/{query}/result", read_timeout_s=self._timeout_s) as response:
+                    for frame in islice(read_batches(response.iter_bytes()), arrived, None):
+                        arrived += 1
+                        retry = _Retry(self._timeout_s)
+                        yield frame
+                return
+            except httpx.TransportError as error:
+                retry.pause_or_raise(self._url, error)
 
     def plan(self, query: QueryId, *, analyze: bool = False) -> Explanation:
         """Return how a submitted query is cut into stages."""
@@ -222,18 +237,22 @@ class RemoteSession:
         params: httpx.QueryParams | None = None,
         headers: dict[str, str] | None = None,
         patience_s: float = 0.0,
+        repeatable: bool = False,
     ) -> bytes:
-        """Send a request and return the body of its answer; `patience_s` is what the answer may take on top."""
+        """Send a request and return the body of its answer; `patience_s` is what the answer may take on top.
+
+        It is sent again when there is no answer: all but a POST, which only is when it is `repeatable` or was never sent.
+        """
         timeout = httpx.Timeout(self._timeout_s, read=self._timeout_s + patience_s)
 
         def once() -> bytes:
             response = self._client.request(method, path, content=content, params=params, headers=headers, timeout=timeout)
             self._answered = True
+            _raise_if_elsewhere(response)
             _raise_for_problem(response)
             return response.content
 
-        repeatable = httpx.TransportError if method != "POST" else _NEVER_SENT
-        return self._retried(once, repeatable)
+        return self._retried(once, httpx.TransportError if repeatable or method != "POST" else (*_NEVER_SENT, _NotHereError))
 
     def _retried(self, once: Callable[[], _T], repeatable: type[Exception] | tuple[type[Exception], ...]) -> _T:
         retry = _Retry(self._timeout_s if self._answered else min(self._timeout_s, _FIRST_CONTACT_S))
@@ -251,6 +270,7 @@ class RemoteSession:
         with self._client.stream("GET", path, timeout=timeout) as response:
             if response.is_error:
                 response.read()
+            _raise_if_elsewhere(response)
             _raise_for_problem(response)
             yield response
 
@@ -273,6 +293,15 @@ class _Retry:
 
 def _unreachable(url: str, error: httpx.TransportError) -> UnreachableError:
     return UnreachableError(f"no answer from the coordinator at {url}: {error or type(error).__name__}")
+
+
+class _NotHereError(httpx.TransportError):
+    """The coordinator says that another one should be asked, or this one later."""
+
+
+def _raise_if_elsewhere(response: httpx.Response) -> None:
+    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE and "Retry-After" in response.headers:
+        raise _NotHereError(_error_of(response).message, request=response.request)
 
 
 def _raise_for_problem(response: httpx.Response) -> None:

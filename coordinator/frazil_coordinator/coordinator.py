@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,19 +21,22 @@ import polars as pl
 
 from frazil_coordinator.execution import Execution, Planner, explanation_of
 from frazil_coordinator.hygiene import SWEEP_AFTER_S, Cleaner
+from frazil_coordinator.journal.history import Remembered
+from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.plan.report import measured_report
 from frazil_coordinator.platform.base import Platform, PlatformStatus
 from frazil_coordinator.prices import Prices
-from frazil_coordinator.registry import QueryRecord, Registry
+from frazil_coordinator.recovery import accept, recovered
+from frazil_coordinator.registry import QueryRecord, Registry, Submission
 from frazil_coordinator.retention import Results
 from frazil_coordinator.schedule.cost import priced
 from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
-from frazil_functions.errors import PlanError, RequestError, from_wire
+from frazil_functions.errors import FrazilError, JournalError, PlanError, RequestError, from_wire
 from frazil_functions.ids import QueryId
 from frazil_functions.storage import Store
 
@@ -77,6 +81,9 @@ class Coordinator:
         needed so far.
     sweep_after_s
         See `frazil_coordinator.hygiene.SWEEP_AFTER_S`.
+    journal
+        Keeps the queries, so that another coordinator goes on with them when this one ends, however it ends. None: they end
+        with this one.
     """
 
     def __init__(
@@ -88,6 +95,7 @@ class Coordinator:
         exchange_prefix: str = "exchange",
         planner: Planner | None = None,
         sweep_after_s: Sequence[float] = SWEEP_AFTER_S,
+        journal: Journal | None = None,
     ) -> None:
         self._settings = settings
         self._platform = platform
@@ -95,7 +103,8 @@ class Coordinator:
         self._exchange_prefix = exchange_prefix
         self._registry = Registry(settings.max_queries)
         self._cleaner = Cleaner(store, exchange_prefix, sweep_after_s)
-        self._results = Results(store, self._cleaner)
+        self._journal = journal
+        self._results = Results(store, self._cleaner, keep_read=journal is not None)
         self._threads = ThreadPoolExecutor(_PLANNING_THREADS, thread_name_prefix="frazil-plan")
         peaks = Peaks()
         self._execution = Execution(
@@ -107,6 +116,7 @@ class Coordinator:
             peaks=peaks,
             cleaner=self._cleaner,
             threads=self._threads,
+            journal=journal,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[QueryId, asyncio.TimerHandle] = {}
@@ -124,8 +134,11 @@ class Coordinator:
         settings: Settings | None = None,
         labels: Sequence[str] = (),
         discard_result: bool = False,
+        idempotency_key: str = "",
     ) -> QueryStatus:
         """Accept a query and return at once; it is planned and run in the background.
+
+        With a journal, it is durable when this returns: whatever becomes of the coordinator, it comes to its end.
 
         Parameters
         ----------
@@ -137,6 +150,8 @@ class Coordinator:
             What the query is called in lists.
         discard_result
             Whether to delete the result at once: the query is run for its profile.
+        idempotency_key
+            A name of the submission, chosen by the client: submitted again, it is the same query. Empty: no name.
 
         Raises
         ------
@@ -146,16 +161,65 @@ class Coordinator:
             When ``settings.max_queries`` are running.
         ShuttingDownError
             After :meth:`drain` or :meth:`aclose`.
+        JournalError
+            When the journal can't be written: the query is not accepted then.
+        RequestError
+            When another plan was submitted under `idempotency_key`.
         """
         self._check(plan)
+        submission = Submission.of(plan, idempotency_key)
+        if (known := self._registry.submitted(submission)) is not None:
+            await known.accepted.wait()
+            if known.abandoned:
+                raise known.error or JournalError(
+                    "the query could not be made durable, and was not accepted; submit it again"
+                )
+            return known.status
         record = QueryRecord(
-            QueryId(secrets.token_hex(8)), self._bounded(settings), tuple(labels), discard_result=discard_result
+            QueryId(secrets.token_hex(8)),
+            self._bounded(settings),
+            tuple(labels),
+            discard_result=discard_result,
+            submission=submission,
         )
-        for forgotten in self._registry.add(record):
-            self._spawn(self._forget(forgotten), f"forget {forgotten.id}")
+        self._add(record)
+        if self._journal is not None:
+            try:
+                record.log = await accept(self._journal, record, plan)
+            except BaseException:
+                self._registry.remove(record)
+                raise
+        record.accepted.set()
         self._spawn(self._run(record, plan), f"query {record.id}")
         _LOGGER.info("query accepted", extra={"query": record.id, "plan_bytes": len(plan)})
         return record.status
+
+    async def recover(self) -> tuple[QueryId, ...]:
+        """Take over the queries in the journal, go on with those that have not ended, and return these.
+
+        To be called once, before anything is submitted, and by one coordinator at a time. What of the journal can't be read
+        is left as it is, and logged.
+
+        Raises
+        ------
+        StorageError
+            When the store can't be listed.
+        """
+        if self._journal is None:
+            return ()
+        going_on = []
+        for found in await recovered(self._journal):
+            self._add(found.record)
+            if found.plan is None:
+                self._keep_until_ttl(found.record)
+            else:
+                self._spawn(self._run(found.record, found.plan, found.before), f"query {found.record.id}")
+                going_on.append(found.record.id)
+        return tuple(going_on)
+
+    def _add(self, record: QueryRecord) -> None:
+        for forgotten in self._registry.add(record):
+            self._spawn(self._forget(forgotten), f"forget {forgotten.id}")
 
     def status(self, query: QueryId) -> QueryStatus:
         """Return what is known of `query` now.
@@ -187,7 +251,7 @@ class Coordinator:
         while True:
             version, status = record.version, record.status
             yield QueryEvent(kind="progress" if status.state is shown else "state", status=status, number=version)
-            if status.state.ended:
+            if status.state.ended or record.abandoned:
                 return
             shown = status.state
             await record.changed_since(version)
@@ -204,6 +268,8 @@ class Coordinator:
         """
         record = self._registry.get(query)
         await record.ended.wait()
+        if record.abandoned:
+            raise record.error or ShuttingDownError(f"the coordinator ended while query {query} was running; ask again")
         async for frame in self._results.read(record):
             yield frame
 
@@ -328,10 +394,13 @@ class Coordinator:
             _LOGGER.info("drained as far as time allowed", extra={"grace_s": grace_s})
 
     async def aclose(self) -> None:
-        """Cancel what runs, delete all results, and end; a second call has no effect."""
+        """Cancel what runs, delete all results, and end; with a journal, leave all of it to the next coordinator instead.
+
+        A second call has no effect.
+        """
         self._accepting = False
         for record in self._registry:
-            record.cancel()
+            self._end(record)
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))
         for timer in self._timers.values():
@@ -339,9 +408,19 @@ class Coordinator:
         self._timers.clear()
         self._results.close()
         for record in self._registry:
-            await self._results.drop(record, at_once=True)
+            if record.log is not None:
+                await record.log.aclose()
+            else:
+                await self._results.drop(record, at_once=True)
         await self._cleaner.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @staticmethod
+    def _end(record: QueryRecord) -> None:
+        if record.log is None:
+            record.cancel()
+        elif not record.leave.done():
+            record.leave.set_result(None)
 
     def _check(self, plan: bytes) -> None:
         if not self._accepting:
@@ -357,29 +436,48 @@ class Coordinator:
             return self._settings
         return replace(settings, allow_udfs=settings.allow_udfs and self._settings.allow_udfs)
 
-    async def _run(self, record: QueryRecord, plan: bytes) -> None:
-        await self._execution.run(record, plan)
+    async def _run(self, record: QueryRecord, plan: bytes, before: Remembered | None = None) -> None:
+        await self._execution.run(record, plan, before)
+        if record.abandoned:
+            return
         if record.discard_result:
             await self._results.drop(record)
         self._registry.trim()
         self._keep_until_ttl(record)
 
     def _keep_until_ttl(self, record: QueryRecord) -> None:
-        if record.blocks is not None:
-            self._timers[record.id] = asyncio.get_running_loop().call_later(
-                self._settings.result_ttl_s, lambda: self._spawn(self._expire(record), f"expire {record.id}")
-            )
+        if record.blocks is None and record.log is None:
+            return
+        kept_s = time.time() - (record.status.ended_unix_s or time.time())
+        self._timers[record.id] = asyncio.get_running_loop().call_later(
+            max(0.0, self._settings.result_ttl_s - kept_s),
+            lambda: self._spawn(self._expire(record), f"expire {record.id}"),
+        )
 
     async def _expire(self, record: QueryRecord) -> None:
         self._timers.pop(record.id, None)
         if not await self._results.drop(record):
-            self._keep_until_ttl(record)
+            self._timers[record.id] = asyncio.get_running_loop().call_later(
+                self._settings.result_ttl_s, lambda: self._spawn(self._expire(record), f"expire {record.id}")
+            )
+            return
+        await self._forget_journal(record)
 
     async def _forget(self, record: QueryRecord) -> None:
         timer = self._timers.pop(record.id, None)
         if timer is not None:
             timer.cancel()
         await self._results.drop(record)
+        await self._forget_journal(record)
+
+    async def _forget_journal(self, record: QueryRecord) -> None:
+        """Delete what the journal keeps of an ended query; when that fails, the next coordinator does it."""
+        if self._journal is None or record.log is None:
+            return
+        try:
+            await asyncio.to_thread(self._journal.forget, record.id)
+        except FrazilError as error:
+            _LOGGER.warning("journal not deleted", extra={"query": record.id, "error": error.message})
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         # Not a task group: these outlive the call that starts them. They are held here, and aclose waits for all of them.

@@ -9,22 +9,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
 import polars as pl
 
+from frazil_coordinator.course import Course, resumed_course
 from frazil_coordinator.hygiene import Cleaner
+from frazil_coordinator.journal.history import Remembered
+from frazil_coordinator.journal.journal import Journal
+from frazil_coordinator.journal.records import Ended, Publishing
+from frazil_coordinator.leftovers import Leftovers
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.explain import explain_text
-from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, StageGraph
+from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.report import Report, planned_report
 from frazil_coordinator.platform.base import Platform
 from frazil_coordinator.prices import Prices
-from frazil_coordinator.publication import Publication
+from frazil_coordinator.publication import Publication, PublicationName
 from frazil_coordinator.registry import QueryRecord
 from frazil_coordinator.retention import small_result_in_memory
 from frazil_coordinator.schedule.bind import query_prefixes
@@ -43,6 +49,7 @@ from frazil_functions.errors import (
     InternalError,
     PlanError,
     QueryError,
+    to_wire,
 )
 from frazil_functions.ids import QueryId, StageId
 from frazil_functions.storage import Store
@@ -83,6 +90,9 @@ class Execution:
     threads: ThreadPoolExecutor
     """For planning."""
 
+    journal: Journal | None = None
+    """What keeps queries whose records have a log."""
+
     async def plan(self, plan: bytes, settings: Settings) -> tuple[StageGraph, Report]:
         """Plan in a thread; caps are not looked at.
 
@@ -93,34 +103,90 @@ class Execution:
         """
         return await asyncio.get_running_loop().run_in_executor(self.threads, self._plan_blocking, plan, settings)
 
-    async def run(self, record: QueryRecord, plan: bytes) -> None:
-        """Bring `record` to its end; raises nothing but cancellation of the task itself."""
+    async def run(self, record: QueryRecord, plan: bytes, before: Remembered | None = None) -> None:
+        """Bring `record` to its end, or to where it is abandoned; raises nothing but cancellation of the task itself.
+
+        Parameters
+        ----------
+        record
+            The query.
+        plan
+            Bytes of ``LazyFrame.serialize()``.
+        before
+            What another coordinator did for it.
+        """
         error: FrazilError | None = None
         blocks: tuple[BlockRef, ...] = ()
+        left = Leftovers()
         try:
-            blocks = await self._plan_and_drive(record, plan)
+            blocks = await _unless_abandoned(record, self._plan_and_drive(record, plan, left, before))
         except FrazilError as caught:
             error = caught
         except Exception:
             _LOGGER.exception("unforeseen error in the coordinator", extra={"query": record.id})
             error = InternalError("unforeseen error in the coordinator; its log tells more", where={"query": record.id})
-        _settle(record, blocks, error)
+        if not record.abandoned:
+            await self._settle(record, blocks, error, left)
 
-    async def _plan_and_drive(self, record: QueryRecord, plan: bytes) -> tuple[BlockRef, ...]:
-        graph = await self._plan_or_stop(record, plan, record.settings)
-        first = await _publication(record, graph)
+    async def _settle(
+        self, record: QueryRecord, blocks: tuple[BlockRef, ...], error: FrazilError | None, left: Leftovers
+    ) -> None:
+        """Note the end: first what must not be forgotten, then the cleaning; who sees the end sees an empty prefix."""
+        end = _end_of(record, blocks, error)
+        if record.log is not None:
+            try:
+                await record.log.write(end)
+            except FrazilError as failed:
+                record.abandon(failed)
+                return
+            await record.log.aclose()
+        await left.delete(self.cleaner, record, blocks)
+        _LOGGER.info("query ended", extra={"query": record.id, "error": None if error is None else error.kind})
+        record.blocks = blocks if error is None else None
+        record.end(end.state, error, rows=end.result_rows, bytes=end.result_bytes, ended_unix_s=end.ended_unix_s)
+
+    async def _plan_and_drive(
+        self, record: QueryRecord, plan: bytes, left: Leftovers, before: Remembered | None
+    ) -> tuple[BlockRef, ...]:
+        course = await self._course(record, plan, before)
+        if before is not None:
+            left.runs += 1
+            left.sinks += course.former
         try:
-            return await self._drive(record, graph, first, is_last=False)
+            return await self._drive(record, course, left)
         except BordersError as error:
+            if course.is_last:
+                raise
             # Nothing wrong was read: whoever met the quotes said so. It costs what was done so far.
             _LOGGER.warning("planning again with whole text files", extra={"query": record.id, "error": str(error)})
             settings = replace(record.settings, split_text_files=False)
-            try:
-                graph = await self._plan_or_stop(record, plan, settings)
-            except FrazilError:
-                await self.cleaner.clear(record.id, again=True, other=None if first is None else first.discard)
-                raise
-            return await self._drive(record, graph, await _publication(record, graph), first=first)
+            course = await self._planned(record, plan, settings)
+            return await self._drive(record, replace(course, is_last=True), left)
+
+    async def _course(self, record: QueryRecord, plan: bytes, before: Remembered | None) -> Course:
+        """Return what is to be done: all of it, or what another coordinator left."""
+        if before is None or not before.planned or self.journal is None:
+            return await self._planned(record, plan, record.settings)
+        planned = await asyncio.to_thread(self.journal.stages, record.id, before.planned[-1])
+        if planned.report is None:
+            raise InternalError("the journal has no report of the plan")
+        _show_planned(record, planned.graph, planned.report)
+        course = resumed_course(record.id, planned.graph, before)
+        if course.sink is not None:
+            await asyncio.to_thread(course.sink.prepare)
+        return course
+
+    async def _planned(self, record: QueryRecord, plan: bytes, settings: Settings) -> Course:
+        """Plan, and write down what the plan is."""
+        graph, report = await self._plan_or_stop(record, plan, settings)
+        sink = None if graph.sink is None else Publication(graph.sink, record.id)
+        if sink is not None:
+            await asyncio.to_thread(sink.prepare)
+        if record.log is not None and self.journal is not None:
+            name = PublicationName(folder="", stamp="") if sink is None else sink.name
+            planned = partial(self.journal.planned, record.id, graph, report, sink_folder=name.folder, sink_stamp=name.stamp)
+            record.log.add(await asyncio.to_thread(planned))
+        return Course(graph=graph, sink=sink)
 
     def _plan_blocking(self, plan: bytes, settings: Settings) -> tuple[StageGraph, Report]:
         try:
@@ -133,7 +199,7 @@ class Execution:
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise QueryError(str(error), exception=type(error).__name__) from error
 
-    async def _plan_or_stop(self, record: QueryRecord, plan: bytes, settings: Settings) -> StageGraph:
+    async def _plan_or_stop(self, record: QueryRecord, plan: bytes, settings: Settings) -> tuple[StageGraph, Report]:
         """Plan; when the query is to stop meanwhile, go on without the thread, whose answer nobody wants any more."""
         planning = asyncio.ensure_future(self.plan(plan, settings))
         either: set[asyncio.Future[Any]] = {planning, record.stop}
@@ -147,29 +213,12 @@ class Execution:
         graph, report = planning.result()
         record.schema, record.report = graph.schema, report
         check_caps(graph, record.settings)
-        record.change(
-            state=QueryState.QUEUED,
-            started_unix_s=time.time(),
-            progress=tuple(StageProgress(stage=stage.id, kind=stage.kind, tasks=stage.tasks) for stage in graph.stages),
-            fallbacks=graph.fallbacks if record.settings.fallback == "warn" else (),
-        )
-        return graph
+        _show_planned(record, graph, report)
+        return graph, report
 
-    async def _drive(
-        self,
-        record: QueryRecord,
-        graph: StageGraph,
-        sink: Publication | None,
-        *,
-        is_last: bool = True,
-        first: Publication | None = None,
-    ) -> tuple[BlockRef, ...]:
-        """Run the planned query, publish what it wrote for the user, and delete what it left but for its result.
-
-        A run that is not the last one, and finds that a second one is needed (`BordersError`), deletes nothing: a sweep of
-        what it left would take what the second run is reading. That one deletes what both left, the staged files of `first`
-        included.
-        """
+    async def _drive(self, record: QueryRecord, course: Course, left: Leftovers) -> tuple[BlockRef, ...]:
+        """Run the planned query, and publish what it wrote for the user."""
+        graph, sink = course.graph, course.sink
         driver = QueryDriver(
             query=record.id,
             graph=graph,
@@ -181,54 +230,33 @@ class Execution:
             put_fragment=lambda stage, fragment: self._put_fragment(record.id, stage, fragment),
             sink=None if sink is None else sink.output,
             peaks=self.peaks,
+            log=record.log,
+            history=course.history,
         )
         record.driver = driver
-        blocks: tuple[BlockRef, ...] = ()
-        to_be_run_again = False
+        left.graph, left.profile = graph, None
+        left.runs += 1
+        left.sinks += [] if sink is None else [sink]
         try:
-            blocks = await asyncio.to_thread(small_result_in_memory, self.store, await driver.run())
+            blocks = await driver.run()
             if sink is not None:
-                await asyncio.to_thread(sink.publish, driver.files())
-            return blocks
-        except BordersError:
-            to_be_run_again = not is_last
-            raise
+                await self._publish(record, sink, driver, again=course.publishing)
+            # What is kept of the result must be there for another coordinator too.
+            return blocks if record.log else await asyncio.to_thread(small_result_in_memory, self.store, blocks)
         except DeadlineError as error:  # the driver knows only what planning left of the time
             if (limit_s := record.settings.timeout_s) is None:
                 raise
             raise DeadlineError(f"the query did not end within {limit_s:g} s", where=error.where) from error
         finally:
-            profile = driver.profile()
-            record.profile = priced(profile, record.report, Prices.of(record.settings))
+            left.profile = driver.profile()
+            record.profile = priced(left.profile, record.report, Prices.of(record.settings))
             if sink is not None:
                 record.profile["sink"] = sink.profile()
-            if not to_be_run_again:
-                await self._clean(record, graph, driver, blocks, [one for one in (first, sink) if one], is_last=is_last)
 
-    async def _clean(
-        self,
-        record: QueryRecord,
-        graph: StageGraph,
-        driver: QueryDriver,
-        blocks: tuple[BlockRef, ...],
-        sinks: Sequence[Publication],
-        *,
-        is_last: bool,
-    ) -> None:
-        """Delete what the query left, but for the blocks of its result: staged files of `sinks` too."""
-        keep = {block.key for block in blocks if block.data is None}
-        # After a second run: what the first one left is deleted now, and swept again.
-        given_up = is_last or any(stage.attempts > stage.done for stage in record.status.progress)
-        wrote = any(stage["requests"].get("put") for stage in driver.profile()["stages"])
-        sent_apart = any(len(stage.fragment) > INLINE_FRAGMENT_BYTES for stage in graph.stages)
-        unfinished = [sink.discard for sink in sinks if given_up or not sink.finished]
-        if given_up or wrote or sent_apart or keep or unfinished:  # what is all inline costs no request to the store
-
-            def other() -> None:
-                for discard in unfinished:
-                    discard()
-
-            await self.cleaner.clear(record.id, keep=keep, again=given_up, other=other if unfinished else None)
+    async def _publish(self, record: QueryRecord, sink: Publication, driver: QueryDriver, *, again: bool) -> None:
+        if record.log is not None:
+            await record.log.write(Publishing())
+        await asyncio.to_thread(partial(sink.publish, driver.files(), again=again))
 
     async def _put_fragment(self, query: QueryId, stage: StageId, fragment: bytes) -> str:
         (prefix,) = query_prefixes(self.exchange_prefix, query)
@@ -237,25 +265,50 @@ class Execution:
         return key
 
 
-async def _publication(record: QueryRecord, graph: StageGraph) -> Publication | None:
-    """Return what publishes the files of a query that ends in a sink, its target looked at."""
-    if graph.sink is None:
-        return None
-    publication = Publication(graph.sink, record.id)
-    await asyncio.to_thread(publication.prepare)
-    return publication
+async def _unless_abandoned(record: QueryRecord, work: Coroutine[None, None, tuple[BlockRef, ...]]) -> tuple[BlockRef, ...]:
+    """Do the work of a query, until another coordinator does it, or this one leaves it to the next."""
+    if record.log is None:
+        return await work
+    working = asyncio.ensure_future(work)
+    failing = asyncio.ensure_future(record.log.failed.wait())
+    either: set[asyncio.Future[Any]] = {working, failing, record.leave}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            record.abandon(record.log.error)
+            return ()
+        return working.result()
+    finally:
+        working.cancel()
+        failing.cancel()
+        await asyncio.wait(either - {record.leave})
 
 
-def _settle(record: QueryRecord, blocks: tuple[BlockRef, ...], error: FrazilError | None) -> None:
-    """Note the end. It comes after the cleaning: who sees the end sees an empty prefix."""
-    _LOGGER.info("query ended", extra={"query": record.id, "error": None if error is None else error.kind})
+def _show_planned(record: QueryRecord, graph: StageGraph, report: Report) -> None:
+    record.schema, record.report = graph.schema, report
+    record.change(
+        state=QueryState.QUEUED,
+        started_unix_s=time.time(),
+        progress=tuple(StageProgress(stage=stage.id, kind=stage.kind, tasks=stage.tasks) for stage in graph.stages),
+        fallbacks=graph.fallbacks if record.settings.fallback == "warn" else (),
+    )
+
+
+def _end_of(record: QueryRecord, blocks: tuple[BlockRef, ...], error: FrazilError | None) -> Ended:
+    """Return how the query ended."""
+    end = Ended(
+        state=QueryState.SUCCEEDED,
+        started_unix_s=record.status.started_unix_s,
+        ended_unix_s=time.time(),
+        result_rows=sum(block.rows for block in blocks),
+        result_bytes=sum(block.length for block in blocks),
+        blocks=blocks,
+        profile=msgspec.json.encode(record.profile),
+    )
     if error is None:
-        record.blocks = blocks
-        rows, size = sum(block.rows for block in blocks), sum(block.length for block in blocks)
-        record.end(QueryState.SUCCEEDED, rows=rows, bytes=size)
-    else:
-        cancelled = isinstance(error, CancelledQueryError)
-        record.end(QueryState.CANCELLED if cancelled else QueryState.FAILED, error)
+        return end
+    state = QueryState.CANCELLED if isinstance(error, CancelledQueryError) else QueryState.FAILED
+    return msgspec.structs.replace(end, state=state, error=to_wire(error), result_rows=None, result_bytes=None, blocks=())
 
 
 def _with_time_left(record: QueryRecord) -> Settings:

@@ -7,14 +7,17 @@ Everything here is in memory and belongs to one event loop. A :class:`QueryRecor
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
 import polars as pl
 
+from frazil_coordinator.journal.log import QueryLog
 from frazil_coordinator.plan.report import Report
 from frazil_coordinator.schedule.profile import Profile
 from frazil_coordinator.settings import Settings
@@ -23,7 +26,7 @@ from frazil_functions.errors import FrazilError, RequestError, to_wire
 from frazil_functions.ids import QueryId
 from frazil_functions.task import BlockRef
 
-__all__ = ["MAX_RESULT_MEMORY_BYTES", "QueryRecord", "Registry", "TooManyQueriesError", "UnknownQueryError"]
+__all__ = ["MAX_RESULT_MEMORY_BYTES", "QueryRecord", "Registry", "Submission", "TooManyQueriesError", "UnknownQueryError"]
 
 MAX_RESULT_MEMORY_BYTES: Final = 256 * 1024 * 1024
 """Encoded bytes of results that all ended queries together keep in memory; the oldest is dropped first."""
@@ -49,6 +52,25 @@ class RunningQuery(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """By what a query that is submitted twice is known."""
+
+    key: str
+    """What the client called it; empty when it has no name, and is a new query each time."""
+
+    digest: str
+    """SHA-256 of the plan."""
+
+    @classmethod
+    def of(cls, plan: bytes, key: str) -> Submission:
+        """Return the submission of a plan under a key."""
+        return cls(key=key, digest=hashlib.sha256(plan).hexdigest() if key else "")
+
+
+_UNNAMED: Final = Submission(key="", digest="")
+
+
 class QueryRecord:
     """One query: its status, and what it holds while it runs and after.
 
@@ -62,10 +84,21 @@ class QueryRecord:
         What the submitter calls it.
     discard_result
         Whether nobody wants its rows.
+    submission
+        By what it is known when it is submitted again.
     """
 
-    def __init__(self, query: QueryId, settings: Settings, labels: tuple[str, ...], *, discard_result: bool = False) -> None:
+    def __init__(
+        self,
+        query: QueryId,
+        settings: Settings,
+        labels: tuple[str, ...],
+        *,
+        discard_result: bool = False,
+        submission: Submission = _UNNAMED,
+    ) -> None:
         self.settings = settings
+        self.submission = submission
         self.discard_result = discard_result
         self.status = QueryStatus(id=query, state=QueryState.PLANNING, submitted_unix_s=time.time(), labels=labels)
         self.version = 0
@@ -89,6 +122,15 @@ class QueryRecord:
         self.blocks: tuple[BlockRef, ...] | None = None
         """The result; None before it succeeded and after it was dropped."""
 
+        self.log: QueryLog | None = None
+        """Its journal; None when nothing of it outlives the coordinator."""
+
+        self.abandoned = False
+        """Whether this coordinator does no more for it, although it has not ended: another one goes on, or will."""
+
+        self.leave: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when this coordinator shall leave it to the next one."""
+
         self.readers = 0
         """Readers of the result at this moment; it is not dropped under them."""
 
@@ -101,6 +143,9 @@ class QueryRecord:
 
         self.stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the query shall stop."""
+
+        self.accepted = asyncio.Event()
+        """Set when it is durable, or will never be."""
 
         self.ended = asyncio.Event()
         self.settled = asyncio.Event()
@@ -154,10 +199,19 @@ class QueryRecord:
         """Note its end, and wake everybody."""
         self.error = error
         self.driver = None
-        self.change(state=state, error=None if error is None else to_wire(error), ended_unix_s=time.time(), **changes)
+        self.change(state=state, error=None if error is None else to_wire(error), **changes)
         self.ended.set()
         if state is not QueryState.SUCCEEDED:
             self.settled.set()
+
+    def abandon(self, error: FrazilError | None = None) -> None:
+        """Note that this coordinator does no more for it, and why, and wake everybody."""
+        self.abandoned = True
+        self.error = error
+        self.driver = None
+        self.change()
+        self.ended.set()
+        self.settled.set()
 
     def cancel(self) -> None:
         """Ask it to stop; no effect when it was asked or has ended."""
@@ -227,6 +281,29 @@ class Registry:
         self._records[record.id] = record
         return tuple(forgotten)
 
+    def remove(self, record: QueryRecord) -> None:
+        """Take back :meth:`add`: the query was not accepted, and who submitted it again must do so once more."""
+        self._records.pop(record.id, None)
+        record.abandon()
+        record.accepted.set()
+
+    def submitted(self, submission: Submission) -> QueryRecord | None:
+        """Return the query that was submitted under the same key before; None when there is none.
+
+        Raises
+        ------
+        RequestError
+            When it has another plan.
+        """
+        if not submission.key:
+            return None
+        found = next((record for record in self if record.submission.key == submission.key), None)
+        if found is not None and found.submission.digest != submission.digest:
+            raise RequestError(
+                f"another plan was submitted under the key {submission.key!r}: choose a new key for each query"
+            )
+        return found
+
     def trim(self) -> None:
         """Drop results from memory until they fit: first those that were read, then the oldest."""
         ended = sorted((r for r in self if r.memory_bytes and not r.readers), key=lambda record: not record.was_read)
@@ -234,7 +311,7 @@ class Registry:
         for record in ended:
             if total <= self._max_memory_bytes:
                 return
-            if not record.has_objects:
+            if not record.has_objects and record.log is None:
                 total -= record.memory_bytes
                 record.blocks = None
 

@@ -44,11 +44,14 @@ class Results:
         The exchange store.
     cleaner
         Deletes objects.
+    keep_read
+        Whether a large result can be read again: a client that lost its connection to a coordinator asks the next one.
     """
 
-    def __init__(self, store: Store, cleaner: Cleaner) -> None:
+    def __init__(self, store: Store, cleaner: Cleaner, *, keep_read: bool = False) -> None:
         self._store = store
         self._cleaner = cleaner
+        self._keep_read = keep_read
         self._closing = False
 
     async def read(self, record: QueryRecord) -> AsyncGenerator[pl.DataFrame, None]:
@@ -81,7 +84,7 @@ class Results:
             raise
         finally:
             record.settled.set()
-            if record.was_read and record.has_objects:
+            if record.was_read and record.has_objects and not self._keep_read:
                 await self.drop(record)
 
     def close(self) -> None:

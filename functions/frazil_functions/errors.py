@@ -26,6 +26,7 @@
     │   ├── FunctionBusyError        429, 503: try again later
     │   └── ProtocolError            refused: not signed, expired, other protocol or polars version (not retried)
     └── JournalError                 what a coordinator wrote of a query can't be read: other version or key, damaged
+        └── DeposedError             another coordinator goes on with the query
 
 Errors cross the wire as :class:`WireError` and come back as the same class (:func:`to_wire`, :func:`from_wire`). A polars
 error comes back as the same polars class, with ``stage``, ``task`` and ``source`` in its notes (:func:`user_exception`).
@@ -46,6 +47,7 @@ __all__ = [
     "CancelledQueryError",
     "CapError",
     "DeadlineError",
+    "DeposedError",
     "FallbackError",
     "FrazilError",
     "FunctionBusyError",
@@ -261,6 +263,12 @@ class JournalError(FrazilError):
     """What a coordinator wrote of a query can't be read: by this version, with these keys, or at all."""
 
     kind = "journal"
+
+
+class DeposedError(JournalError):
+    """Another coordinator goes on with the query; this one must not touch it any more."""
+
+    kind = "deposed"
 
 
 class WireError(msgspec.Struct, frozen=True, kw_only=True):

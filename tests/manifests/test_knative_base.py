@@ -66,7 +66,7 @@ def expand(text: str, earlier: dict[str, str]) -> str:
 
 def environment(service: dict[str, Any]) -> dict[str, str]:
     """Return what the container sees, with the base's own settings and made-up secrets."""
-    secrets = {"task-keys": "a,b", "token": "t", "store-options": "{}"}
+    secrets = {"task-keys": "a,b", "journal-keys": "a secret of thirty-two characters", "token": "t", "store-options": "{}"}
     found: dict[str, str] = {}
     for variable in container(service)["env"]:
         source = variable.get("valueFrom", {})

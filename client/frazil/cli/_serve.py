@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from frazil._parts import LocalOptions, coordinator_extra, local_options, open_coordinator
+from frazil._parts import LocalOptions, coordinator_extra, local_options, open_coordinator, open_journal
 from frazil.cli import _common
 from frazil.cli._logs import FieldFormatter
 from frazil_coordinator.settings import Settings
-from frazil_functions.errors import RequestError, StorageError
+from frazil_functions.errors import JournalError, RequestError, StorageError
 
 if TYPE_CHECKING:
     from frazil_coordinator.coordinator import Coordinator
@@ -81,12 +81,19 @@ def serve(
     grace_s: Annotated[
         float, typer.Option("--grace-s", min=0.0, help="Seconds that running queries get on SIGTERM.")
     ] = 25.0,
+    journal: Annotated[
+        bool,
+        typer.Option(
+            "--journal/--no-journal", envvar="FRAZIL_JOURNAL", help="Whether queries outlive the coordinator; needs --store."
+        ),
+    ] = True,
     log_level: Annotated[LogLevel, typer.Option("--log-level", envvar="FRAZIL_LOG_LEVEL")] = LogLevel.WARNING,
 ) -> None:
     """Run a coordinator until it is told to end (SIGTERM, Ctrl-C).
 
     Settings are read from FRAZIL_<NAME>; the store's credentials also from FRAZIL_STORE_OPTIONS, a JSON object; with
-    --platform knative the secrets that sign tasks from FRAZIL_TASK_KEYS, separated by commas.
+    --platform knative the secrets that sign tasks from FRAZIL_TASK_KEYS, separated by commas; those that seal the journal
+    from FRAZIL_JOURNAL_KEYS.
     """
     host = host or (_LOOPBACK if platform is Platform.LOCAL else _EVERYWHERE)
     if not token and not _is_loopback(host):
@@ -96,6 +103,7 @@ def serve(
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
     settings = _common.settings_from_env()
     options = _options(store, _store_options(store_option), max_functions, memory_limit, threads, idle_s)
+    options = replace(options, journal_keys=_secrets("FRAZIL_JOURNAL_KEYS") if journal else None)
     if platform is Platform.KNATIVE:
         parts = _knative(options, settings, function_url)
     else:
@@ -112,7 +120,8 @@ async def _serve(
         try:
             coordinator = await stack.enter_async_context(parts)
             await coordinator.probe()
-        except (StorageError, TimeoutError) as error:
+            await coordinator.recover()
+        except (StorageError, JournalError, TimeoutError) as error:
             raise typer.BadParameter(str(error) or "the store does not answer: check --store and its options") from error
         await serve_http(
             coordinator,
@@ -158,6 +167,12 @@ def _store_options(texts: list[str] | None) -> dict[str, str]:
     return found | _common.pairs(texts, "--store-option")
 
 
+def _secrets(variable: str) -> tuple[str, ...]:
+    """Return the secrets in a variable, separated by commas."""
+    # Stripped, as functions do: a secret made from a file often ends in a newline.
+    return tuple(key.strip() for key in os.environ.get(variable, "").split(",") if key.strip())
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -168,8 +183,7 @@ def _is_loopback(host: str) -> bool:
 @asynccontextmanager
 async def _knative(options: LocalOptions, settings: Settings, function_url: str | None) -> AsyncIterator[Coordinator]:
     """Give a coordinator whose functions are the pods of a Knative Service."""
-    # Stripped, as functions do: a secret made from a file often ends in a newline.
-    keys = tuple(key.strip() for key in os.environ.get("FRAZIL_TASK_KEYS", "").split(",") if key.strip())
+    keys = _secrets("FRAZIL_TASK_KEYS")
     if not function_url or not keys or options.store is None:
         raise typer.BadParameter("--platform knative needs --function-url, --store and FRAZIL_TASK_KEYS")
     with coordinator_extra():
@@ -181,6 +195,11 @@ async def _knative(options: LocalOptions, settings: Settings, function_url: str 
         platform = KnativePlatform(function_url, keys, in_flight)
         stack.push_async_callback(platform.aclose)
         store = open_store(options.store, options.storage_options)
-        coordinator = Coordinator(settings=replace(settings, max_in_flight=in_flight), platform=platform, store=store)
+        coordinator = Coordinator(
+            settings=replace(settings, max_in_flight=in_flight),
+            platform=platform,
+            store=store,
+            journal=open_journal(store, options.store, options),
+        )
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from frazil_coordinator.api.inputs import read_plan, read_settings
@@ -28,6 +28,7 @@ MAX_WAIT_S = 60.0
 """Longest long-poll, in seconds."""
 
 Label = Annotated[str, Query(max_length=200)]
+Key = Annotated[str, Header(max_length=255)]
 Labels = Annotated[list[Label] | None, Query(max_length=20)]
 
 
@@ -53,16 +54,24 @@ def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
         label: Labels = None,
         dry_run: bool = False,
         discard_result: bool = False,
+        idempotency_key: Key = "",
     ) -> Response:
         """Accept a query and answer at once. Its status is at `Location`.
 
-        With `dry_run`, plan it, check caps, run nothing, and answer with the explanation.
+        With `dry_run`, plan it, check caps, run nothing, and answer with the explanation. Sent again with the same
+        `Idempotency-Key`, it is the same query.
         """
         settings = read_settings(request, coordinator.settings)
         plan = await read_plan(request, coordinator.settings.max_plan_bytes)
         if dry_run:
             return _json(await coordinator.explain(plan, settings, dry_run=True))
-        status = await coordinator.submit(plan, settings=settings, labels=label or (), discard_result=discard_result)
+        status = await coordinator.submit(
+            plan,
+            settings=settings,
+            labels=label or (),
+            discard_result=discard_result,
+            idempotency_key=idempotency_key,
+        )
         return _json(status, 202, Location=f"/v1/queries/{status.id}")
 
     @router.post("/explain", responses=json_of(200, "Explanation"), openapi_extra=plan_body())

@@ -323,7 +323,7 @@ class _Row:
         """Return the fields of `value`."""
         if not self._writers and not self._tag:
             return self._fields(value) if self._many else [self._fields(value)]
-        row = list(self._fields(value)) if self._many else [self._fields(value)]
+        row: list[object] = list(self._fields(value)) if self._many else [self._fields(value)]
         for number, write in self._writers:
             row[number] = write(row[number], pools)
         return [*self._tag, *row] if self._tag else row

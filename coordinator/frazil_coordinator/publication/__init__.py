@@ -9,6 +9,14 @@ from __future__ import annotations
 
 from frazil_coordinator.publication.manifest import Manifest, ManifestFile, decode_manifest, encode_manifest
 from frazil_coordinator.publication.pending import finish_pending
-from frazil_coordinator.publication.publish import Publication
+from frazil_coordinator.publication.publish import Publication, PublicationName
 
-__all__ = ["Manifest", "ManifestFile", "Publication", "decode_manifest", "encode_manifest", "finish_pending"]
+__all__ = [
+    "Manifest",
+    "ManifestFile",
+    "Publication",
+    "PublicationName",
+    "decode_manifest",
+    "encode_manifest",
+    "finish_pending",
+]

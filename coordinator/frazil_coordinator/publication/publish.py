@@ -11,8 +11,9 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypedDict
 
@@ -25,7 +26,7 @@ from frazil_functions.scan_files import cloud_config
 from frazil_functions.storage import CountingStore, Store, open_store
 from frazil_functions.task import SinkFile, SinkOutput
 
-__all__ = ["Publication", "SinkProfile", "sink_store"]
+__all__ = ["Publication", "PublicationName", "SinkProfile", "sink_store"]
 
 _SLOW: Final = {"timeout": "900s", "read_timeout": "900s"}
 """A store answers when it has copied a file of gigabytes, and not before."""
@@ -77,6 +78,23 @@ def sink_store(url: str, cloud_options: object) -> Store:
     return open_store(url, {**_SLOW, **options})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicationName:
+    """What the files of a query are called, as far as its plan does not say it."""
+
+    folder: str
+    """Name of the folder of the staged files."""
+
+    stamp: str
+    """The time, in the names of a dataset's files."""
+
+    @classmethod
+    def of(cls, query: QueryId) -> PublicationName:
+        """Return a new name."""
+        # Not the query alone: one that is planned again must not be swept away with what it wrote before.
+        return cls(folder=f"{query}-{secrets.token_hex(4)}", stamp=datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ"))
+
+
 class Publication:
     """The files of one query.
 
@@ -88,17 +106,20 @@ class Publication:
         The query.
     store
         The target's store, when it isn't to be opened here.
+    name
+        What another coordinator that ran the query called its files; None: a new name.
     """
 
-    def __init__(self, sink: Sink, query: QueryId, store: Store | None = None) -> None:
+    def __init__(
+        self, sink: Sink, query: QueryId, store: Store | None = None, *, name: PublicationName | None = None
+    ) -> None:
         self._sink = sink
         self._query = query
         self._given = store
         self._opened: CountingStore | None = None
-        self._stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
-        # Not the query alone: one that is planned again must not be swept away with what it wrote before.
-        self._folder = f"{query}-{secrets.token_hex(4)}"
-        self._staging = join(sink.base, STAGING, self._folder)
+        self.name = name or PublicationName.of(query)
+        self._begun_before = name is not None
+        self._staging = join(sink.base, STAGING, self.name.folder)
         self._committed = False
         self._written: list[SinkFileProfile] = []
         self.finished = False
@@ -136,13 +157,15 @@ class Publication:
         except StorageError as error:
             raise type(error)(f"{error.message}; path: {self._sink.target}", where=error.where) from error
 
-    def publish(self, tasks: Sequence[Sequence[SinkFile]]) -> None:
+    def publish(self, tasks: Sequence[Sequence[SinkFile]], *, again: bool = False) -> None:
         """Make the files visible.
 
         Parameters
         ----------
         tasks
             What the tasks wrote, by task.
+        again
+            Whether another coordinator may have begun, or finished, to make them visible.
 
         Raises
         ------
@@ -157,12 +180,25 @@ class Publication:
             return  # no rows, by keys or for a table
         manifest = Manifest(query=self._query, target=self._sink.target, committed_unix_s=time.time(), files=files)
         found = store.list(join(self._sink.base, STAGING))
-        sizes = {info.key: info.size for info in found}
-        for file in manifest.files:
-            if sizes.get(join(self._staging, file.staged)) != file.bytes:
+        staged = {info.key: info.size for info in found}
+        if again and join(self._staging, MANIFEST) in staged:
+            self._committed = True
+        elif not again or any(join(self._staging, file.staged) in staged for file in files):
+            self._check_staged(files, staged)
+            finish_found(store, self._sink.base, found, but=self.name.folder)
+            self._commit(store, manifest)
+        else:  # no manifest and no staged file: all that is left of a publication that was finished
+            self._tell(files)
+            self.finished = True
+            return
+        self._install(store, manifest)
+
+    def _check_staged(self, files: Sequence[ManifestFile], staged: Mapping[str, int]) -> None:
+        for file in files:
+            if staged.get(join(self._staging, file.staged)) != file.bytes:
                 raise InternalError(f"staged file {file.staged} of query {self._query} is missing or has another size")
-        finish_found(store, self._sink.base, found, but=self._folder)
-        self._commit(store, manifest)
+
+    def _install(self, store: Store, manifest: Manifest) -> None:
         try:
             install_all(store, self._staging, self._sink.base, manifest)
         except FrazilError as error:
@@ -170,10 +206,7 @@ class Publication:
                 f"the files of query {self._query} are committed and may be visible in part: {error.message}. The next sink "
                 f"beside {self._sink.target} finishes it, by the manifest {store.url}/{self._staging}/{MANIFEST}"
             ) from error
-        start = len(join(self._sink.folder, "x")) - 1
-        self._written = [
-            SinkFileProfile(path=file.published[start:], rows=file.rows, bytes=file.bytes) for file in manifest.files
-        ]
+        self._tell(manifest.files)
         self._committed = False
         try:
             finish(store, self._staging)
@@ -181,6 +214,10 @@ class Publication:
             _LOGGER.warning("staged files not deleted", extra={"query": self._query, "error": error.message})
         else:
             self.finished = True
+
+    def _tell(self, files: Sequence[ManifestFile]) -> None:
+        start = len(join(self._sink.folder, "x")) - 1
+        self._written = [SinkFileProfile(path=file.published[start:], rows=file.rows, bytes=file.bytes) for file in files]
 
     def discard(self) -> None:
         """Delete the staged files, unless they are committed.
@@ -190,8 +227,8 @@ class Publication:
         StorageError
             When the store refuses.
         """
-        if self._opened is not None and not self._committed:
-            self._opened.delete_prefix(self._staging)
+        if (self._opened is not None or self._begun_before) and not self._committed:
+            self._store().delete_prefix(self._staging)
 
     def _store(self) -> CountingStore:
         if self._opened is None:
@@ -229,7 +266,7 @@ class Publication:
         if sink.kind == "file":
             return sink.name
         if sink.kind == "dataset":
-            return f"{self._stamp}-{self._query}-{number:05d}.{sink.name}"
+            return f"{self.name.stamp}-{self._query}-{number:05d}.{sink.name}"
         # <execution>/<folders of keys>/<number>.<ending>, as polars names them; the numbers go on from task to task.
         path = staged.partition("/")[2]
         if sink.kind == "named":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from frazil_coordinator.plan.memory import Factors
 from frazil_coordinator.plan.model import Stage, StageGraph
 from frazil_coordinator.schedule.bind import Descriptors
 from frazil_coordinator.schedule.broadcast import joined_in_place
@@ -50,14 +51,27 @@ class Barrier:
         self._peaks = peaks or Peaks()
         self._places: dict[tuple[str, int], tuple[str, int]] = {}
 
-    def lay_out(self, number: StageId, finished: Finished) -> Layout:
-        """Lay out a stage whose producers are finished, and return its tasks.
+    @property
+    def factors(self) -> Factors:
+        """How many times their input tasks are taken to hold now."""
+        return self._peaks.factors
+
+    def lay_out(self, number: StageId, finished: Finished, factors: Factors | None = None) -> Layout:
+        """Lay out a stage whose producers are finished, and return its tasks; the same ones for the same parameters.
+
+        Parameters
+        ----------
+        number, finished
+            The stage, and what others wrote.
+        factors
+            How many times their input tasks are taken to hold; None: as is known now.
 
         Raises
         ------
         InternalError
             When the plan does not fit together, or a task did something else than it was told to.
         """
+        factors = self.factors if factors is None else factors
         known = self._known(self.graph.stages[number], finished)
         if (changed := joined_in_place(self.graph, number, known, self._settings)) is not None:
             self.graph = changed
@@ -65,11 +79,11 @@ class Barrier:
         stage = self.graph.stages[number]
         units = {other: layout.units for other, layout in self.layouts.items() if not layout.as_planned}
         if stage.kind == "combine":
-            layout = lay_out_combiners(stage, known, self.graph, self._settings, units, self._peaks.factors)
+            layout = lay_out_combiners(stage, known, self.graph, self._settings, units, factors)
         else:
             if stage.combiner is not None:
                 self._places |= moved_places(self.layouts[stage.combiner], known[stage.combiner])
-            layout = lay_out(stage, known, self.graph, self._settings, units, self._peaks.factors)
+            layout = lay_out(stage, known, self.graph, self._settings, units, factors)
             if self._places:
                 layout = with_places(layout, self._places)
         self.layouts[number] = layout

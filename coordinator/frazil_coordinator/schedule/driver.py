@@ -8,26 +8,33 @@ reads and deletes no objects, and knows nothing of how a platform reaches its fu
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import replace
-from typing import Final, TypeAlias, assert_never
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import assert_never
 
-import polars as pl
-
-from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, Stage, StageGraph
+from frazil_coordinator.plan.model import Stage, StageGraph
 from frazil_coordinator.platform.base import Platform
-from frazil_coordinator.schedule.arms import Fragments, takes_time
-from frazil_coordinator.schedule.barrier import Barrier
-from frazil_coordinator.schedule.bind import output_for, result_blocks
+from frazil_coordinator.schedule.attempts import Attempts, Requests
+from frazil_coordinator.schedule.bind import result_blocks
+from frazil_coordinator.schedule.commits import (
+    Commit,
+    CommitLog,
+    StageLaidOut,
+    TaskCommitted,
+    TaskDivided,
+    as_taken_up,
+)
 from frazil_coordinator.schedule.history import with_history
+from frazil_coordinator.schedule.laid_out import PutFragment, Stages
 from frazil_coordinator.schedule.layout import Layout
 from frazil_coordinator.schedule.messages import (
     AttemptDivided,
     AttemptFailed,
     AttemptHeartbeat,
+    AttemptRecovered,
     AttemptRef,
     AttemptStarted,
     AttemptSucceeded,
@@ -36,6 +43,7 @@ from frazil_coordinator.schedule.messages import (
     CancelAttempt,
     CancelRequested,
     Discard,
+    DivisionRecovered,
     Event,
     Finish,
     Instruction,
@@ -44,23 +52,21 @@ from frazil_coordinator.schedule.messages import (
     SetTimer,
     SlotGranted,
     StageBound,
+    StageRecovered,
     Submitted,
     TimerFired,
     WantSlots,
 )
 from frazil_coordinator.schedule.peaks import Peaks
-from frazil_coordinator.schedule.preaggregation import WATCHED_TASKS, shrinks_too_little
 from frazil_coordinator.schedule.profile import Profile, Recorder, RunState
 from frazil_coordinator.schedule.progress import Progress, StageProgress
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.schedule.state import QueryState
 from frazil_coordinator.schedule.terms import RetryLimits, StageShape
 from frazil_coordinator.settings import Settings
-from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.errors import (
     CancelledQueryError,
     FrazilError,
-    FunctionLostError,
     InternalError,
     OutOfMemoryError,
     from_wire,
@@ -76,20 +82,12 @@ from frazil_functions.task import (
     Started,
     Succeeded,
     TaskEvent,
-    TaskLimits,
-    TaskRequest,
     TaskStats,
 )
 
-__all__ = ["PutFragment", "QueryDriver"]
+__all__ = ["QueryDriver"]
 
 _LOG = logging.getLogger(__name__)
-
-PutFragment: TypeAlias = Callable[[StageId, bytes], Awaitable[str]]
-"""Store a stage's fragment, and return its object key."""
-
-_END_S: Final = 1.0
-"""Time that a stream gets to end by itself after its last event, so that its connection can be used again."""
 
 
 class QueryDriver:
@@ -118,6 +116,10 @@ class QueryDriver:
         Where the tasks of the root stage write files of the user's.
     peaks
         What tasks of other queries needed; what those of this one need is added.
+    log
+        Keeps what must not be forgotten; None when the query may be.
+    history
+        What another coordinator that ran this query had given to its log: no task of which there is an answer runs again.
 
     Notes
     -----
@@ -138,28 +140,44 @@ class QueryDriver:
         put_fragment: PutFragment | None = None,
         sink: SinkOutput | None = None,
         peaks: Peaks | None = None,
+        log: CommitLog | None = None,
+        history: Sequence[Commit] = (),
     ) -> None:
         self._query = query
         self._graph = graph
-        self._platform = platform
-        self._exchange_prefix = exchange_prefix
         self._settings = settings
         self._on_progress = on_progress
         self._clock = clock
-        self._put_fragment = put_fragment
-        self._sink = sink
+        self._log = log
+        self._history = history
         self._state = QueryState(StageShape.of(graph, settings, slots.limit), RetryLimits.of(settings))
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._share = slots.share(lambda: self._events.put_nowait(SlotGranted()))
         self._recorder = Recorder(query, graph)
         self._progress = Progress(query=query, stages=tuple(self._stage_progress(stage) for stage in graph.stages))
-        self._barrier = Barrier(graph, settings, peaks)
-        self._fragments = Fragments()
-        self._attempts: dict[AttemptRef, asyncio.Task[None]] = {}
+        self._stages = Stages(
+            graph, settings, peaks=peaks, put_fragment=put_fragment, state=self._state, recorder=self._recorder
+        )
+        self._requests = Requests(
+            query=query,
+            settings=settings,
+            exchange_prefix=exchange_prefix,
+            sink=sink,
+            barrier=self._stages.barrier,
+            fragments=self._stages.fragments,
+        )
+        self._attempts = Attempts(platform, self._requests, self)
+        self._answers = 0
+        """Answers that were taken up, also of tasks that had one."""
+
+        self._unsure = Counter[StageId]()
+        """Answers that are given to the log and not taken up, by stage."""
+
+        self._held: list[StageId] | None = None
+        """Stages to be bound when all is recovered; None when nothing is being recovered."""
+
         self._uploads: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._deadline_unix_s: float | None = None
-        self._limits = TaskLimits(memory_bytes=settings.function_memory_bytes, heartbeat_s=settings.heartbeat_s)
 
     async def run(self) -> tuple[BlockRef, ...]:
         """Run the query to its end; once a driver.
@@ -179,8 +197,7 @@ class QueryDriver:
             The last error of a task that used up its attempts, with all of them in its message.
         """
         self._recorder.began(self._clock())
-        if self._settings.timeout_s is not None:
-            self._deadline_unix_s = time.time() + self._settings.timeout_s
+        self._requests.begin()
         state: RunState = "cancelled"
         try:
             finish = await self._until_finish()
@@ -218,17 +235,46 @@ class QueryDriver:
     async def _until_finish(self) -> Finish:
         try:
             async with asyncio.TaskGroup() as group:
-                event: Event = Submitted()
-                while True:
-                    finish = self._step(event, group)
-                    if finish is not None:
-                        for upload in self._uploads:
-                            upload.cancel()
-                        return finish
-                    event = await self._events.get()
+                finish = await self._begin(group)
+                while finish is None:
+                    finish = self._step(await self._events.get(), group)
+                for upload in self._uploads:
+                    upload.cancel()
+                return finish
         except ExceptionGroup as errors:
             # Attempts report their errors as events: what comes here is a fault of the coordinator itself.
             raise InternalError(f"the coordinator failed: {errors.exceptions[0]!r}") from errors
+
+    async def _begin(self, group: asyncio.TaskGroup) -> Finish | None:
+        """Start the query, from where another coordinator left it."""
+        if not self._history:
+            return self._step(Submitted(), group)
+        self._held = []
+        finish = self._step(Submitted(), group)
+        for commit in as_taken_up(self._history):
+            finish = finish or await self._recover(commit, group)
+        held, self._held = self._held, None
+        for stage in held if finish is None else ():
+            if stage not in self._stages.barrier.layouts:
+                self._bind(stage, group)
+        return finish
+
+    async def _recover(self, commit: Commit, group: asyncio.TaskGroup) -> Finish | None:
+        """Take up again what a coordinator before this one had taken up."""
+        match commit:
+            case StageLaidOut():
+                self._step(StageRecovered(stage=commit.stage), group)
+                layout = self._stages.lay_out_again(commit)
+                await self._stages.prepare(layout.stage)
+                return self._step(StageBound(stage=commit.stage, tasks=len(layout.order)), group)
+            case TaskCommitted():
+                self._recorder.launched(commit.ref, self._clock())
+                return self._step(AttemptRecovered(ref=commit.ref, descriptor=commit.descriptor), group)
+            case TaskDivided():
+                ref = AttemptRef(commit.stage, commit.task, commit.attempt)
+                return self._step(DivisionRecovered(ref=ref, parts=self._stages.divide(ref) or 0), group)
+            case _:
+                assert_never(commit)
 
     def _step(self, event: Event, group: asyncio.TaskGroup) -> Finish | None:
         now = self._clock()
@@ -238,10 +284,9 @@ class QueryDriver:
         touched: set[StageId] = set()
         finish: Finish | None = None
         instructions = self._state.handle(event, now)
-        if isinstance(event, AttemptSucceeded) and self._state.is_complete(event.ref.stage):
-            self._filter_late(event.ref.stage)
-        elif isinstance(event, AttemptSucceeded):
-            self._watch_aggregation(event.ref.stage)
+        answered = event.ref.stage if isinstance(event, AttemptSucceeded | AttemptRecovered) else None
+        if answered is not None:
+            self._stages.answered(answered)
         for instruction in instructions:
             if isinstance(instruction, Finish):
                 finish = instruction
@@ -249,7 +294,7 @@ class QueryDriver:
                 self._obey(instruction, group, now)
             if isinstance(instruction, Launch | CancelAttempt):
                 touched.add(instruction.ref.stage)
-        if isinstance(event, AttemptSucceeded | AttemptFailed | AttemptDivided):
+        if isinstance(event, AttemptSucceeded | AttemptRecovered | AttemptFailed | AttemptDivided):
             touched.add(event.ref.stage)
         if touched:
             self._tell_progress(touched)
@@ -257,26 +302,28 @@ class QueryDriver:
 
     def _divide(self, event: AttemptFailed) -> Event:
         """Divide a task that ran out of memory, when that can be done: trying it again unchanged would not help."""
-        layout = self._barrier.layouts[event.ref.stage]
-        divided = layout.divided(event.ref.task) if self._state.is_live(event.ref) else None
-        if divided is None:
+        ref = event.ref
+        parts = self._stages.divide(ref) if self._state.is_live(ref) else None
+        if parts is None:
             return event
-        self._lay_out(divided)
-        parts = len(divided.shares) - len(layout.shares)
-        return AttemptDivided(ref=event.ref, error=event.error, parts=parts)
+        if self._log is not None:
+            self._log.note(TaskDivided(stage=ref.stage, task=ref.task, attempt=ref.attempt, after=self._answers))
+        return AttemptDivided(ref=ref, error=event.error, parts=parts)
 
     def _record(self, event: Event, now: float) -> None:
-        if isinstance(event, AttemptSucceeded):
+        if isinstance(event, AttemptSucceeded | AttemptRecovered):
+            self._answers += 1
+            self._unsure[event.ref.stage] -= isinstance(event, AttemptSucceeded) and self._log is not None
             self._recorder.succeeded(event.ref, event.descriptor, now)
-            self._note_peak(event.ref, event.descriptor.stats)
-
-    def _note_peak(self, ref: AttemptRef, stats: TaskStats) -> None:
-        self._recorder.needed(ref.stage, self._barrier.needed(ref, stats.peak_memory_bytes))
+            self._stages.needed(event.ref, event.descriptor.stats)
 
     def _obey(self, instruction: Instruction, group: asyncio.TaskGroup, now: float) -> None:
         match instruction:
             case BindStage():
-                self._bind(self._barrier.graph.stages[instruction.stage], group)
+                if self._held is not None:
+                    self._held.append(instruction.stage)
+                else:
+                    self._bind(instruction.stage, group)
             case WantSlots():
                 self._share.want(instruction.count)
             case Launch():
@@ -303,98 +350,45 @@ class QueryDriver:
 
     # Stages
 
-    def _bind(self, stage: Stage, group: asyncio.TaskGroup) -> None:
+    def _bind(self, number: StageId, group: asyncio.TaskGroup) -> None:
         try:
-            layout = self._barrier.lay_out(stage.id, self._finished)
+            layout, decision = self._stages.lay_out(number, self._answers)
         except FrazilError as error:
-            self._events.put_nowait(BindFailed(stage=stage.id, error=error))
+            self._events.put_nowait(BindFailed(stage=number, error=error))
             return
-        self._lay_out(layout)
-        stage = layout.stage
-        large = self._put_fragment is not None and len(stage.fragment) > INLINE_FRAGMENT_BYTES
-        if large or takes_time(stage):
-            self._uploads.append(group.create_task(self._prepare(stage, self._put_fragment if large else None)))
+        if self._log is not None:
+            self._log.note(decision)
+        if self._stages.takes_time(layout.stage):
+            self._uploads.append(group.create_task(self._prepare(layout)))
         else:
-            self._events.put_nowait(StageBound(stage=stage.id, tasks=len(layout.order)))
+            self._events.put_nowait(StageBound(stage=number, tasks=len(layout.order)))
 
-    def _finished(self, stage: StageId) -> tuple[Descriptor, ...] | None:
-        return self._state.descriptors(stage) if self._state.is_complete(stage) else None
-
-    def _filter_late(self, build: StageId) -> None:
-        """Filter the tasks that are not sent yet of stages that did not wait for the keys of `build`."""
-        for number, layout in list(self._barrier.layouts.items()):
-            if any(one.build == build for one in layout.stage.filters) and not self._state.is_complete(number):
-                self._lay_out(layout.filtered(build, {build: self._state.descriptors(build)}, self._settings))
-
-    def _watch_aggregation(self, number: StageId) -> None:
-        """Stop aggregating rows before the shuffle when the tasks that did it have nearly as many left."""
-        stage, layout = self._barrier.graph.stages[number], self._barrier.layouts[number]
-        if not stage.unaggregated or number in self._fragments.unaggregated or number in self._fragments.keys:
-            return
-        if self._state.counts(number).done > WATCHED_TASKS:
-            return
-        done = self._state.descriptors(number)
-        if shrinks_too_little([one.stats for one in done], self._settings.preaggregate_share):
-            self._fragments.unaggregated.add(number)
-            note = f"rows no longer aggregated before the shuffle: nearly as many were left (tasks: {len(done)})"
-            self._lay_out(replace(layout, notes=(*layout.notes, note)))
-
-    def _lay_out(self, layout: Layout) -> None:
-        self._barrier.layouts[layout.stage.id] = layout
-        self._recorder.laid_out(layout.stage.id, len(layout.order), layout.notes, layout.memory_factor)
-
-    async def _prepare(self, stage: Stage, put: PutFragment | None) -> None:
+    async def _prepare(self, layout: Layout) -> None:
+        number = layout.stage.id
         try:
-            if takes_time(stage):
-                await asyncio.to_thread(self._fragments.look_through, stage)
-            if put is not None:
-                self._fragments.keys[stage.id] = await put(stage.id, stage.fragment)
+            await self._stages.prepare(layout.stage)
         except FrazilError as error:
-            self._events.put_nowait(BindFailed(stage=stage.id, error=error))
+            self._events.put_nowait(BindFailed(stage=number, error=error))
         else:
-            self._events.put_nowait(StageBound(stage=stage.id, tasks=len(self._barrier.layouts[stage.id].order)))
+            self._events.put_nowait(StageBound(stage=number, tasks=len(layout.order)))
 
     # Attempts
 
     def _launch(self, ref: AttemptRef, group: asyncio.TaskGroup, now: float) -> None:
         self._recorder.launched(ref, now)
-        task = group.create_task(self._attempt(ref), name=f"{self._query}/{ref.stage}/{ref.task}/{ref.attempt}")
-        self._attempts[ref] = task
-        # Not in the coroutine's own finally: a task that is cancelled before it runs never enters it.
-        task.add_done_callback(lambda _: self._ended(ref))
+        self._attempts.launch(ref, group)
 
-    def _ended(self, ref: AttemptRef) -> None:
-        del self._attempts[ref]
+    def released(self) -> None:
+        """Take back the slot of an attempt that has ended."""
         self._share.release()
 
     def _cancel_attempt(self, cancel: CancelAttempt, now: float) -> None:
         kind, message = ("not_needed", "cancelled") if cancel.error is None else (cancel.error.kind, cancel.error.message)
         self._recorder.failed(cancel.ref, kind, message, TaskStats(), now)
-        task = self._attempts.get(cancel.ref)
-        if task is not None:
-            task.cancel()
+        self._attempts.cancel(cancel.ref)
 
-    async def _attempt(self, ref: AttemptRef) -> None:
-        """Send an attempt, and turn what comes back into events: exactly one of success or failure, unless cancelled."""
-        ended = False
-        try:
-            async with contextlib.aclosing(self._platform.invoke(self._request(ref))) as stream:
-                async for event in stream:
-                    ended = self._receive(ref, event)
-                    if ended:
-                        await _let_end(stream)
-                        return
-                error: FrazilError = FunctionLostError("the stream ended without a last event")
-        except FrazilError as raised:
-            error = raised
-        except Exception as raised:
-            _LOG.exception("attempt failed in the platform", extra=self._fields(ref))
-            error = InternalError(f"the platform failed: {raised!r}")
-        if not ended:
-            self._fail(ref, error, TaskStats())
-
-    def _receive(self, ref: AttemptRef, event: TaskEvent) -> bool:
-        """Pass `event` on; return whether it is the attempt's last."""
+    def receive(self, ref: AttemptRef, event: TaskEvent) -> bool:
+        """Take an event of an attempt; return whether it is its last."""
         match event:
             case Started():
                 self._recorder.started(ref, cold_start=event.cold_start)
@@ -404,7 +398,7 @@ class QueryDriver:
                 self._events.put_nowait(AttemptHeartbeat(ref=ref))
                 return False
             case Succeeded():
-                self._events.put_nowait(AttemptSucceeded(ref=ref, descriptor=event.descriptor))
+                self._commit(ref, event.descriptor)
                 return True
             case Failed():
                 self._fail(ref, from_wire(event.error), event.stats)
@@ -412,35 +406,28 @@ class QueryDriver:
             case _:
                 assert_never(event)
 
+    def lost(self, ref: AttemptRef, error: FrazilError) -> None:
+        """Take the end of an attempt that gave no last event."""
+        self._fail(ref, error, TaskStats())
+
+    def _commit(self, ref: AttemptRef, descriptor: Descriptor) -> None:
+        """Take up an answer, when it is durable."""
+        taken_up = partial(self._events.put_nowait, AttemptSucceeded(ref=ref, descriptor=descriptor))
+        if self._log is None:
+            taken_up()
+            return
+        counts = self._state.counts(ref.stage)
+        self._unsure[ref.stage] += 1
+        commit = TaskCommitted(stage=ref.stage, task=ref.task, attempt=ref.attempt, descriptor=descriptor)
+        self._log.commit(commit, taken_up, urgent=counts.done + self._unsure[ref.stage] >= counts.tasks)
+
     def _fail(self, ref: AttemptRef, error: FrazilError, stats: TaskStats) -> None:
         error.where = {"stage": str(ref.stage), "task": str(ref.task), **error.where}
         self._recorder.failed(ref, error.kind, error.message, stats, self._clock())
         if isinstance(error, OutOfMemoryError):
-            self._note_peak(ref, stats)
+            self._stages.needed(ref, stats)
         _LOG.info("attempt failed", extra={**self._fields(ref), "kind": error.kind, "error": error.message})
         self._events.put_nowait(AttemptFailed(ref=ref, error=error))
-
-    def _request(self, ref: AttemptRef) -> TaskRequest:
-        stage = self._barrier.graph.stages[ref.stage]
-        inputs = self._barrier.layouts[ref.stage].shares[ref.task].inputs
-        fragment, fragment_key = self._fragments.of_task(stage, inputs)
-        return TaskRequest(
-            query=self._query,
-            stage=ref.stage,
-            task=ref.task,
-            attempt=ref.attempt,
-            fragment=fragment,
-            fragment_key=fragment_key,
-            inputs=inputs,
-            output=output_for(
-                stage, ref.task, query=self._query, settings=self._settings, exchange_prefix=self._exchange_prefix
-            ),
-            sink=self._sink if ref.stage == self._graph.root.id else None,
-            limits=self._limits,
-            deadline_unix_s=self._deadline_unix_s,
-            polars_version=pl.__version__,
-            protocol_version=PROTOCOL_VERSION,
-        )
 
     def _fields(self, ref: AttemptRef) -> dict[str, object]:
         return {"query": self._query, "stage": ref.stage, "task": ref.task, "attempt": ref.attempt}
@@ -449,7 +436,7 @@ class QueryDriver:
 
     def _tell_progress(self, touched: set[StageId]) -> None:
         stages = tuple(
-            self._stage_progress(self._barrier.graph.stages[known.id]) if known.id in touched else known
+            self._stage_progress(self._stages.stage(known.id)) if known.id in touched else known
             for known in self._progress.stages
         )
         self._progress = Progress(query=self._query, stages=stages)
@@ -470,14 +457,6 @@ class QueryDriver:
             rows=record.rows,
             bytes=record.bytes,
         )
-
-
-async def _let_end(stream: AsyncGenerator[TaskEvent, None]) -> None:
-    """Read `stream` to its end; what still comes, errors too, doesn't matter after the last event."""
-    with contextlib.suppress(FrazilError, TimeoutError):
-        async with asyncio.timeout(_END_S):
-            async for _ in stream:
-                pass
 
 
 def _run_state(finish: Finish) -> RunState:

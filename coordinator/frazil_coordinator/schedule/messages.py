@@ -18,6 +18,7 @@ __all__ = [
     "AttemptFailed",
     "AttemptHeartbeat",
     "AttemptRecord",
+    "AttemptRecovered",
     "AttemptRef",
     "AttemptStarted",
     "AttemptSucceeded",
@@ -26,6 +27,7 @@ __all__ = [
     "CancelAttempt",
     "CancelRequested",
     "Discard",
+    "DivisionRecovered",
     "Event",
     "Finish",
     "Instruction",
@@ -34,6 +36,7 @@ __all__ = [
     "SetTimer",
     "SlotGranted",
     "StageBound",
+    "StageRecovered",
     "Submitted",
     "TimerFired",
     "WantSlots",
@@ -130,6 +133,30 @@ class AttemptDivided:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageRecovered:
+    """A coordinator before this one had decided the tasks of the stage: `StageBound` follows at once."""
+
+    stage: StageId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecovered:
+    """An attempt that a coordinator before this one sent had succeeded."""
+
+    ref: AttemptRef
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DivisionRecovered:
+    """A coordinator before this one had divided the task of the attempt."""
+
+    ref: AttemptRef
+    parts: int
+    """As of `AttemptDivided`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlotGranted:
     """One attempt more may be in flight; answered by one `Launch` or one `ReturnSlot`."""
 
@@ -153,6 +180,9 @@ Event: TypeAlias = (
     | AttemptSucceeded
     | AttemptFailed
     | AttemptDivided
+    | StageRecovered
+    | AttemptRecovered
+    | DivisionRecovered
     | SlotGranted
     | TimerFired
     | CancelRequested

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias, assert_never
+from typing import Final, assert_never
 
+from frazil_coordinator.schedule.books import Due, LiveAttempt, Reminder, StageState, TaskState
 from frazil_coordinator.schedule.messages import (
     AttemptDivided,
     AttemptFailed,
     AttemptHeartbeat,
     AttemptRecord,
+    AttemptRecovered,
     AttemptRef,
     AttemptStarted,
     AttemptSucceeded,
@@ -25,6 +26,7 @@ from frazil_coordinator.schedule.messages import (
     CancelAttempt,
     CancelRequested,
     Discard,
+    DivisionRecovered,
     Event,
     Finish,
     Instruction,
@@ -33,6 +35,7 @@ from frazil_coordinator.schedule.messages import (
     SetTimer,
     SlotGranted,
     StageBound,
+    StageRecovered,
     Submitted,
     TimerFired,
     WantSlots,
@@ -44,86 +47,7 @@ from frazil_functions.task import Descriptor
 
 __all__ = ["QueryState"]
 
-_Phase: TypeAlias = Literal["held", "ready", "running", "waiting", "done", "divided"]
-_Reminder: TypeAlias = Literal["silence", "retry", "deadline", "patience"]
-
 _MAX_DOUBLINGS: Final = 30
-
-
-@dataclass(slots=True)
-class _Task:
-    stage: StageId
-    index: TaskIndex
-    phase: _Phase = "held"
-    next_attempt: int = 0
-    failures: int = 0
-    platform_failures: int = 0
-    retry_at: float = 0.0
-    committed: Descriptor | None = None
-    history: list[AttemptRecord] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Stage:
-    shape: StageShape
-    missing: int
-    """Producers that are not complete."""
-
-    waiting_until: float | None = None
-    """When it no longer waits for the stages that it awaits; None before it could start."""
-
-    asked: bool = False
-    """Whether its inputs are being bound, or are bound."""
-
-    tasks: list[_Task] = field(default_factory=list)
-    order: list[TaskIndex] = field(default_factory=list)
-    """The tasks that count, in the order of their rows: one that was divided is left out."""
-
-    wave: int = 0
-    """Tasks of the wave that runs, of a stage that stops when it has rows enough."""
-
-    bound: bool = False
-    done: int = 0
-    running: int = 0
-    attempts: int = 0
-    retries: int = 0
-
-    def in_order(self) -> list[_Task]:
-        """Return the tasks that count, in the order of their rows."""
-        return [self.tasks[index] for index in self.order]
-
-    @property
-    def complete(self) -> bool:
-        return self.bound and self.done == len(self.order)
-
-
-@dataclass(slots=True)
-class _Live:
-    """An attempt in flight."""
-
-    task: _Task
-    launched_at: float
-    silent_at: float
-    started: bool = False
-    reminder: int = 0
-    """Number of the one reminder of its silence that holds."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Due:
-    """Something to look at when its time comes; whether it still holds is checked then."""
-
-    at: float
-    number: int
-    """Breaks ties, in the order of making."""
-
-    what: _Reminder = field(compare=False)
-    ref: AttemptRef | None = field(compare=False, default=None)
-    stage: StageId | None = field(compare=False, default=None)
-
-
-def _rows(task: _Task) -> int:
-    return 0 if task.committed is None else sum(block.rows for block in task.committed.blocks)
 
 
 class QueryState:
@@ -150,6 +74,8 @@ class QueryState:
     * A task that is divided (`AttemptDivided`) gives way to new ones in its place; a late answer of it is discarded.
     * Of a stage with `StageShape.first_rows`, 1, 2, 4 … tasks run at a time, in order, until they have that many rows; the
       tasks that are left then count as done without rows.
+    * What a coordinator before this one had taken up is told again right after `Submitted`, in the same order
+      (`StageRecovered`, then `StageBound`; `AttemptRecovered`; `DivisionRecovered`). Who tells it obeys `BindStage` later.
     * A `BlockError` that names a producer's lost object counts as a failure of the consumer, which is tried again;
       running the producer again is not part of this machine.
     * `Finish` is the last instruction ever; before it, each attempt in flight is cancelled.
@@ -157,18 +83,18 @@ class QueryState:
 
     def __init__(self, stages: Sequence[StageShape], limits: RetryLimits) -> None:
         self._limits = limits
-        self._stages = [_Stage(shape=shape, missing=len(shape.producers)) for shape in stages]
+        self._stages = [StageState(shape=shape, missing=len(shape.producers)) for shape in stages]
         self._consumers: dict[StageId, list[StageId]] = {shape.id: [] for shape in stages}
         for shape in stages:
             for producer in dict.fromkeys((*shape.producers, *shape.awaits)):
                 self._consumers[producer].append(shape.id)
-        self._live: dict[AttemptRef, _Live] = {}
+        self._live: dict[AttemptRef, LiveAttempt] = {}
         self._urgent = self._awaited()
         self._ready: list[tuple[bool, StageId, TaskIndex]] = []
         """Tasks that want a slot: first those of stages that others await."""
         self._ready_count = 0
         self._wanted = 0
-        self._due: list[_Due] = []
+        self._due: list[Due] = []
         self._due_count = 0
         self._timer: float | None = None
         self._finished = False
@@ -244,6 +170,16 @@ class QueryState:
                 self._failed(event.ref, event.error, now)
             case AttemptDivided():
                 self._divided(event, now)
+            case StageRecovered():
+                self._stages[event.stage].asked = True
+            case AttemptRecovered():
+                self._launched_before(event.ref)
+                self._succeeded(AttemptSucceeded(ref=event.ref, descriptor=event.descriptor), now)
+            case DivisionRecovered():
+                self._launched_before(event.ref)
+                task = self._stages[event.ref.stage].tasks[event.ref.task]
+                self._ready_count -= task.phase == "ready"
+                self._divide(task, event.parts, list(task.history))
             case SlotGranted():
                 self._granted(now)
             case TimerFired():
@@ -261,7 +197,7 @@ class QueryState:
         for stage in self._stages:
             self._may_start(stage, now)
 
-    def _may_start(self, stage: _Stage, now: float) -> None:
+    def _may_start(self, stage: StageState, now: float) -> None:
         """Ask for a stage's inputs when its producers are complete, and those that it awaits are or take too long."""
         if stage.missing or stage.asked:
             return
@@ -279,7 +215,7 @@ class QueryState:
         if stage.bound:
             return
         stage.bound = True
-        stage.tasks = [_Task(event.stage, TaskIndex(index)) for index in range(event.tasks)]
+        stage.tasks = [TaskState(event.stage, TaskIndex(index)) for index in range(event.tasks)]
         stage.order = [task.index for task in stage.tasks]
         if stage.shape.first_rows is None:
             for task in stage.tasks:
@@ -289,10 +225,10 @@ class QueryState:
         if stage.complete:
             self._completed(stage, now)
 
-    def _next_wave(self, stage: _Stage) -> None:
+    def _next_wave(self, stage: StageState) -> None:
         """Make the next tasks ready, twice as many as before; or end the stage, when those before have rows enough."""
         held = [task for task in stage.in_order() if task.phase == "held"]
-        if sum(_rows(task) for task in stage.in_order()) >= (stage.shape.first_rows or 0):
+        if sum(task.rows for task in stage.in_order()) >= (stage.shape.first_rows or 0):
             for task in held:
                 task.phase, task.committed = "done", Descriptor(key=None, blocks=())
             stage.done += len(held)
@@ -301,7 +237,7 @@ class QueryState:
         for task in held[: stage.wave]:
             self._make_ready(task)
 
-    def _completed(self, stage: _Stage, now: float) -> None:
+    def _completed(self, stage: StageState, now: float) -> None:
         if stage is self._stages[-1]:
             self._finish(None)
             return
@@ -312,7 +248,7 @@ class QueryState:
 
     # Attempts
 
-    def _make_ready(self, task: _Task) -> None:
+    def _make_ready(self, task: TaskState) -> None:
         task.phase = "ready"
         self._ready_count += 1
         heapq.heappush(self._ready, (task.stage not in self._urgent, task.stage, task.index))
@@ -326,7 +262,7 @@ class QueryState:
                 return
         self._out.append(ReturnSlot())
 
-    def _launch(self, task: _Task, now: float) -> None:
+    def _launch(self, task: TaskState, now: float) -> None:
         ref = AttemptRef(task.stage, task.index, task.next_attempt)
         stage = self._stages[task.stage]
         stage.running += 1
@@ -336,7 +272,7 @@ class QueryState:
         task.phase = "running"
         self._ready_count -= 1
         self._wanted -= 1
-        live = _Live(task, launched_at=now, silent_at=now + self._limits.start_silence_s)
+        live = LiveAttempt(task, launched_at=now, silent_at=now + self._limits.start_silence_s)
         self._live[ref] = live
         self._out.append(Launch(ref=ref))
         live.reminder = self._remind(live.silent_at, "silence", ref)
@@ -350,6 +286,14 @@ class QueryState:
             # The reminder of the launch may come later than this silence ends, so it is replaced.
             live.started = True
             live.reminder = self._remind(live.silent_at, "silence", ref)
+
+    def _launched_before(self, ref: AttemptRef) -> None:
+        """Note an attempt that was launched by a coordinator before this one."""
+        stage = self._stages[ref.stage]
+        task = stage.tasks[ref.task]
+        stage.attempts += 1
+        stage.retries += ref.attempt > 0
+        task.next_attempt = max(task.next_attempt, ref.attempt + 1)
 
     def _succeeded(self, event: AttemptSucceeded, now: float) -> None:
         task = self._task(event.ref)
@@ -378,11 +322,13 @@ class QueryState:
         live = self._drop(event.ref)
         if live is None:
             return
-        task, stage = live.task, self._stages[event.ref.stage]
+        self._divide(live.task, event.parts, [*live.task.history, self._record_of(live, event.ref, event.error, now)])
+
+    def _divide(self, task: TaskState, count: int, history: list[AttemptRecord]) -> None:
+        stage = self._stages[task.stage]
         task.phase = "divided"
         first = len(stage.tasks)
-        history = [*task.history, self._record_of(live, event.ref, event.error, now)]
-        parts = [_Task(task.stage, TaskIndex(first + part), history=list(history)) for part in range(event.parts)]
+        parts = [TaskState(task.stage, TaskIndex(first + part), history=list(history)) for part in range(count)]
         stage.tasks += parts
         place = stage.order.index(task.index)
         stage.order[place : place + 1] = [part.index for part in parts]
@@ -409,20 +355,20 @@ class QueryState:
         self._remind(task.retry_at, "retry", ref)
 
     @staticmethod
-    def _record_of(live: _Live, ref: AttemptRef, error: FrazilError, now: float) -> AttemptRecord:
+    def _record_of(live: LiveAttempt, ref: AttemptRef, error: FrazilError, now: float) -> AttemptRecord:
         return AttemptRecord(ref=ref, kind=error.kind, message=error.message, seconds=now - live.launched_at)
 
-    def _drop(self, ref: AttemptRef) -> _Live | None:
+    def _drop(self, ref: AttemptRef) -> LiveAttempt | None:
         live = self._live.pop(ref, None)
         if live is not None:
             self._stages[ref.stage].running -= 1
         return live
 
-    def _live_of(self, task: _Task) -> list[AttemptRef]:
+    def _live_of(self, task: TaskState) -> list[AttemptRef]:
         refs = (AttemptRef(task.stage, task.index, attempt) for attempt in range(task.next_attempt))
         return [ref for ref in refs if ref in self._live]
 
-    def _task(self, ref: AttemptRef) -> _Task | None:
+    def _task(self, ref: AttemptRef) -> TaskState | None:
         """Return the task of an attempt that was launched."""
         tasks = self._stages[ref.stage].tasks if ref.stage < len(self._stages) else []
         task = tasks[ref.task] if ref.task < len(tasks) else None
@@ -430,9 +376,9 @@ class QueryState:
 
     # Time
 
-    def _remind(self, at: float, what: _Reminder, ref: AttemptRef | None = None, stage: StageId | None = None) -> int:
+    def _remind(self, at: float, what: Reminder, ref: AttemptRef | None = None, stage: StageId | None = None) -> int:
         self._due_count += 1
-        heapq.heappush(self._due, _Due(at, self._due_count, what, ref, stage))
+        heapq.heappush(self._due, Due(at, self._due_count, what, ref, stage))
         return self._due_count
 
     def _fired(self, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 
@@ -11,6 +12,7 @@ import pytest
 
 import frazil
 from frazil._remote import RemoteSession
+from frazil_coordinator.results import END_OF_STREAM, splice
 from frazil_coordinator.status import QueryEvent, QueryState, QueryStatus, encode
 from frazil_functions.ids import QueryId
 
@@ -101,16 +103,66 @@ def test_a_read_is_repeated_when_the_connection_fails() -> None:
     assert len(coordinator.requests) == 3
 
 
-def test_a_submission_is_repeated_only_when_it_was_never_sent() -> None:
+def test_a_submission_without_an_answer_is_repeated_under_the_same_key() -> None:
     coordinator = Coordinator(queries=lambda _: httpx.Response(202, content=status()))
     session = coordinator.session()
-    session.submit(b"plan", ())
-    coordinator.failures = [httpx.ConnectError("refused")]
-    session.submit(b"plan", ())
+    session.submit(b"one", ())
+    coordinator.failures = [httpx.ConnectError("refused"), httpx.ReadError("reset")]
+    session.submit(b"two", ())
+    keys = [request.headers["Idempotency-Key"] for request in coordinator.requests if request.method == "POST"]
+    assert len(keys) == 4
+    assert len(set(keys)) == 2
+    assert len(set(keys[1:])) == 1
+
+
+def test_an_explanation_without_an_answer_is_not_repeated_because_it_may_be_work() -> None:
+    coordinator = Coordinator(explain=lambda _: httpx.Response(200, content=b"{}"))
+    session = coordinator.session()
+    session._check_version()
     coordinator.failures = [httpx.ReadError("reset")]
     with pytest.raises(frazil.UnreachableError, match="reset"):
-        session.submit(b"plan", ())
-    assert coordinator.paths().count("POST /v1/queries") == 4
+        session.explain(b"plan")
+
+
+def test_a_coordinator_that_says_when_to_come_back_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frazil._remote.time", VirtualClock())
+    answers = [
+        httpx.Response(503, json={"title": "another coordinator leads"}, headers={"Retry-After": "1"}),
+        httpx.Response(202, content=status()),
+    ]
+    coordinator = Coordinator(queries=lambda _: answers.pop(0))
+    assert coordinator.session().submit(b"plan", ()).id == Q
+    assert coordinator.paths().count("POST /v1/queries") == 2
+
+
+def test_a_result_that_breaks_off_goes_on_behind_what_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frazil._remote.time", VirtualClock())
+    first, second = io.BytesIO(), io.BytesIO()
+    pl.DataFrame({"a": [1, 2]}).write_ipc_stream(first)
+    pl.DataFrame({"a": [3]}).write_ipc_stream(second)
+    parts = [splice(first.getvalue(), first=True), splice(second.getvalue(), first=False), END_OF_STREAM]
+
+    def broken() -> Iterator[bytes]:
+        yield parts[0]
+        raise httpx.ReadError("reset")
+
+    answers = [httpx.Response(200, content=broken()), httpx.Response(200, content=b"".join(parts))]
+    coordinator = Coordinator(result=lambda _: answers.pop(0))
+    frames = list(coordinator.session().batches(Q))
+    assert [frame["a"].to_list() for frame in frames] == [[1, 2], [3]]
+
+
+def test_events_that_end_before_the_query_does_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frazil._remote.time", VirtualClock())
+
+    def event(state: QueryState) -> bytes:
+        told = QueryStatus(id=Q, state=state, submitted_unix_s=1.0)
+        return b"data: " + encode(QueryEvent(kind="state", status=told)) + b"\n\n"
+
+    answers = [event(QueryState.RUNNING), event(QueryState.SUCCEEDED)]
+    coordinator = Coordinator(events=lambda _: httpx.Response(200, content=answers.pop(0)))
+    states = [one.status.state for one in coordinator.session().events(Q)]
+    assert states == [QueryState.RUNNING, QueryState.SUCCEEDED]
 
 
 def test_a_coordinator_that_never_answers_is_unreachable() -> None:

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, ExchangeSource, StageGraph
-from frazil_coordinator.schedule.driver import PutFragment, QueryDriver
+from frazil_coordinator.schedule.driver import QueryDriver
+from frazil_coordinator.schedule.laid_out import PutFragment
 from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings

@@ -1,0 +1,180 @@
+"""A coordinator that dies: in its own process by SIGKILL, at the n-th segment of a journal that it writes.
+
+``python -m support.mortal STORE PORT N WHEN``: serves a coordinator over HTTP that has its journal in the folder STORE, with
+two local functions; just before or just after (WHEN) it writes segment number N, counted from 0 over all queries, the
+process kills itself. With N below 0 it lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import httpx
+
+from frazil_coordinator.api.server import serve
+from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.journal.journal import Journal
+from frazil_coordinator.journal.sealing import Sealer
+from frazil_coordinator.platform.local import LocalPlatform
+from frazil_coordinator.settings import Settings
+from frazil_functions.storage import ObjectInfo, Store, open_store
+from support.processes import stop_process
+
+__all__ = ["KEYS", "TOKEN", "DyingStore", "When", "mortal_coordinator"]
+
+KEYS = ("a secret of thirty-two characters",)
+TOKEN = "a-token"
+
+When: TypeAlias = Literal["before", "after"]
+
+
+class DyingStore:
+    """A store that does something at the n-th object that is created below ``journal/``, and passes everything on.
+
+    Parameters
+    ----------
+    store
+        The store that does the work.
+    number
+        Which creation, from 0.
+    when
+        Whether the object is there when it happens.
+    die
+        What happens. When it returns, so does the creation, as if nothing had happened.
+    """
+
+    def __init__(self, store: Store, number: int, when: When, die: Callable[[], None]) -> None:
+        self._store = store
+        self._number = number
+        self._when = when
+        self._die = die
+        self._lock = threading.Lock()
+        self.created = 0
+        """Objects created below ``journal/``."""
+
+    @property
+    def url(self) -> str:
+        return self._store.url
+
+    @property
+    def remote(self) -> bool:
+        return self._store.remote
+
+    def create(self, key: str, data: bytes) -> bool:
+        with self._lock:
+            hit = key.startswith("journal/") and self.created == self._number
+            self.created += key.startswith("journal/")
+        if hit and self._when == "before":
+            self._die()
+        created = self._store.create(key, data)
+        if hit and self._when == "after":
+            self._die()
+        return created
+
+    def put(self, key: str, parts: Sequence[bytes]) -> None:
+        self._store.put(key, parts)
+
+    def install(self, source: str, target: str, size: int) -> None:
+        self._store.install(source, target, size)
+
+    def get(self, key: str) -> bytes:
+        return self._store.get(key)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        return self._store.get_range(key, start, length)
+
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> builtins.list[bytes]:
+        return self._store.get_ranges(key, ranges)
+
+    def head(self, key: str) -> ObjectInfo:
+        return self._store.head(key)
+
+    def list(self, prefix: str) -> builtins.list[ObjectInfo]:
+        return self._store.list(prefix)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self._store.delete(keys)
+
+    def delete_prefix(self, prefix: str) -> int:
+        return self._store.delete_prefix(prefix)
+
+
+def _kill_myself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60.0)  # the signal is on its way
+
+
+@contextlib.contextmanager
+def mortal_coordinator(
+    store: Path, port: int, settings: dict[str, object], log: Path, *, number: int = -1, when: When = "before"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a coordinator in a process of its own, and give the process when it answers; at the end it is stopped.
+
+    Parameters
+    ----------
+    store, port
+        Where its exchange and its journal are, and where it listens.
+    settings
+        Those of its queries that differ from the defaults.
+    log
+        File for what it prints.
+    number, when
+        At which segment it dies.
+    """
+    command = [sys.executable, "-m", "support.mortal", str(store), str(port), str(number), when, json.dumps(settings)]
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # our own interpreter and module
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "PYTHONPATH": "."},
+        )
+    try:
+        _wait_ready(process, port, log)
+        yield process
+    finally:
+        stop_process(process)
+
+
+def _wait_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + 60.0
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            return  # dead already: that may be what was asked for
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/healthz").is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.02)
+    raise AssertionError(f"the coordinator does not answer:\n{log.read_text()}")
+
+
+async def _serve(folder: str, port: int, number: int, when: When, settings: Settings) -> None:
+    store = DyingStore(open_store(folder), number, when, _kill_myself)
+    platform = LocalPlatform(max_functions=2, store_url=folder)
+    journal = Journal(store=store, sealer=Sealer.of(KEYS))
+    coordinator = Coordinator(settings=settings, platform=platform, store=store, sweep_after_s=(0.1,), journal=journal)
+    try:
+        await coordinator.recover()
+        await serve(coordinator, port=port, tokens=[TOKEN])
+    finally:
+        await platform.aclose()
+
+
+if __name__ == "__main__":
+    store_folder, port_text, number_text, when_text, settings_text = sys.argv[1:]
+    chosen: When = "before" if when_text == "before" else "after"
+    asyncio.run(_serve(store_folder, int(port_text), int(number_text), chosen, Settings(**json.loads(settings_text))))
