@@ -20,6 +20,7 @@ import polars as pl
 
 from frazil_coordinator.execution import Execution, Planner, explanation_of
 from frazil_coordinator.hygiene import SWEEP_AFTER_S, Cleaner
+from frazil_coordinator.leadership import Leadership
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.plan.report import measured_report
@@ -77,6 +78,8 @@ class Coordinator:
         needed so far.
     sweep_after_s
         See `frazil_coordinator.hygiene.SWEEP_AFTER_S`.
+    leadership
+        Its right to write; it stays the caller's, who acquires and releases it. None: it needs none.
     """
 
     def __init__(
@@ -88,7 +91,9 @@ class Coordinator:
         exchange_prefix: str = "exchange",
         planner: Planner | None = None,
         sweep_after_s: Sequence[float] = SWEEP_AFTER_S,
+        leadership: Leadership | None = None,
     ) -> None:
+        self._leadership = leadership
         self._settings = settings
         self._platform = platform
         self._store = store
@@ -116,6 +121,11 @@ class Coordinator:
     def settings(self) -> Settings:
         """Settings of queries that come without their own."""
         return self._settings
+
+    @property
+    def leadership(self) -> Leadership | None:
+        """Its right to write; None: it needs none."""
+        return self._leadership
 
     async def submit(
         self,

@@ -24,6 +24,7 @@
     └── PlatformError                the platform, not the task, failed; retried, counted apart
         ├── FunctionLostError        no answer, a torn stream, a killed process
         ├── FunctionBusyError        429, 503: try again later
+        ├── StandbyError             this coordinator does not lead: ask again, and the one that does may answer
         └── ProtocolError            refused: not signed, expired, other protocol or polars version (not retried)
 
 Errors cross the wire as :class:`WireError` and come back as the same class (:func:`to_wire`, :func:`from_wire`). A polars
@@ -59,6 +60,7 @@ __all__ = [
     "QueryError",
     "RequestError",
     "SourceError",
+    "StandbyError",
     "StorageError",
     "StorageFullError",
     "TaskError",
@@ -245,6 +247,12 @@ class FunctionBusyError(PlatformError):
     """The function or the platform asked to come back later."""
 
     kind = "function_busy"
+
+
+class StandbyError(PlatformError):
+    """The coordinator that was asked does not lead: another one does, or will in a moment."""
+
+    kind = "standby"
 
 
 class ProtocolError(PlatformError):
