@@ -255,7 +255,44 @@ async def _two_leases_of_a_store_know_nothing_of_each_other() -> None:
         await other.release()
 
 
+async def _a_look_counts_from_when_it_was_sent() -> None:
+    async with _watched() as watched:
+        wire, slow = Wire(), Wire()
+        leader = watched.add(wire)
+        await leader.acquire()
+        await asyncio.sleep(1)
+        waiting = asyncio.create_task(watched.add(slow).acquire())
+        await asyncio.sleep(6)
+        wire.cut = True
+        await asyncio.sleep(8)
+        slow.delays = lambda: (0.0, 6.0)  # looks at 16 s; its answer comes when the lease that it saw is over, at 21 s
+        await asyncio.sleep(3.9)
+        wire.cut = False  # the leader's next beat, at 19 s, is in time
+        await asyncio.sleep(3.3)
+        slow.delays = lambda: (0.0, 0.0)
+        await asyncio.sleep(3 * LEASE_S)
+        assert leader.leads
+        waiting.cancel()
+
+
+async def _a_beat_counts_from_when_it_was_sent() -> None:
+    async with _watched() as watched:
+        wire = Wire()
+        leader = watched.add(wire)
+        await leader.acquire()
+        waiting = asyncio.create_task(watched.add().acquire())
+        await asyncio.sleep(4)
+        wire.delays = lambda: (0.0, 6.0)  # the answer to the beat of 5 s comes at 11 s
+        await asyncio.sleep(2)
+        wire.cut = True
+        await leader.lost.wait()
+        assert _now() == pytest.approx(5 + LEASE_S, abs=0.1)
+        assert await waiting == 2
+
+
 CASES = [
+    _a_look_counts_from_when_it_was_sent,
+    _a_beat_counts_from_when_it_was_sent,
     _a_leader_that_is_cut_off_steps_down_before_another_takes_over,
     _a_leader_that_wakes_after_another_took_over_knows_it_at_once,
     _a_deposed_leader_says_who_leads_since_when,
