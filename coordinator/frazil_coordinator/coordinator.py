@@ -23,6 +23,7 @@ from frazil_coordinator.execution import Execution, Planner, explanation_of
 from frazil_coordinator.hygiene import SWEEP_AFTER_S, Cleaner
 from frazil_coordinator.journal.history import Remembered
 from frazil_coordinator.journal.journal import Journal
+from frazil_coordinator.leadership import Leadership
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.plan.report import measured_report
@@ -84,6 +85,8 @@ class Coordinator:
     journal
         Keeps the queries, so that another coordinator goes on with them when this one ends, however it ends. None: they end
         with this one.
+    leadership
+        Its right to write; it stays the caller's, who acquires and releases it. None: it needs none.
     """
 
     def __init__(
@@ -96,7 +99,9 @@ class Coordinator:
         planner: Planner | None = None,
         sweep_after_s: Sequence[float] = SWEEP_AFTER_S,
         journal: Journal | None = None,
+        leadership: Leadership | None = None,
     ) -> None:
+        self._leadership = leadership
         self._settings = settings
         self._platform = platform
         self._store = store
@@ -126,6 +131,11 @@ class Coordinator:
     def settings(self) -> Settings:
         """Settings of queries that come without their own."""
         return self._settings
+
+    @property
+    def leadership(self) -> Leadership | None:
+        """Its right to write; None: it needs none."""
+        return self._leadership
 
     async def submit(
         self,

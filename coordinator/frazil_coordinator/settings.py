@@ -176,6 +176,9 @@ class Settings:
     result_ttl_s: float = 3600.0
     """Seconds for which the result of an ended query that nobody read is kept."""
 
+    lease_s: float = 15.0
+    """Seconds after which a coordinator that leads and was not heard of is taken for dead, and another one takes over."""
+
     def __post_init__(self) -> None:
         for knob in fields(self):
             _check(knob.name, str(knob.type), getattr(self, knob.name))

@@ -24,6 +24,7 @@
     ├── PlatformError                the platform, not the task, failed; retried, counted apart
     │   ├── FunctionLostError        no answer, a torn stream, a killed process
     │   ├── FunctionBusyError        429, 503: try again later
+    │   ├── StandbyError             this coordinator does not lead: ask again, and the one that does may answer
     │   └── ProtocolError            refused: not signed, expired, other protocol or polars version (not retried)
     └── JournalError                 what a coordinator wrote of a query can't be read: other version or key, damaged
         └── DeposedError             another coordinator goes on with the query
@@ -63,6 +64,7 @@ __all__ = [
     "QueryError",
     "RequestError",
     "SourceError",
+    "StandbyError",
     "StorageError",
     "StorageFullError",
     "TaskError",
@@ -249,6 +251,12 @@ class FunctionBusyError(PlatformError):
     """The function or the platform asked to come back later."""
 
     kind = "function_busy"
+
+
+class StandbyError(PlatformError):
+    """The coordinator that was asked does not lead: another one does, or will in a moment."""
+
+    kind = "standby"
 
 
 class ProtocolError(PlatformError):

@@ -52,7 +52,7 @@ def test_no_two_classes_share_a_kind() -> None:
 KINDS = (
     "frazil user query plan plan_version plan_python fallback source deadline cancelled request "
     "task block storage storage_full out_of_memory internal platform function_lost function_busy protocol journal "
-    "deposed"
+    "deposed standby"
 )
 
 

@@ -8,11 +8,12 @@ import polars as pl
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from frazil_coordinator.api.leader import standing_of
 from frazil_coordinator.api.models import Health, Ready, Version
 from frazil_coordinator.api.problems import problem
 from frazil_coordinator.coordinator import Coordinator
 from frazil_functions import PROTOCOL_VERSION
-from frazil_functions.errors import FrazilError, StorageError
+from frazil_functions.errors import FrazilError, StandbyError, StorageError
 
 __all__ = ["probes_router", "version_router"]
 
@@ -28,7 +29,11 @@ def probes_router(coordinator: Coordinator) -> APIRouter:
 
     @router.get("/readyz", response_model=Ready)
     async def readyz(request: Request) -> Ready | Response:
-        """Say whether queries are accepted and the store answers; 503 if not."""
+        """Say whether this coordinator leads, queries are accepted and the store answers; 503 if not."""
+        standing = standing_of(coordinator)
+        if not standing.leader:
+            error = StandbyError(standing.detail)
+            return problem(request, error, leader=False, term=standing.term, journal=standing.journal)
         try:
             await coordinator.probe()
         except FrazilError as error:
@@ -36,7 +41,14 @@ def probes_router(coordinator: Coordinator) -> APIRouter:
         except TimeoutError:
             return problem(request, StorageError("the exchange store does not answer"), status=503)
         platform = coordinator.platform_status()
-        return Ready(functions=platform.functions, busy=platform.busy)
+        return Ready(
+            functions=platform.functions,
+            busy=platform.busy,
+            leader=standing.leader,
+            term=standing.term,
+            journal=standing.journal,
+            detail=standing.detail,
+        )
 
     return router
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, Field
 
 __all__ = ["Health", "Problem", "Ready", "Version"]
@@ -33,6 +35,12 @@ class Ready(BaseModel):
     status: str = "ready"
     functions: int = Field(description="Functions that exist")
     busy: int = Field(description="Functions that run a task")
+    leader: bool = Field(description="Whether this coordinator leads; without a journal it always does")
+    term: int = Field(description="Its fencing token; 0 without a lease")
+    journal: Literal["off", "single-writer", "fenced"] = Field(
+        description="fenced: the store decides between coordinators; single-writer: it can't, and there must not be two"
+    )
+    detail: str = Field(description="The same in words")
 
 
 class Version(BaseModel):

@@ -8,10 +8,11 @@ from contextlib import aclosing
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from frazil_coordinator.api.inputs import read_plan, read_settings
+from frazil_coordinator.api.leader import leader_only
 from frazil_coordinator.api.problems import NotEndedError, problem
 from frazil_coordinator.api.schemas import json_of, plan_body, stream_of
 from frazil_coordinator.api.sse import EVENT_STREAM, event_stream
@@ -35,9 +36,11 @@ Labels = Annotated[list[Label] | None, Query(max_length=20)]
 def queries_router(coordinator: Coordinator) -> APIRouter:
     """Return the routes that submit, show and cancel queries of `coordinator`."""
     router = APIRouter(prefix="/v1", tags=["queries"])
+    known = APIRouter(dependencies=[Depends(leader_only(coordinator))])
     _add_submit(router, coordinator)
-    _add_show(router, coordinator)
-    _add_results(router, coordinator)
+    _add_show(known, coordinator)
+    _add_results(known, coordinator)
+    router.include_router(known)
     return router
 
 
@@ -46,6 +49,7 @@ def _json(value: QueryStatus | Explanation | tuple[QueryStatus, ...], status: in
 
 
 def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
+    lead = leader_only(coordinator)
     answers = {**json_of(202, "QueryStatus"), **json_of(200, "Explanation")}
 
     @router.post("/queries", status_code=202, responses=answers, openapi_extra=plan_body())
@@ -61,6 +65,8 @@ def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
         With `dry_run`, plan it, check caps, run nothing, and answer with the explanation. Sent again with the same
         `Idempotency-Key`, it is the same query.
         """
+        if not dry_run:
+            lead()
         settings = read_settings(request, coordinator.settings)
         plan = await read_plan(request, coordinator.settings.max_plan_bytes)
         if dry_run:
@@ -80,6 +86,8 @@ def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
 
         With `analyze`, run it, discard its result, and answer at its end with what it did beside.
         """
+        if analyze:
+            lead()
         settings = read_settings(request, coordinator.settings)
         plan = await read_plan(request, coordinator.settings.max_plan_bytes)
         if analyze:

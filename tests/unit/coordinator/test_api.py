@@ -88,6 +88,7 @@ def error_of(response: httpx.Response) -> FrazilError:
         (errors.StorageFullError("x"), 507),
         (errors.StorageError("x"), 503),
         (errors.FunctionLostError("x"), 503),
+        (errors.StandbyError("x"), 503),
         (errors.ProtocolError("x"), 500),
         (errors.OutOfMemoryError("x"), 500),
         (errors.InternalError("x"), 500),
