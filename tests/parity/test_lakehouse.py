@@ -6,7 +6,7 @@ import datetime as dt
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 import pytest
@@ -14,6 +14,7 @@ import pytest
 import frazil
 from support.parity import assert_same
 from support.profiles import fallbacks, most_tasks, stages_of
+from support.seaweed import SeaweedFS
 
 deltalake = pytest.importorskip("deltalake")
 pytest.importorskip("pyiceberg")
@@ -206,3 +207,26 @@ def test_value_of_a_partition_that_is_not_in_its_file_is_kept(engine: frazil.Eng
     _check(engine, scan(1))
     assert scan(1).collect(engine=engine).row(0) == (0, "in", 7)
     _check(engine, scan(1, 0, present=False).drop("p"))
+
+
+def test_iceberg_table_that_only_its_catalog_can_open_is_read(
+    engine: frazil.Engine, tmp_path: Path, seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
+    store = {
+        "s3.endpoint": seaweed.endpoint,
+        "s3.access-key-id": seaweed.access_key,
+        "s3.secret-access-key": seaweed.secret_key,
+        "s3.region": seaweed.region,
+    }
+    catalog = SqlCatalog("c", uri=f"sqlite:///{tmp_path}/c.db", warehouse=seaweed.url("lakehouse/only"), **store)
+    catalog.create_namespace("n")
+    table = catalog.create_table("n.t", schema=FRAME.to_arrow().schema)
+    table.append(FRAME.to_arrow())
+    # What is given here opens the data files; that of the catalog, the metadata.
+    lf = pl.scan_iceberg(table, storage_options=cast("Any", seaweed.storage_options))
+    _check(engine, lf)
+    _check(engine, lf.filter(pl.col("p") == "k1").group_by("d").agg(pl.col("x").sum()).sort("d"))
+    catalog.close()
