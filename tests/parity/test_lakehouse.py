@@ -177,6 +177,15 @@ def test_partitioned_iceberg_table_is_distributed_and_its_files_left_out(engine:
     _check(engine, lf.filter(pl.col("d") == dt.date(2024, 1, 2)).group_by("p").agg(pl.col("x").sum()).sort("p"))
 
 
+def test_partitioned_iceberg_table_that_polars_has_written_is_distributed(engine: frazil.Engine, catalog: Any) -> None:
+    table = catalog.create_table("n.t", schema=FRAME.to_arrow().schema)
+    with table.update_spec() as update:
+        update.add_identity("p")
+    FRAME.lazy().sink_iceberg(table, mode="append")
+    assert "schema.name-mapping.default" in table.properties  # which is for files without numbers of their columns
+    assert _rows_read(engine, pl.scan_iceberg(table).sort("a").filter(pl.col("p") == "k1")) == 13
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_value_of_a_partition_that_is_not_in_its_file_is_kept(engine: frazil.Engine, tmp_path: Path) -> None:
     import pyarrow as pa

@@ -56,10 +56,10 @@ def ids_of_columns(arguments: Raw) -> dict[str, int]:
 
     Notes
     -----
-    A table with a name mapping has files without numbers.
+    A table may have a mapping of names too. It is for files without numbers, of which nothing is known here.
     """
     mapping = cast("dict[str, Raw]", arguments.get("column_mapping") or {}).get("Iceberg")
-    if mapping is None or mapping["has_name_mapping"]:
+    if mapping is None:
         return {}
     columns = cast("dict[int, Raw]", mapping["schema"])
     return {str(column["name"]): cast("int", column["physical_id"]) for column in columns.values()}
