@@ -12,7 +12,8 @@ import copyreg
 import pickle
 import sys
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
+from weakref import WeakValueDictionary
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -20,10 +21,14 @@ from polars.exceptions import PolarsError
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.errors import PythonPlanError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 __all__ = ["keep_versions", "resolve_datasets"]
 
 _DATASET: Final = "PythonDataset"
 _DELTA_MODULE: Final = "polars.io.delta._dataset"
+_ICEBERG_MODULE: Final = "polars.io.iceberg._dataset"
 _POLARS_PICKLE_HEADER_BYTES: Final = 3
 _SET_BY_OTHERS: Final = ("row_index", "pre_slice", "include_file_paths")
 
@@ -51,17 +56,41 @@ class _DeltaTable(Protocol):
     def version(self) -> int: ...
 
 
+class _IcebergTable(Protocol):
+    """What is behind `polars.scan_iceberg`: a table of pyiceberg, and what finds it again in another process."""
+
+    table_: _Settable
+    table_descriptor_: object
+
+    def __getstate__(self) -> dict[str, object]: ...
+
+
+class _IcebergDataset(Protocol):
+    def schema(self) -> pa.Schema: ...
+
+
+class _Settable(Protocol):
+    def get(self) -> object | None: ...
+    def set(self, value: object) -> None: ...
+
+
+_OPENED: Final[WeakValueDictionary[str, object]] = WeakValueDictionary()
+"""Iceberg tables of this process by the place of their metadata, since plans were made of them."""
+
+
 def keep_versions() -> None:
-    """Let Delta tables be written into plans with the version that polars would read; call it before a plan is serialised.
+    """Let tables be written into plans as what polars would read; call it before a plan is serialised.
 
     Notes
     -----
     A ``DeltaTable`` of an older version, given to ``pl.scan_delta``, loses its version when polars 2.1 pickles it, and the
-    newest one would be read without a word. `copyreg` is how a class of another module is told how to be pickled.
+    newest one would be read without a word. A table of pyiceberg loses its catalog, whose credentials may be the only ones
+    that open its metadata. `copyreg` is how a class of another module is told how to be pickled.
     """
-    module = sys.modules.get(_DELTA_MODULE)
-    if module is not None:
-        copyreg.pickle(module.DeltaDataset, _with_version)
+    if (delta := sys.modules.get(_DELTA_MODULE)) is not None:
+        copyreg.pickle(delta.DeltaDataset, _with_version)
+    if (iceberg := sys.modules.get(_ICEBERG_MODULE)) is not None:
+        copyreg.pickle(iceberg.IcebergTableWrap, _remembered)
 
 
 def _with_version(dataset: _DeltaDataset) -> tuple[Callable[..., object], tuple[object, ...], object]:
@@ -70,6 +99,23 @@ def _with_version(dataset: _DeltaDataset) -> tuple[Callable[..., object], tuple[
     if dataset.version is None and table is not None:
         state["version"] = table.version()
     return copyreg.__newobj__, (type(dataset),), state  # type: ignore[attr-defined]  # what pickle's protocol 2 uses
+
+
+def _remembered(wrap: _IcebergTable) -> tuple[Callable[..., object], tuple[object, ...], object]:
+    state, table = wrap.__getstate__(), wrap.table_.get()
+    if table is not None and isinstance(wrap.table_descriptor_, str):
+        _OPENED[wrap.table_descriptor_] = table
+    return copyreg.__newobj__, (type(wrap),), state  # type: ignore[attr-defined]  # what pickle's protocol 2 uses
+
+
+def _open_again(dataset: object) -> bool:
+    """Give the dataset of an Iceberg table, as it was pickled, the table that this process has opened, if it has."""
+    wrap = cast("_IcebergTable | None", getattr(dataset, "table", None))
+    place = getattr(wrap, "table_descriptor_", None)
+    if wrap is not None and isinstance(place, str) and (table := _OPENED.get(place)) is not None:
+        wrap.table_.set(table)
+        return True
+    return False
 
 
 def resolve_datasets(arena: Arena) -> bool:
@@ -97,10 +143,12 @@ def _scan_of(arena: Arena, number: int) -> pl.LazyFrame | None:
     pickled = data if isinstance(data, bytes) else bytes(item & 0xFF for item in data)
     # What this process pickled itself a moment ago.
     dataset = cast("_Dataset", pickle.loads(pickled[_POLARS_PICKLE_HEADER_BYTES:]))  # noqa: S301
+    opened = _open_again(dataset)
     found = dataset.to_dataset_scan()
     if found is None:
         return None
-    schema = arena.lazy(number).collect_schema()
+    # Polars would open the table anew, without its catalog.
+    schema = pl.Schema(cast("_IcebergDataset", dataset).schema()) if opened else arena.lazy(number).collect_schema()
     try:
         if _reads_by_python(found[0]):
             return None

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import frazil
-from support.profiles import collect_same, fallbacks, most_tasks
+from support.profiles import collect_same, fallbacks, most_tasks, stages_of
 from support.seaweed import SeaweedFS
 
 FRAME = pl.DataFrame(
@@ -134,15 +134,31 @@ def test_text_files_are_split_and_equal_polars(engine: frazil.Engine, root: str,
     _check(engine, TEXT[name](root))
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda root: pl.scan_csv(f"{root}/csv/*.csv", n_rows=11),
-        lambda root: pl.scan_ndjson(f"{root}/ndjson/*.ndjson", n_rows=11),
-    ],
-)
-def test_scan_that_can_t_be_cut_runs_whole_with_a_reason(engine: frazil.Engine, root: str, build: Build) -> None:
-    assert fallbacks(collect_same(engine, build(root)))
+@pytest.mark.parametrize("rows", [0, 1, 11, 29, 30, 31, 20_000_000])
+def test_first_rows_of_text_files_are_read_by_tasks(engine: frazil.Engine, root: str, rows: int) -> None:
+    for lf in (
+        pl.scan_csv(f"{root}/csv/*.csv", n_rows=rows, schema_overrides={"a": pl.Int64}),
+        pl.scan_ndjson(f"{root}/ndjson/*.ndjson", n_rows=rows, row_index_name="i", include_file_paths="file"),
+    ):
+        for query in (
+            lf,
+            lf.filter(pl.col("a") > 7).select("x", "a"),
+            lf.group_by("s").agg(pl.col("a").sum()).sort("s"),
+            # Nothing that is known of the other side may reach the rows before they are counted.
+            lf.join(pl.LazyFrame({"a": [9, 10, 28]}), on="a", how="semi", maintain_order="left"),
+        ):
+            assert not fallbacks(collect_same(engine, query))
+    if rows > 23:
+        _check(engine, pl.scan_csv(f"{root}/csv/*.csv", n_rows=rows))
+
+
+def test_several_folders_are_split_with_the_partitions_below_them(engine: frazil.Engine, root: str) -> None:
+    folders = [f"{root}/hive/day=2024-01-0{day}" for day in (3, 1)]
+    _check(engine, pl.scan_parquet(folders, row_index_name="i"))
+    _check(engine, pl.scan_parquet([f"{folder}/" for folder in folders], hive_partitioning=True, include_file_paths="f"))
+    lf = pl.scan_parquet(folders, hive_partitioning=True).filter(pl.col("country") == "de")
+    _check(engine, lf)
+    assert stages_of(engine)[0]["rows_in"] == 6  # of 18
 
 
 def test_sources_on_s3(engine: frazil.Engine, seaweed: SeaweedFS, root: str) -> None:

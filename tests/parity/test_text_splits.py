@@ -71,6 +71,7 @@ CSV: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "skipped rows": ({}, {"skip_rows": 2, "has_header": False, "schema_overrides": {"column_1": pl.String}}),
     "skipped rows after the header": ({}, {"skip_rows_after_header": 3}),
     "one file of several": ({}, {"glob": False}),
+    "first rows": ({}, {"n_rows": 50, "row_index_name": "i"}),
 }
 
 
@@ -117,7 +118,6 @@ def test_rows_that_were_read_are_counted(engine: frazil.Engine, tmp_path: Path) 
     [
         ("compressed", gzip.compress(FRAME.write_csv().encode()), {}),
         ("comment_prefix", FRAME.write_csv().encode(), {"comment_prefix": "#"}),
-        ("n_rows", FRAME.write_csv().encode(), {"n_rows": 7}),
         ("columns", b'"a\nb",c\n' + b"1,2\n" * 100, {}),
     ],
 )

@@ -24,10 +24,8 @@ __all__ = ["Unsplittable", "check_options", "explicit_scan", "scan_type_of", "wi
 
 _WHOLE: Final = {
     "deletion_files": "deletion files",
-    "default_values": "default values",
     "resolve_heavy_sources": "sources resolved late",
 }
-_TEXT_WHOLE: Final = {"pre_slice": "n_rows"}
 _PLAIN_NAME: Final = re.compile(r"[^\"'\r\n]+")
 _FORMATS: Final = frozenset({"Parquet", "Ipc", *TEXT_FORMATS})
 
@@ -42,10 +40,9 @@ def check_options(node: Scan, arguments: Raw) -> None:
         raise Unsplittable(f"a scan of {node.format} files is not split")
     if not node.paths:
         raise Unsplittable("a scan of in-memory buffers is not split")
-    text = node.format in TEXT_FORMATS
-    for name, why in (_WHOLE | (_TEXT_WHOLE if text else {})).items():
+    for name, why in _WHOLE.items():
         if arguments.get(name) is not None:
-            raise Unsplittable(f"a scan{' of text files' if text else ''} with {why} is not split")
+            raise Unsplittable(f"a scan with {why} is not split")
     if "Negative" in cast("Raw", arguments.get("pre_slice") or {}):
         raise Unsplittable("a scan of its last rows is not split")
 
@@ -101,6 +98,7 @@ def _columnar(node: Scan, files: Sequence[FileStat], schema: pl.Schema) -> tuple
     hive = cast("Raw", arguments["hive_options"])
     # What a table of a lake tells of all its files says nothing of a split.
     off: Raw = {"pre_slice": None, "source_sizes": None, "row_count": None, "table_statistics": None}
+    off["default_values"] = _of_all_files(arguments.get("default_values"))
     off["hive_options"] = {**hive, "enabled": False, "schema": None}
     plain = _changed(node.raw, off, {})
     try:
@@ -108,8 +106,8 @@ def _columnar(node: Scan, files: Sequence[FileStat], schema: pl.Schema) -> tuple
     except PolarsError as error:
         raise Unsplittable(f"its files can't be scanned one by one ({error})") from error
     set_schema = {"schema": _plain(_read(arguments, schema))} if node.format == "Parquet" else {}
-    folders = any(_is_folder(path) for path in node.paths)
-    if hive["enabled"] is False or (hive["enabled"] is None and not folders):
+    a_folder = len(node.paths) == 1 and _is_folder(node.paths[0])  # polars takes several paths as they are, unless told
+    if hive["enabled"] is False or (hive["enabled"] is None and not a_folder):
         if explicit != schema:
             raise Unsplittable("a scan whose files give other columns one by one is not split")
         return _changed(plain, {}, set_schema), 0
@@ -132,6 +130,16 @@ def _columnar(node: Scan, files: Sequence[FileStat], schema: pl.Schema) -> tuple
     return _changed(changed, {"hive_options": {**given, "hive_start_idx": 0}}, {}), start
 
 
+def _of_all_files(defaults: object) -> Raw | None:
+    """Return the default values of a table that do not depend on the file (:mod:`~frazil_coordinator.plan.field_ids`)."""
+    if defaults is None:
+        return None
+    ((kind, own),) = cast("dict[str, Raw]", defaults).items()
+    if kind != "Iceberg":
+        raise Unsplittable("a scan with default values is not split")
+    return {kind: {**own, "identity_transformed_partition_fields": {}, "identity_partition_present": {}}}
+
+
 def _stand_in(scan: Raw, schema: pl.Schema) -> Raw:
     """Return a Parquet scan of the same schema in the place of an IPC scan: polars opens an IPC file whatever is known."""
     own = cast("Raw", scan["Scan"])
@@ -147,8 +155,8 @@ def _text(node: Scan, schema: pl.Schema) -> Raw:
     options = cast("Raw", cast("Raw", cast("Raw", own["scan_type"])[node.format])["options"])
     if node.format == "Csv" and not all(map(_PLAIN_NAME.fullmatch, schema)):
         raise Unsplittable("a scan of CSV files with columns of unusual names is not split")
-    # The rows of a text file are not counted: a row index is added to what the splits give.
-    changed: Raw = {"row_index": None}
+    # The rows of a text file are not counted: what the splits give is sliced, and a row index is added to it.
+    changed: Raw = {"row_index": None, "pre_slice": None}
     if node.format == "Csv" and not options["has_header"] and options["schema"] is None:
         # Without a schema, polars allows the first row of a file to be short, as any other row.
         changed["missing_columns_policy"] = "Insert"
@@ -187,9 +195,10 @@ def _hive_start(paths: Sequence[str]) -> int:
     """Return where in the files' paths the names of partitions begin, as polars has it: below a folder."""
     if all("=" not in path for path in paths) or not any(_is_folder(path) for path in paths):
         return 0
-    if len(paths) != 1:
-        raise Unsplittable("a scan of several paths with columns from the names of folders (hive) is not split")
-    return len(as_listed(paths[0]).rstrip("/"))
+    starts = {len(as_listed(path).rstrip("/")) for path in paths}
+    if len(starts) > 1 or not all(map(_is_folder, paths)):
+        raise Unsplittable("a scan of paths of several lengths with columns from the names of folders (hive) is not split")
+    return starts.pop()
 
 
 def _is_folder(path: str) -> bool:

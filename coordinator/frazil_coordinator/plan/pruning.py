@@ -9,7 +9,7 @@ maxima. What is left is cut by :mod:`~frazil_coordinator.plan.tables`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 from urllib.parse import unquote
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from polars.exceptions import PanicException, PolarsError
 
 from frazil_coordinator.plan.exprs import from_expr, is_literal, is_row_wise, kind_of, members, plain_column, to_expr
+from frazil_coordinator.plan.field_ids import ids_of_columns, names_in_file
 from frazil_coordinator.plan.footers import Footer
 from frazil_coordinator.plan.nodes import RawExpr
 from frazil_coordinator.plan.tables import Table
@@ -75,8 +76,8 @@ class _Facts:
     hive: tuple[str, ...]
     """Columns that come from the names of folders."""
 
-    mapped: bool
-    """Whether columns have other names in the files (Iceberg), so that statistics by name mean nothing."""
+    ids: Mapping[str, int] | None
+    """Numbers of the columns, by which they are found in files that have other names for them (Iceberg); None: by name."""
 
     def bounds(self, name: str) -> pl.DataFrame:
         """Return the columns ``min``, ``max``, ``nulls`` and ``rows`` for a column; null is unknown."""
@@ -84,12 +85,10 @@ class _Facts:
             values = self.folder(name)
             known = [(value, value, 0 if is_known else None) for value, is_known in values]
             known = [(low, high, None if low is None else nulls) for low, high, nulls in known]
-        elif self.mapped:
-            known = [(None, None, None)] * len(self.groups)
         else:
+            dtype, names = self.table.schema[name], [self._in_file(footer, name) for footer in self.table.footers]
             known = [
-                _statistics(self.table.footers[number], position, name, self.table.schema[name])
-                for number, position in self.groups
+                _statistics(self.table.footers[number], position, names[number], dtype) for number, position in self.groups
             ]
         dtype = self.table.schema[name]
         return pl.DataFrame(
@@ -103,6 +102,12 @@ class _Facts:
                 ),
             }
         )
+
+    def _in_file(self, footer: Footer, name: str) -> str | None:
+        """Return what a file calls a column; None when it has none, or nobody knows."""
+        if self.ids is None:
+            return name
+        return names_in_file(footer.metadata).get(self.ids[name]) if name in self.ids else None
 
     def folder(self, name: str) -> list[tuple[object, bool]]:
         """Return each row group's value of a hive column, and whether it is known."""
@@ -135,10 +140,10 @@ def _series(values: list[object], dtype: pl.DataType) -> pl.Series:
 _Bounds = tuple[object, object, int | None]
 
 
-def _statistics(footer: Footer, position: int, name: str, dtype: pl.DataType) -> _Bounds:
+def _statistics(footer: Footer, position: int, name: str | None, dtype: pl.DataType) -> _Bounds:
     """Return minimum, maximum and number of nulls of a column in a row group; None for what is not known."""
     unknown: _Bounds = (None, None, None)
-    column = footer.columns.get(name)
+    column = None if name is None else footer.columns.get(name)
     if footer.parquet is None or column is None:
         return unknown
     group = footer.row_groups[position]
@@ -192,9 +197,8 @@ def _matching(table: Table, groups: Sequence[tuple[int, int]], raw: RawExpr) -> 
     hive = cast("Raw", options["hive_options"])
     schema = cast("Raw", cast("Raw", hive["schema"])["fields"]) if hive["enabled"] and hive["schema"] else {}
     added = {options.get("include_file_paths"), cast("Raw", options.get("row_index") or {}).get("name")}
-    facts = _Facts(
-        table, groups, tuple(name for name in schema if name not in added), options.get("column_mapping") is not None
-    )
+    ids = None if options.get("column_mapping") is None else ids_of_columns(options)
+    facts = _Facts(table, groups, tuple(name for name in schema if name not in added), ids)
     may = _may_be_true(raw, facts)
     return None if may is None else may.arg_true().to_list()
 

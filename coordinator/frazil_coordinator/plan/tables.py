@@ -19,6 +19,7 @@ import polars as pl
 from msgspec import structs
 
 from frazil_coordinator.plan.explicit import Unsplittable, check_options, explicit_scan, scan_type_of, with_paths
+from frazil_coordinator.plan.field_ids import check_defaults
 from frazil_coordinator.plan.footers import Footer, read_footer, uncounted
 from frazil_coordinator.plan.lines import Lines, cut_lines
 from frazil_coordinator.plan.listing import expand
@@ -61,6 +62,9 @@ class Table:
 
     scan_type: bytes | None = None
     """What `scan` really is, when it is only a stand-in: see `frazil_functions.task.ScanInput`."""
+
+    counted: bool = True
+    """Whether the rows of the files are known; then the splits hold those from `first` on only, `most` of them."""
 
     row_index: tuple[str, int] | None = None
     """Name and offset of a row index that `scan` doesn't yield, because rows are not counted: to be added to its rows."""
@@ -133,6 +137,7 @@ def _table(node: Scan, arguments: Raw, schema: pl.Schema) -> Table:
         files = tuple(file for file in files if file.size)  # polars skips empty ones among others, and refuses one alone
     scan, hive_start = explicit_scan(node, files, schema)
     footers = tuple(uncounted(file) for file in files) if text else _footers(files, options, node.format)
+    check_defaults(arguments, footers)
     path = node.paths[0] if len(node.paths) == 1 else f"{node.paths[0]} and {len(node.paths) - 1} more"
     first, most = _slice(arguments)
     return Table(
@@ -144,6 +149,7 @@ def _table(node: Scan, arguments: Raw, schema: pl.Schema) -> Table:
         first=first,
         most=most,
         hive_start=hive_start,
+        counted=not text,
         row_index=_row_index(arguments) if text else None,
         scan_type=scan_type_of(node) if node.format == "Ipc" else None,
     )

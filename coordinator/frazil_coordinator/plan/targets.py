@@ -52,8 +52,8 @@ def place_of(target: str, *, many: bool, mkdir: bool) -> Place:
     Raises
     ------
     QueryError
-        With the exception that Polars raises: `FileNotFoundError`, `NotADirectoryError`, `IsADirectoryError`,
-        `PermissionError`.
+        With the exception that Polars raises: `FileExistsError`, `FileNotFoundError`, `NotADirectoryError`,
+        `IsADirectoryError`, `PermissionError`.
     PlanError
         When the target is no place for files.
     """
@@ -61,6 +61,8 @@ def place_of(target: str, *, many: bool, mkdir: bool) -> Place:
         return _remote(target, many=many)
     path = Path(target.removeprefix(_FILE)).resolve()
     folder = path if many else path.parent
+    if mkdir and not many and folder.exists() and not folder.is_dir():
+        _refuse("FileExistsError", f"File exists (os error 17): {folder}")  # what the call that makes folders says
     _check_folder(folder, target, mkdir=mkdir or many)
     if not many:
         _check_file(path, target)

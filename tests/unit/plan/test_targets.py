@@ -6,6 +6,7 @@ import builtins
 import os
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from frazil_coordinator.plan.targets import place_of
@@ -51,7 +52,8 @@ def test_a_folder_that_is_a_file_system_of_its_own_keeps_its_staged_files() -> N
     ("target", "many", "mkdir", "exception"),
     [
         ("missing/x.parquet", False, False, "FileNotFoundError"),
-        ("file/x.parquet", False, True, "NotADirectoryError"),
+        ("file/x.parquet", False, False, "NotADirectoryError"),
+        ("file/x/y.parquet", False, True, "NotADirectoryError"),
         ("file/", True, False, "NotADirectoryError"),
         ("folder", False, False, "IsADirectoryError"),
     ],
@@ -65,6 +67,15 @@ def test_a_target_that_can_not_be_is_refused_with_the_exception_of_polars(
         place_of(f"{tmp_path}/{target}", many=many, mkdir=mkdir)
     assert issubclass(getattr(builtins, caught.value.exception), getattr(builtins, exception))
     assert target in caught.value.message
+
+
+def test_a_folder_that_a_file_is_in_the_place_of_exists_already(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(QueryError) as caught:
+        place_of(f"{tmp_path}/file/x.parquet", many=False, mkdir=True)
+    with pytest.raises(FileExistsError):
+        pl.LazyFrame({"a": [1]}).sink_parquet(tmp_path / "file" / "x.parquet", mkdir=True)
+    assert caught.value.exception == "FileExistsError"
 
 
 @pytest.mark.parametrize("target", ["folder/x.parquet", "folder/", "locked.parquet"])

@@ -15,11 +15,12 @@ from polars.exceptions import PolarsError
 
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.model import InlineSource, ScanSource
-from frazil_coordinator.plan.nodes import DataFrameScan, Scan
+from frazil_coordinator.plan.nodes import DataFrameScan, Scan, Slice
 from frazil_coordinator.plan.relation import ANY, SINGLE, Relation, placeholder
 from frazil_coordinator.plan.rules.base import combine, distribute, run_single
 from frazil_coordinator.plan.rules.running import number_rows
 from frazil_coordinator.plan.tables import Table
+from frazil_functions.arena import Arena
 from frazil_functions.exchange.codec import choose_codec, crc32c, encode_block
 from frazil_functions.stream import batches
 from frazil_functions.task import BlockRef
@@ -73,12 +74,21 @@ def _(node: Scan, context: Context, inputs: Sequence[Relation]) -> Relation:
             if rows.is_single
             else replace(rows, details={**rows.details, "read whole": reason})
         )
+    if table.most is not None and not table.counted:
+        rows = _first_rows(rows, table.first, table.most, context)
     if table.row_index is None:
         return rows
     name, offset = table.row_index
     if rows.is_single:
         return rows.then(rows.lf.with_row_index(name, offset), "ROW INDEX")
     return number_rows(context, rows, name=name, offset=offset)
+
+
+def _first_rows(rows: Relation, offset: int, length: int, context: Context) -> Relation:
+    """Return what a scan with ``n_rows`` yields, of rows that nobody has counted."""
+    cut = Arena.of(pl.LazyFrame(schema=rows.schema).slice(offset, length))
+    part = Slice(number=-1, inputs=(0,), raw=cut.nodes[cut.root], offset=offset, length=length)
+    return distribute(part, context, [rows])
 
 
 @distribute.register
