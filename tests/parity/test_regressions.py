@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 import pytest
 
+from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.settings import Settings
 from frazil_functions.storage import FolderStore
@@ -159,3 +161,40 @@ def test_an_aggregate_of_floats_that_is_read_twice_is_computed_once(tmp_path: Pa
     query = row.join(row.group_by("v").agg(pl.len()), on="v", how="anti")
     graph = plan_query(query.serialize(), Settings(start_small=False, max_rows_per_split=2))
     assert sum(stage.operators.count("AGGREGATE (final)") for stage in graph.stages) == 1
+
+
+@pytest.mark.parametrize(
+    "subset",
+    [
+        pl.col("x") % 3,
+        [pl.col("y"), pl.col("x") % 2],
+        [pl.col("x") % 2, pl.col("x") % 3],
+        pl.col("x") - pl.col("x").mean(),
+        pl.col("x").cum_sum() % 4,
+        pl.len().over("y"),
+        pl.struct("y"),
+        pl.col("x").sum(),
+        pl.lit(1),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("keep", ["first", "last"])
+def test_unique_by_what_is_computed_compares_that_and_not_the_column_of_its_name(
+    subset: pl.Expr | list[pl.Expr], keep: Literal["first", "last"], same: Check
+) -> None:
+    frame = pl.DataFrame({"x": range(13), "y": [n % 3 if n % 5 else None for n in range(13)]})
+    same(frame, lambda t: t.unique(subset, keep=keep, maintain_order=True))
+    same(frame, lambda t: t.unique(subset, keep=keep).sort("x"))
+    same(frame, lambda t: t.unique(subset, keep=keep).group_by("y").agg(pl.len()), ordered=False)
+
+
+def test_nan_is_filled_with_an_aggregate_in_many_tasks(same: Check, plans: list[StageGraph]) -> None:
+    frame = pl.DataFrame({"x": range(9), "y": [1.0, float("nan"), None] * 3, "z": [float("nan")] * 9})
+    same(frame, lambda t: t.fill_nan(pl.col("y").drop_nans().mean()))
+    same(frame, lambda t: t.sort("x", descending=True).fill_nan(pl.col("x").first()))
+    same(
+        frame,
+        lambda t: t.sort("x", descending=True).fill_nan(pl.col("x").first()).group_by("y").agg(pl.len()),
+        ordered=False,
+    )
+    assert not any(graph.fallbacks for graph in plans)

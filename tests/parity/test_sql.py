@@ -238,7 +238,17 @@ def _statements(draw: st.DrawFn) -> str:
     if draw(st.booleans()):
         key, value = draw(_KEY), draw(_NUMBER)
         items = f"{draw(_AGGREGATE)}({value}) AS m, {draw(_AGGREGATE)}({value}) + COUNT(*) AS n"
-        having = draw(st.sampled_from(["", " HAVING COUNT(*) > 1", " HAVING m > 2"]))
+        having = draw(
+            st.sampled_from(
+                [
+                    "",
+                    " HAVING COUNT(*) > 1",
+                    " HAVING m > 2",
+                    f" HAVING {key} IS NULL OR n > 2",
+                    f" HAVING COUNT(*) > 1 AND {key} IS NOT NULL",
+                ]
+            )
+        )
         order = draw(st.sampled_from(["", f" ORDER BY k{direction}", " ORDER BY 2, 1", " ORDER BY COUNT(*), 1, 2"]))
         if draw(st.booleans()):
             return f"SELECT {key} AS k, {items} {body} GROUP BY {draw(st.sampled_from(['1', key]))}{having}{order}"

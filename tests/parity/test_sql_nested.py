@@ -100,6 +100,15 @@ ORDERED = (
     HAVING COUNT(*) > 1 ORDER BY s""",
     "SELECT p.k AS pk, q.k AS qk, COUNT(*) AS n FROM t AS p JOIN t AS q ON p.s = q.s GROUP BY p.k, q.k ORDER BY pk, qk",
     "WITH w AS (SELECT k, id FROM t) SELECT p.id, q.id AS next FROM w AS p JOIN w AS q ON p.id = q.id - 1 ORDER BY p.id",
+    "SELECT SUM(x) - (SELECT AVG(x) FROM t) AS d FROM t",
+    "SELECT COUNT(*) AS n, SUM(x) / (SELECT SUM(id) FROM r) AS q, (SELECT MIN(id) FROM r WHERE id > 99) AS m FROM t WHERE b",
+    "SELECT SUM(x - (SELECT AVG(x) FROM t)) AS d FROM t",
+    "SELECT SUM(x) - (SELECT id FROM r) AS d FROM t",
+    "SELECT k, SUM(x) / (SELECT SUM(x) FROM t) AS share, (SELECT MAX(id) FROM r) AS m FROM t GROUP BY k ORDER BY k",
+    "SELECT id, SUM(x) OVER (w ORDER BY id) AS c, COUNT(*) OVER w AS n FROM t WINDOW w AS (PARTITION BY k) ORDER BY id",
+    "SELECT id, (SELECT v FROM r WHERE r.id = t.id AND r.k <> 3) AS v FROM t WHERE id <> 4 AND id <> 7 ORDER BY id",
+    "SELECT id, (SELECT v FROM r WHERE r.k = t.k) AS v FROM t ORDER BY id",
+    "SELECT t.id, r.id AS rid FROM t RIGHT JOIN r ON t.id < r.id AND t.k > r.k ORDER BY t.id, rid",
 )
 UNORDERED = (
     "SELECT k FROM t EXCEPT SELECT k FROM r",
@@ -111,16 +120,15 @@ UNORDERED = (
     "SELECT k, id FROM t UNION ALL BY NAME SELECT v, k FROM r",
     "SELECT SUM(id) FILTER (WHERE k > 1) AS a, COUNT(*) FILTER (WHERE s = 's1') AS b, AVG(x) AS c FROM t",
     "SELECT DISTINCT ON (b) b FROM t",
+    "SELECT k, SUM(x) AS v FROM t GROUP BY ROLLUP (k) HAVING SUM(id) > 1",
+    "SELECT k, s, SUM(x) AS v FROM t GROUP BY CUBE (k, s) HAVING COUNT(*) > 1 AND SUM(x) > 3",
+    "SELECT t.id, r.id AS rid FROM t LEFT JOIN r ON t.id < r.id",
 )
 WHOLE = (
     "SELECT id FROM t WHERE k NOT IN (SELECT k FROM r WHERE r.id = t.id)",
-    "SELECT t.id, r.id AS rid FROM t LEFT JOIN r ON t.id < r.id",
-    "SELECT SUM(x) - (SELECT AVG(x) FROM t) AS d FROM t",
     "SELECT id, (SELECT MAX(r.id) FROM r WHERE r.k < t.k) AS m FROM t",
     "SELECT id, (SELECT COUNT(*) + 1 FROM r WHERE r.k = t.k) AS m FROM t",
-    "SELECT k, SUM(x) AS v FROM t GROUP BY ROLLUP (k) HAVING SUM(id) > 1",
     "SELECT id FROM t WHERE x > ALL(SELECT id FROM r)",
-    "SELECT id, SUM(x) OVER (w ORDER BY id) AS c FROM t WINDOW w AS (PARTITION BY k)",
 )
 
 

@@ -82,14 +82,18 @@ def _needs(node: Node, *, seen: bool) -> Sequence[bool]:
             value = substitute(node.agg, lambda part: {"Column": "x"} if part == "Element" else None)
             return ((node.maintain_order and seen) or not is_order_free(value),)
         case MapFunction():
-            return (seen or node.function not in _KEEPS_ORDER,) * len(node.inputs)
+            function = cast("Raw", node.raw["MapFunction"])["function"]
+            kept = node.function in _KEEPS_ORDER and (node.function != "FillNan" or is_order_free(function))
+            return (seen or not kept,) * len(node.inputs)
         case GroupBy():
             looked_at = (*node.keys, *node.aggs, *node.predicates)
             return ((node.maintain_order and seen) or not node.plain or not all(map(is_order_free, looked_at)),)
         case Sort():
             return (node.maintain_order or not all(map(is_order_free, node.by)),)
         case Distinct():
-            return ((node.maintain_order and seen) or node.keep in ("First", "Last"),)
+            looked_at = node.subset or ()
+            kept = (node.maintain_order and seen) or node.keep in ("First", "Last")
+            return (kept or not all(map(is_order_free, looked_at)),)
         case Join():
             kept = seen and node.maintain_order != "None"
             return (kept, kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Final, cast
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -12,6 +12,7 @@ from polars.exceptions import PolarsError
 from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.decompose import Decomposition, decompose
 from frazil_coordinator.plan.exprs import expand, from_expr, has_selector, is_row_wise, plain_column, to_expr
+from frazil_coordinator.plan.looks import Shape, shape_of
 from frazil_coordinator.plan.nodes import Distinct, GroupBy, Node, RawExpr, Select
 from frazil_coordinator.plan.relation import SINGLE, Distribution, Relation, apply
 from frazil_coordinator.plan.row_states import row_states
@@ -25,6 +26,9 @@ from frazil_functions.arena import Raw
 from frazil_functions.task import ROW_TAG_COLUMNS
 
 __all__ = ["aggregate_all", "cast_to"]
+
+_COMPUTED: Final = "__frazil_unique"
+"""Of columns that hold what rows are compared by, where it is no column of theirs."""
 
 
 @distribute.register
@@ -162,14 +166,48 @@ def _(node: Distinct, context: Context, inputs: Sequence[Relation]) -> Relation:
     ordered = node.maintain_order and node.number in context.ordered
     if rows.is_single:
         return rows.then(apply(node.raw, [rows.lf]), "UNIQUE")
-    subset = [pl.all()] if node.subset is None else [to_expr(raw) for raw in node.subset]
-    names = rows.lf.select(subset).collect_schema().names()
-    if not names or (node.subset is not None and not all(map(is_row_wise, node.subset))):
+    try:
+        keyed, names = _with_computed(node, context, rows, ordered=ordered or node.keep in ("First", "Last"))
+    except NotDistributedError as error:
+        return run_single(node, context, inputs, f"unique by what looks at more than one row: {error}", "UNIQUE")
+    if not names:
         return run_single(node, context, inputs, "unique without columns of its own", "UNIQUE")
-    delivers = _hashed(rows, names)
-    by_key = context.shuffle(rows, [pl.col(name) for name in names], delivers=delivers, kind="group_by", row_tag=ordered)
-    unique = by_key.then(apply(_with_subset(node, names), [by_key.lf]), f"UNIQUE {', '.join(names)}")
+    columns = [pl.col(name) for name in names]
+    delivers = _hashed(keyed, names)
+    by_key = context.shuffle(keyed, columns, delivers=delivers, kind="group_by", row_tag=ordered)
+    kept = apply(_with_subset(node, names), [by_key.lf])
+    if helpers := [name for name in keyed.schema.names() if name not in rows.schema]:
+        kept = kept.drop(helpers)
+        delivers = Distribution(kind="any") if set(helpers) & set(names) else delivers
+    unique = by_key.then(kept, f"UNIQUE {', '.join(names)}", distribution=delivers)
     return context.restore_order(unique) if ordered else unique
+
+
+def _with_computed(node: Distinct, context: Context, rows: Relation, *, ordered: bool) -> tuple[Relation, list[str]]:
+    """Return the rows with what they are compared by in columns of their own, and the names of all these columns.
+
+    Raises
+    ------
+    NotDistributedError
+        When a part of them has no distributed form.
+    """
+    if node.subset is None:
+        return rows, rows.schema.names()
+    try:
+        singles = [single for raw in node.subset for single in expand(raw, rows.schema)]
+    except (PolarsError, ValueError) as error:
+        raise NotDistributedError(str(error)) from error
+    plain = [plain_column(single) for single in singles]
+    computed = [single for single, name in zip(singles, plain, strict=True) if name is None]
+    names = [name for name in plain if name is not None]
+    if not computed:
+        return rows, list(dict.fromkeys(names))
+    if all(shape_of(single) is Shape.SCALAR for single in computed):
+        raise NotDistributedError("it is the same for all rows", computed[0])
+    done = evaluate(computed, rows, context, ordered=ordered)
+    own = [expr.alias(f"{_COMPUTED}{number}") for number, expr in enumerate(done.exprs)]
+    added = done.relation.then(done.relation.lf.with_columns(own), keeps_rows=True, divisible=True)
+    return added, list(dict.fromkeys([*names, *(expr.meta.output_name() for expr in own)]))
 
 
 def _with_subset(node: Node, names: Sequence[str]) -> Raw:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final, cast
 
 import polars as pl
+import polars.selectors as cs
 from polars.exceptions import PolarsError
 
 from frazil_coordinator.plan.context import Context
@@ -31,6 +32,7 @@ from frazil_coordinator.plan.rules.exploded import exploded_windows
 from frazil_coordinator.plan.rules.groups import aggregate_all
 from frazil_coordinator.plan.rules.lifting import evaluate
 from frazil_coordinator.plan.rules.positions import moved_rows
+from frazil_coordinator.plan.rules.program import planned
 from frazil_coordinator.plan.rules.reshape import unpivot
 from frazil_coordinator.plan.rules.running import number_rows
 from frazil_coordinator.plan.rules.stats import statistics
@@ -152,11 +154,14 @@ def _after_stack(distribution: Distribution, rows: Relation, node: HStack) -> Di
 @distribute.register
 def _(node: MapFunction, context: Context, inputs: Sequence[Relation]) -> Relation:
     if node.function == "RowIndex" and not inputs[0].is_single:
-        body = cast("Raw", cast("Raw", cast("Raw", node.raw["MapFunction"])["function"])["RowIndex"])
+        body = cast("Raw", _body(node, "RowIndex"))
         return number_rows(context, inputs[0], name=str(body["name"]), offset=cast("int", body["offset"] or 0))
     own_rule = _FUNCTION_RULES.get(node.function)
     if own_rule is not None:
         return own_rule(node, context, inputs[0])
+    if node.function == "FillNan" and not (inputs[0].is_single or _is_row_wise_function(node)):
+        value = to_expr(_body(node, "FillNan"))
+        return planned(lambda lf: lf.with_columns(cs.float().fill_nan(value)), inputs[0], context)
     if not _is_row_wise_function(node) and not all(relation.is_single for relation in inputs):
         reason = f"{node.function} has no distributed form"
         return run_single(node, context, inputs, reason, _upper(node.function))
@@ -173,8 +178,13 @@ def _(node: MapFunction, context: Context, inputs: Sequence[Relation]) -> Relati
 
 def _is_row_wise_function(node: MapFunction) -> bool:
     if node.function == "FillNan":
-        return is_row_wise(cast("Raw", cast("Raw", node.raw["MapFunction"])["function"])["FillNan"])
+        return is_row_wise(_body(node, "FillNan"))
     return node.function in _ROW_WISE_FUNCTIONS
+
+
+def _body(node: MapFunction, function: str) -> RawExpr:
+    """Return what a function of the frame is given."""
+    return cast("Raw", cast("Raw", node.raw["MapFunction"])["function"])[function]
 
 
 def _hint(node: MapFunction, context: Context, rows: Relation) -> Relation:

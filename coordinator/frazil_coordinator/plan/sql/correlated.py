@@ -111,8 +111,10 @@ class Correlation:
         """
         expr = self.inner.expr(item)
         counted = isinstance(item, exp.Anonymous) and item.name.upper() == "COUNT"
-        if self.others or not has_aggregate(from_expr(expr)):
-            raise Unclear("a value that is no aggregate over rows equal to the row outside")
+        if self.others:
+            raise Unclear("a value of rows that are compared with the row outside otherwise than by equality")
+        if not has_aggregate(from_expr(expr), window=True):
+            return self._only(expr)
         if not counted and any(one.name.upper() == "COUNT" for one in item.find_all(exp.Anonymous)):
             raise Unclear("a value computed of a count of rows equal to the row outside")
         result = f"{self.prefix[:-1]}{VALUE}"
@@ -121,6 +123,20 @@ class Correlation:
         left_on = [to_polars(mine, self.outer.column) for mine, _ in self.keys]
         lf = self.outer.lf.join(values, left_on=left_on, right_on=keys, how="left", coalesce=True, maintain_order="left")
         self.outer.lf = lf.with_columns(pl.col(result).fill_null(0)) if counted else lf
+        return result
+
+    def _only(self, expr: pl.Expr) -> str:
+        """Give the row the value of the one inner row that is equal to it; return the column."""
+        value, result = f"{self.prefix}val", f"{self.prefix[:-1]}{VALUE}"
+        keys = [self._renamed(to_polars(theirs, self.inner.column)) for _, theirs in self.keys]
+        left_on = [to_polars(mine, self.outer.column) for mine, _ in self.keys]
+        names = {name: f"{self.prefix}c_{name}" for name in self.inner.lf.collect_schema().names()}
+        rows = self.outer.lf.cache()
+        inner = self.inner.lf.with_columns(expr.alias(value)).rename(names)
+        # Rows that nobody looks at may be equal.
+        asked = inner.join(rows.select(left_on), left_on=keys, right_on=left_on, how="semi")
+        values = asked.group_by(keys).agg(pl.col(value).item(allow_empty=True).alias(result))
+        self.outer.lf = rows.join(values, left_on=left_on, right_on=keys, how="left", coalesce=True, maintain_order="left")
         return result
 
     def flag(self) -> str:

@@ -24,7 +24,11 @@ class Unclear(Exception):  # noqa: N818  # not an error: the query stays as it i
 
 
 class _Parser(parser.Parser):
-    FUNCTIONS = {}  # noqa: RUF012  # sqlglot's way: every function stays as it was written
+    # sqlglot's way: every function stays as it was written.
+    FUNCTIONS = {}  # noqa: RUF012
+    FUNCTION_PARSERS = {  # noqa: RUF012
+        name: parse for name, parse in parser.Parser.FUNCTION_PARSERS.items() if name != "STRING_AGG"
+    }
 
 
 class _PolarsSql(Dialect):
@@ -133,9 +137,13 @@ def with_named_windows(node: exp.Select) -> exp.Select:
         if not window.alias:
             continue
         given = named.get(window.alias)
-        if given is None or given.alias or window.args.get("partition_by") or window.args.get("order"):
+        if given is None or given.alias or window.args.get("partition_by"):
             raise Unclear("a window that extends another one")
         written = {name: value for name, value in given.copy().args.items() if name not in ("this", "alias", "over")}
+        if window.args.get("order") or window.args.get("spec"):
+            if given.args.get("order") or given.args.get("spec"):
+                raise Unclear("a window that extends an ordered one")
+            written |= {name: window.args[name].copy() for name in ("order", "spec") if window.args.get(name)}
         window.replace(exp.Window(this=window.this.copy(), over="OVER", **written))
     return copy
 

@@ -9,7 +9,17 @@ from typing import Final
 import polars as pl
 from sqlglot import exp
 
-from frazil_coordinator.plan.exprs import alias_of, from_expr, kind_of, plain_column, serialised, substitute, to_expr, walk
+from frazil_coordinator.plan.exprs import (
+    alias_of,
+    from_expr,
+    kind_of,
+    members,
+    plain_column,
+    serialised,
+    substitute,
+    to_expr,
+    walk,
+)
 from frazil_coordinator.plan.nodes import RawExpr
 from frazil_coordinator.plan.sql.dialect import Unclear, has_aggregate
 from frazil_coordinator.plan.sql.hoisting import Hoisting, whole_frame
@@ -99,6 +109,24 @@ def _key(item: exp.Expr, scope: Scope, projections: Sequence[Projection], schema
     return scope.expr(item)
 
 
+def _is_aggregate(raw: RawExpr) -> bool:
+    """Return whether the outermost step of an expression aggregates."""
+    if kind_of(raw) in ("Cast", "Filter"):
+        inner = members(raw)
+        return (
+            isinstance(inner, dict) and has_aggregate(raw) and _is_aggregate(inner["expr" if "expr" in inner else "input"])
+        )
+    return has_aggregate(raw) and (raw == "Len" or kind_of(raw) in ("Agg", "Function"))
+
+
+def _of_rows(raw: RawExpr) -> RawExpr | None:
+    """Return a list of a group's values without the case of a group without rows, which polars does not meet, either."""
+    inner = members(raw) if kind_of(raw) == "Ternary" else None
+    if not isinstance(inner, dict) or inner["predicate"] != from_expr(pl.len() > 0):
+        return None
+    return {"Ternary": {**inner, "predicate": from_expr(pl.lit(value=True))}}
+
+
 class _Grouping:
     """The parts of the lowered GROUP BY."""
 
@@ -152,11 +180,6 @@ class _Grouping:
         key = self.key_of(raw)
         return from_expr(pl.col(key.name)) if key is not None and key.is_computed else whole_frame(raw)
 
-    def _named(self, raw: RawExpr) -> RawExpr | None:
-        """Return the column that an aggregate of the SELECT list is."""
-        name = self.aggregate_name(raw) if has_aggregate(raw) else None
-        return None if name is None else from_expr(pl.col(name))
-
     def extra(self) -> list[pl.Expr]:
         """Return the keys that a later ORDER BY may still name."""
         found: list[pl.Expr] = []
@@ -169,18 +192,16 @@ class _Grouping:
                     found.append(pl.col(key.name).alias(f"__POLARS_ORIG_{key.name}"))
         return [*found, *map(pl.col, self.hoisting.groupings)]
 
-    def stored(self, expr: pl.Expr) -> pl.Expr:
-        """Return an expression over the groups, whose aggregates are columns by now.
+    def of_groups(self, raw: RawExpr) -> RawExpr:
+        """Return a condition of groups with the first of its keys' equal values in the place of each key."""
 
-        Raises
-        ------
-        Unclear
-            When one of them is not.
-        """
-        found = substitute(from_expr(expr), self._named)
-        if has_aggregate(found):
-            raise Unclear("HAVING by what is not selected")
-        return to_expr(found)
+        def first(part: RawExpr) -> RawExpr | None:
+            if _is_aggregate(part):
+                return part
+            key = self.key_of(part)
+            return None if key is None else from_expr((pl.col(key.name) if key.is_computed else to_expr(part)).first())
+
+        return substitute(raw, first)
 
     def resolve(self, raw: RawExpr, schema: pl.Schema) -> RawExpr:
         """Replace aliases of the SELECT list by what they name."""
@@ -227,12 +248,12 @@ def group_by(
     if computed := [key.expr.alias(key.name) for key in grouping.keys if key.is_computed]:
         lf = lf.with_columns(computed)
     by, sorted_aggregates = _order_keys(order, grouping, scope)
-    aggregates = [*hoisting.aggregates, *sorted_aggregates]
     having = node.args.get("having")
+    kept = None if having is None else scope.expr(having.this if sets is None else hoisting.hoisted(having.this))
+    aggregates = [*hoisting.aggregates, *sorted_aggregates]
     if sets is not None:
         lf = sets.aggregate(lf, _plain_names(sets, keys), aggregates, _asked(sets, hoisting))
-        if having is not None:
-            kept = grouping.stored(scope.expr(having.this))
+        if having is not None and kept is not None:
             # Polars makes sure that a conjunction is Boolean, after which it stays one filter.
             lf = lf.filter(
                 kept.cast(pl.Boolean, strict=False) if scope.mirror and isinstance(having.this, exp.And) else kept
@@ -241,9 +262,9 @@ def group_by(
         if hoisting.groupings:
             raise Unclear("GROUPING without grouping sets")
         groups = lf.group_by([key.column for key in grouping.keys])
-        if having is not None:
-            groups = groups.having(to_expr(grouping.resolve(from_expr(scope.expr(having.this)), schema)))
-        lf = groups.agg(*aggregates)
+        if kept is not None:
+            groups = groups.having(to_expr(grouping.of_groups(grouping.resolve(from_expr(kept), schema))))
+        lf = groups.agg(*(to_expr(substitute(from_expr(one), _of_rows)) for one in aggregates))
     if grouping.late:
         lf = lf.with_columns(grouping.late)
     output = [*grouping.output, *(pl.col(one.meta.output_name()) for one in sorted_aggregates), *grouping.extra()]

@@ -67,6 +67,13 @@ class Hoisting:
         inside = {id(part) for call in calls for part in call.walk()}
         return bool(calls) and any(id(column) not in inside for column in item.find_all(exp.Column))
 
+    def aggregates_beside_queries(self, item: exp.Expr) -> bool:
+        """Return whether a column has an aggregate outside of the queries in it."""
+        holder = exp.Paren(this=item.copy())
+        for query in [part for part in holder.find_all(exp.Query, exp.Exists) if part.parent_select is None]:
+            query.replace(exp.null())
+        return bool(self._aggregate_calls(holder))
+
     def rewritten(self, item: exp.Expr) -> exp.Expr:
         """Return a column with its aggregates, and the calls of GROUPING, replaced by columns of the groups.
 
@@ -82,10 +89,16 @@ class Hoisting:
             self.late.add(item.alias)
             if self._scope.mirror and not window.args.get("partition_by"):
                 window.set("partition_by", [_column(_WHOLE)])
-        for call in self._aggregate_calls(copy):
+        if self._aggregate_calls(copy):
             self.late.add(item.alias)
-            call.replace(_column(self._hoisted(self._scope.expr(call))))
-        return copy
+        return self.hoisted(copy)
+
+    def hoisted(self, node: exp.Expr) -> exp.Expr:
+        """Return an expression with its aggregates replaced by columns of the groups."""
+        holder = exp.Paren(this=node.copy())
+        for call in self._aggregate_calls(holder):
+            call.replace(_column(self.column(self._scope.expr(call))))
+        return cast("exp.Expr", holder.this)
 
     def with_groupings(self, node: exp.Expr) -> exp.Expr:
         """Return an expression with the calls of GROUPING in it replaced by columns of the groups."""
@@ -103,7 +116,8 @@ class Hoisting:
         self.groupings[name] = arguments
         return name
 
-    def _hoisted(self, expr: pl.Expr) -> str:
+    def column(self, expr: pl.Expr) -> str:
+        """Return the name of the column of the groups that holds an aggregate, which is added if none does yet."""
         raw = serialised(from_expr(expr))
         for known, name in self._known:
             if known == raw:

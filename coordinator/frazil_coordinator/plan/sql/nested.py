@@ -114,6 +114,30 @@ class Nested:
         values = [part for part in condition.find_all(exp.Subquery) if not isinstance(part.parent, _OF_MANY)]
         return any(one.parent_select is condition.parent_select and self._correlation(scope, one.unnest()) for one in values)
 
+    def beside(self, scope: Scope, nodes: Sequence[exp.Expr]) -> tuple[list[exp.Expr], list[pl.LazyFrame]]:
+        """Return expressions whose queries are replaced by plain columns, and these: each a frame of one row.
+
+        Raises
+        ------
+        Unclear
+            When a query is not one of a single value that looks at no row outside.
+        """
+        holder = exp.Tuple(expressions=[node.copy() for node in nodes])
+        values: list[pl.LazyFrame] = []
+        queries = [part for part in holder.find_all(exp.Query, exp.Exists, bfs=False) if part.parent_select is None]
+        for query in [part for part in queries if not isinstance(part.parent, exp.Subquery)]:
+            if not isinstance(query, exp.Subquery) or isinstance(query.parent, _OF_MANY):
+                raise Unclear("a query of more than one value beside an aggregate")
+            name = self._name()
+            values.append(self._value(query.unnest(), name))
+            query.replace(_column(name))
+        rows = [scope.lf, *values]
+        scope.lf = pl.concat(rows, how="horizontal") if self._mirror else rows[0]
+        if not self._mirror:
+            for value in values:
+                scope.lf = scope.lf.join(value, how="cross", maintain_order="left")
+        return list(holder.expressions), values
+
     def with_values(self, scope: Scope, nodes: Sequence[exp.Expr], *, grouped: bool = False) -> list[exp.Expr]:
         """Return expressions whose queries are replaced by columns, which the rows are given.
 

@@ -162,8 +162,6 @@ class QueryBuilder:
         """Return the joined tables with the rows that WHERE keeps."""
         scope, left = self._from(node, tables)
         plain = [condition for condition in left if not holds_query(condition)]
-        if any(condition.find(exp.Column) is None for condition in plain):
-            raise Unclear("a WHERE without columns")
         if plain:
             predicate = scope.expr(exp.and_(*plain, copy=False))
             if self._mirror and len(plain) == 1 < len(left) and isinstance(plain[0], (exp.Between, exp.Not)):
@@ -177,12 +175,14 @@ class QueryBuilder:
     def _select(self, node: exp.Select, tables: _Tables) -> pl.LazyFrame:
         node = with_named_windows(node)
         scope = self._filtered(node, tables)
-        items: list[exp.Expr] = list(node.expressions)
-        if any(map(holds_query, items)):
-            if node.args.get("group") or any(_is_star(item) for item in items):
-                raise Unclear("a query among the columns of a GROUP BY, or beside *")
-            items = self._nested(tables).with_values(scope, items)
+        items = _unnested(node.expressions, scope)
         hoisting = Hoisting(scope, self._numbers)
+        if any(map(holds_query, items)):
+            if any(_is_star(item) for item in items):
+                raise Unclear("a query beside *")
+            if not node.args.get("group") and any(map(hoisting.aggregates_beside_queries, items)):
+                return self._one_row(node, items, scope, hoisting, self._nested(tables))
+            items = self._nested(tables).with_values(scope, items, grouped=bool(node.args.get("group")))
         if node.args.get("group"):
             projections = _grouped(items, scope, hoisting)
         else:
@@ -211,6 +211,50 @@ class QueryBuilder:
         elif distinct is not None:
             lf = lf.unique(keep="any", maintain_order=True)
         return lf if limit is None or early is not None else limit.of(lf)
+
+    def _one_row(
+        self, node: exp.Select, items: Sequence[exp.Expr], scope: Scope, hoisting: Hoisting, nested: Nested
+    ) -> pl.LazyFrame:
+        """SELECT of aggregates of all rows, and of single values of other queries beside them."""
+        if any(node.args.get(name) for name in ("having", "order", "limit", "offset", "distinct", "qualify")):
+            raise Unclear("aggregates beside a query, and more")
+        rows, columns = scope.lf, scope.lf.collect_schema().names()
+        items, values = nested.beside(scope, items)
+        projections = _grouped(items, scope, hoisting)
+        given = {name for value in values for name in value.collect_schema().names()}
+        inside = {name for one in hoisting.aggregates for name in one.meta.root_names()}
+        if not inside <= {*columns, *given}:
+            raise Unclear("aggregates of other columns")
+        late = [one.expr for one in projections if one.name in hoisting.late or not has_aggregate(one.bare)]
+        if not late:
+            return scope.lf.select([one.expr for one in projections])
+        names = [one.name for one in projections]
+        lf = (scope.lf if self._mirror or inside & given else rows).select(hoisting.aggregates)
+        if not self._mirror:
+            for value in values:
+                lf = lf.join(value, how="cross", maintain_order="left")
+            return lf.with_columns(late).select(names)
+        lf = pl.concat([lf, *values], how="horizontal").with_columns(late)
+        return lf.with_columns([pl.col(name) for name in names]).select(names).select(names)
+
+
+def _unnested(items: Sequence[exp.Expr], scope: Scope) -> list[exp.Expr]:
+    """Return the columns of a SELECT list, with the rows written out for the lists of those that are ``UNNEST(list)``."""
+    names: list[str] = []
+    found: list[exp.Expr] = []
+    for item in items:
+        call = item.this if isinstance(item, exp.Alias) else item
+        if not isinstance(call, exp.Anonymous) or call.name.upper() != "UNNEST":
+            found.append(item)
+            continue
+        if len(call.expressions) != 1 or not isinstance(call.expressions[0], exp.Column):
+            raise Unclear("an UNNEST of another kind")
+        column = call.expressions[0]
+        names.append(scope.column(column))
+        found.append(exp.alias_(column.copy(), item.args["alias"].copy()) if isinstance(item, exp.Alias) else column)
+    if names:
+        scope.lf = scope.lf.explode(list(dict.fromkeys(names)), empty_as_null=True, keep_nulls=True)
+    return found
 
 
 def _is_star(item: exp.Expr) -> bool:

@@ -12,6 +12,7 @@ from sqlglot import exp
 from frazil_coordinator.plan.exprs import from_expr, plain_column, substitute, to_expr
 from frazil_coordinator.plan.nodes import RawExpr
 from frazil_coordinator.plan.sql.dialect import Unclear, to_polars
+from frazil_coordinator.plan.sql.typed import Typed
 
 __all__ = ["Scope", "conditions"]
 
@@ -70,6 +71,8 @@ class Scope:
         """Return an expression over the joined frame; a renamed column keeps the name that the query has for it."""
         found = self._unnamed(node)
         for column in node.find_all(exp.Column):
+            if self._field(column) is not None:
+                continue
             name = self.column(column) if isinstance(column.this, exp.Identifier) else column.name
             if name != column.name and found.meta.output_name(raise_if_undetermined=False) == name:
                 return found.alias(column.name)
@@ -80,28 +83,35 @@ class Scope:
         if not self.mirror:
             return found
         # Polars gives a renamed column back the name that the query has for it, wherever it stands.
-        named = {self.column(one): one.name for one in node.find_all(exp.Column) if isinstance(one.this, exp.Identifier)}
+        columns = [
+            one for one in node.find_all(exp.Column) if isinstance(one.this, exp.Identifier) and self._field(one) is None
+        ]
+        named = {self.column(one): one.name for one in columns}
         given = {name: from_expr(pl.col(name).alias(own)) for name, own in named.items() if name != own}
         return to_expr(substitute(from_expr(found), lambda part: given.get(plain_column(part) or ""))) if given else found
 
     def _plain(self, node: exp.Expr) -> pl.Expr:
         """Return an expression over the joined frame, with the names that the frame has."""
-        found = to_polars(self._with_dates(node), self.column)
+        found = self._typed(node).expr()
         if not self.formulas:
             return found
         return to_expr(substitute(from_expr(found), lambda part: self.formulas.get(plain_column(part) or "")))
 
-    def _with_dates(self, node: exp.Expr) -> exp.Expr:
-        """Return the expression with each text that is compared with a column of dates as a date, as polars reads it."""
-        schema, copy = self.lf.collect_schema(), node.copy()
-        for part in list(copy.find_all(exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Between)):
-            sides = [side for side in part.iter_expressions() if isinstance(side, exp.Expr)]
-            columns = [side for side in sides if isinstance(side, exp.Column)]
-            if columns and all(schema.get(self.column(one)) == pl.Date for one in columns):
-                for side in sides:
-                    if isinstance(side, exp.Literal) and side.is_string:
-                        side.replace(exp.cast(side.copy(), "date"))
-        return copy
+    def _typed(self, node: exp.Expr) -> Typed:
+        return Typed(node, self.lf.collect_schema(), self.column, self._field)
+
+    def _field(self, node: exp.Column) -> pl.Expr | None:
+        """Return the field that ``struct.field`` or ``table.struct.field`` means; None when a name means a column."""
+        if not isinstance(node.this, exp.Identifier) or not node.table or node.args.get("catalog"):
+            return None
+        table, struct = node.args.get("db"), node.table
+        if table is None:
+            name = None if struct in self.tables else struct
+        else:
+            name = self.column(exp.column(struct, table, quoted=True))
+        if name is None or not isinstance(self.lf.collect_schema().get(name), pl.Struct):
+            return None
+        return pl.col(name).struct.field(node.name)
 
     def columns_of(self, table: str) -> list[pl.Expr]:
         """Return the columns that ``table.*`` stands for."""
@@ -125,7 +135,7 @@ class Scope:
             return
         found = conditions(node.args["on"]) if how in _OUTER and node.args.get("on") else []
         equal = self._equalities(found, name, right.collect_schema())
-        if None in equal and (how == "inner" or any(equal)):
+        if None in equal:
             self._add_where(name, right, found, equal, how)
         else:
             left_on, right_on = self._keys(node, name, right.collect_schema())

@@ -20,7 +20,7 @@ def combined(node: exp.SetOperation, first: pl.LazyFrame, second: pl.LazyFrame, 
     Raises
     ------
     Unclear
-        When the columns of the two queries differ and the operation does not go by name.
+        When the columns of the two queries differ in number or dtype, and polars does not make them alike.
     """
     if node.args.get("by_name"):
         if not isinstance(node, exp.Union):
@@ -29,8 +29,7 @@ def combined(node: exp.SetOperation, first: pl.LazyFrame, second: pl.LazyFrame, 
         return lf.unique() if node.args.get("distinct") else lf
     ours, theirs = first.collect_schema(), second.collect_schema()
     if isinstance(node, exp.Union):
-        if list(ours.items()) != list(theirs.items()):
-            raise Unclear("a UNION of different columns")
+        first, second = _aligned(first, second)
         lf = pl.union([first, second], how="vertical") if mirror else pl.concat([first, second])
         return lf.unique() if node.args.get("distinct") else lf
     if ours.dtypes() != theirs.dtypes():
@@ -50,3 +49,32 @@ def combined(node: exp.SetOperation, first: pl.LazyFrame, second: pl.LazyFrame, 
         nulls_equal=True,
     )
     return joined.select(left_on)
+
+
+def _aligned(first: pl.LazyFrame, second: pl.LazyFrame) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+    """Return two queries with the names of the first one and common dtypes: columns of a UNION go by their places.
+
+    Raises
+    ------
+    Unclear
+        When one has more columns.
+    """
+    ours, theirs = first.collect_schema(), second.collect_schema()
+    if len(ours) != len(theirs):
+        raise Unclear("a UNION of more and fewer columns")
+    if ours.names() != theirs.names():
+        names = zip(theirs.names(), ours.names(), strict=True)
+        second = second.select([pl.col(old) if old == new else pl.col(old).alias(new) for old, new in names])
+    if ours.dtypes() == theirs.dtypes():
+        return first, second
+    empty = [
+        pl.LazyFrame(schema=dict(zip(ours.names(), dtypes, strict=True))) for dtypes in (ours.dtypes(), theirs.dtypes())
+    ]
+    common = pl.concat(empty, how="vertical_relaxed").collect_schema()
+    return _cast(first, common), _cast(second, common)
+
+
+def _cast(lf: pl.LazyFrame, common: pl.Schema) -> pl.LazyFrame:
+    schema = lf.collect_schema()
+    casts = [pl.col(name).cast(dtype, strict=False) for name, dtype in common.items() if schema[name] != dtype]
+    return lf.with_columns(casts) if casts else lf
