@@ -1,8 +1,8 @@
 """One key with half of the rows: how evenly tasks of a join and of whole groups share the work, left and cut.
 
 The same query runs with skewed partitions left as they are and cut, interleaved. The tasks that count are those behind the
-shuffle, of all stages that read a fifth of what the one reads that reads most, or more. A task's seconds are the median of
-its runs: it reads the same rows each time, and what else the machine does is not its skew. The table shows the seconds of
+shuffle, of all stages that read a fifth of what the one reads that reads most, or more. A task's seconds are the least of
+its runs: it reads the same rows each time, and what else the machine does only adds to them. The table shows the seconds of
 the longest task over those of the median one: among all that count, which do different work, and in its own stage (the
 stage where that is most); and the rows of the largest over those of the median one::
 
@@ -99,7 +99,7 @@ def line(query: str, way: str, runs: Sequence[Run]) -> str:
     """Return a line of the table."""
     if any(one.rows.keys() != runs[0].rows.keys() for one in runs):
         raise SystemExit(f"{query}, {way}: other tasks in another run")
-    seconds = {task: statistics.median(one.seconds[task] for one in runs) for task in runs[0].seconds}
+    seconds = {task: min(one.seconds[task] for one in runs) for task in runs[0].seconds}
     stages = {stage for stage, _ in seconds}
     own = max(ratio(taken for (stage, _), taken in seconds.items() if stage == one) for one in stages)
     whole = statistics.median(one.query_s for one in runs)
