@@ -286,20 +286,25 @@ class Coordinator:
     async def explain(self, plan: bytes, settings: Settings | None = None, *, dry_run: bool = False) -> Explanation:
         """Return how `plan` would be cut into stages, and what it would read and cost; nothing runs.
 
+        Neither caps nor ``fallback="raise"`` refuse what is only shown: the plan says what would be refused, and why.
+
         Parameters
         ----------
         plan, settings
             See :meth:`submit`.
         dry_run
-            Whether to do all that :meth:`submit` does before a task starts, so that a query above a cap is refused.
+            Whether to do all that :meth:`submit` does before a task starts, so that a query above a cap is refused, and one
+            that falls back against its settings.
 
         Raises
         ------
         FrazilError
-            As planning does; `CapError` on a dry run.
+            As planning does; `CapError` and `FallbackError` on a dry run.
         """
         self._check(plan)
         bounded = self._bounded(settings)
+        if not dry_run and bounded.fallback == "raise":
+            bounded = replace(bounded, fallback="allow")
         graph, report = await self._execution.plan(plan, bounded)
         if dry_run:
             check_caps(graph, bounded)

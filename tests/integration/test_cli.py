@@ -160,6 +160,7 @@ def test_dry_run_checks_the_caps_and_runs_nothing(folder: Path) -> None:
     assert capped.returncode == 1
     assert capped.stdout.count("STAGE 0") == 1
     assert re.search(r"CapError: the query would have \d+ tasks, more than max_tasks=6 allows", capped.stderr)
+    assert capped.stderr.endswith("The script stopped after 1 plans.\n")
     (folder / "capped.sql").write_text("SELECT k FROM t ORDER BY v")
     sql = run("run", "--dry-run", "capped.sql", "--table", "t=t/*.parquet", cwd=folder, FRAZIL_MAX_COST="0")
     assert sql.returncode == 1

@@ -197,6 +197,19 @@ def test_query_above_a_cap_fails_before_a_task_starts(cap: dict[str, Any], table
         assert query.profile()["stages"] == []
 
 
+def test_explain_shows_a_part_in_one_task_that_a_run_would_refuse(table: pl.LazyFrame) -> None:
+    query = table.select(pl.col("key").shuffle(seed=1))
+    with frazil.local(1, settings=_settings(fallback="raise")) as engine:
+        assert "! one task: select looks at more than one row" in engine.explain(query)
+        for run in (
+            lambda: engine.submit(query, dry_run=True),
+            lambda: query.collect(engine=engine),
+            lambda: engine.explain(query, analyze=True),
+        ):
+            with pytest.raises(frazil.FallbackError, match="it looks at the whole column"):
+                run()
+
+
 def test_the_memory_of_functions_bounds_the_splits(table: pl.LazyFrame) -> None:
     settings = frazil.Settings(start_small=False)
     with frazil.local(1, settings=settings, memory_limit="2GiB") as roomy:

@@ -14,6 +14,7 @@ import pytest
 
 import frazil
 from frazil_coordinator.plan.explain import explain_text
+from frazil_coordinator.plan.model import ExchangeSource
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.plan.report import planned_report
 from frazil_coordinator.schedule.layout import Layout
@@ -124,11 +125,30 @@ def in_reserve(layouts: list[Layout]) -> list[Layout]:
     return [one for one in layouts if one.stage.reserve]
 
 
+def exchanges(layout: Layout) -> list[ExchangeSource]:
+    return [source for source in layout.stage.sources if isinstance(source, ExchangeSource)]
+
+
 @pytest.mark.parametrize("name", DIVIDED)
 def test_a_divided_group_has_the_answer_of_polars(name: str, files: pl.LazyFrame, tmp_path: Path) -> None:
     layouts = run(files.group_by("k").agg(DIVIDED[name]), tmp_path)
     assert any(len(one.order) > 1 for one in in_reserve(layouts))
     assert any("left to the stages in reserve" in note for note in layouts[-1].notes)
+
+
+@pytest.mark.parametrize("values", [[X.median()], [S.n_unique()], [pl.col("none").median(), S.n_unique()]])
+def test_a_skewed_partition_is_not_read_for_its_keys_alone(
+    values: list[pl.Expr], files: pl.LazyFrame, tmp_path: Path
+) -> None:
+    """Each pair of key and value has its key, null values among them; without filtered values no key is missing."""
+    layouts = in_reserve(run(files.group_by("k").agg(values), tmp_path))
+    readers = [one for one in layouts if any(source.partitions == "skewed" for source in exchanges(one))]
+    assert len(readers) == len(values)
+
+
+def test_keys_whose_values_are_all_filtered_out_are_read_for_their_own_sake(files: pl.LazyFrame, tmp_path: Path) -> None:
+    layouts = in_reserve(run(files.group_by("k").agg(S.filter(X > 120).n_unique(), N.filter(X > 120).median()), tmp_path))
+    assert len([one for one in layouts if any(source.partitions == "skewed" for source in exchanges(one))]) == 3
 
 
 @pytest.mark.parametrize("keys", KEYS)

@@ -21,6 +21,7 @@ from frazil._engine import Engine
 from frazil._session import UnreachableError
 from frazil.cli import _common
 from frazil.cli._plans import PlansOnly, show
+from frazil_functions.errors import FrazilError
 
 __all__ = ["Arguments", "File", "Format", "is_sql", "plan_script", "run", "run_script"]
 
@@ -126,7 +127,8 @@ def plan_script(file: Path, arguments: Sequence[str], engine: Engine, plans: Pla
     try:
         run_script(file, arguments, engine)
     except _common.ScriptError as error:
-        _common.note(f"frazil: {error}\nThe script stopped after {plans.shown} plans: nothing runs, so it had no rows.")
+        why = "" if isinstance(error.__cause__, FrazilError) else ": nothing runs, so it had no rows"
+        _common.note(f"frazil: {error}\nThe script stopped after {plans.shown} plans{why}.")
         raise typer.Exit(_common.EXIT_FAILED) from error
     if not plans.shown:
         _common.note("frazil: the script collects no LazyFrame that names no engine")

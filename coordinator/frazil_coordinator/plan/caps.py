@@ -50,12 +50,12 @@ def over_caps(graph: StageGraph, settings: Settings) -> Iterator[str]:
     dollars = sum(stage.dollars for stage in graph.estimates)
     if settings.max_cost is not None and scanned.bound == "unknown":
         yield (
-            f"what the query would cost is not known beforehand (at least ${dollars:.6f}), and "
-            f"max_cost=${settings.max_cost:.6f} is set: scan files that are split, or have the cap lifted"
+            f"what the query would cost is not known beforehand (at least {_dollars(dollars)}), and "
+            f"max_cost={_dollars(settings.max_cost)} is set: scan files that are split, or have the cap lifted"
         )
     elif settings.max_cost is not None and dollars > settings.max_cost:
         yield (
-            f"the query would cost about ${dollars:.6f}, more than max_cost=${settings.max_cost:.6f} allows: "
+            f"the query would cost about {_dollars(dollars)}, more than max_cost={_dollars(settings.max_cost)} allows: "
             "read less, or have the cap raised"
         )
     tasks = sum(stage.tasks for stage in graph.stages if not stage.reserve)
@@ -64,3 +64,8 @@ def over_caps(graph: StageGraph, settings: Settings) -> Iterator[str]:
             f"the query would have {tasks:,} tasks, more than max_tasks={settings.max_tasks:,} allows: raise "
             "split_target_bytes or shuffle_target_bytes, or have the cap raised"
         )
+
+
+def _dollars(amount: float) -> str:
+    """Return an amount with a digit that is not 0, if there is one."""
+    return f"${amount:.6f}" if amount == 0 or amount >= 0.000_001 else f"${amount:.1g}"

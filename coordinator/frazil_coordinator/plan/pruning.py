@@ -107,7 +107,8 @@ class _Facts:
         """Return what a file calls a column; None when it has none, or nobody knows."""
         if self.ids is None:
             return name
-        return names_in_file(footer.metadata).get(self.ids[name]) if name in self.ids else None
+        metadata = footer.parquet and footer.parquet.metadata
+        return names_in_file(metadata).get(self.ids[name]) if name in self.ids else None
 
     def folder(self, name: str) -> list[tuple[object, bool]]:
         """Return each row group's value of a hive column, and whether it is known."""

@@ -77,9 +77,7 @@ def with_reserve(node: GroupBy, keys: Sequence[pl.Expr], rows: Relation, plain: 
     if parts is None or not wholes or not all(_is_key(expected[name]) for name in names):
         return plain
     reserve = _Reserve(context=context, shuffled=shuffled, distribution=plain.distribution, keys=keys, names=names)
-    sides = [reserve.decomposed(parts.partial)]
-    sides += [reserve.distinct(values, columns) for values, columns in wholes.distinct.values()]
-    sides += [reserve.quantiles(values, columns) for values, columns in wholes.quantiles.values()]
+    sides = reserve.sides(parts.partial, wholes)
     lf = sides[0].lf
     for side in sides[1:]:
         lf = lf.join(side.lf, on=names, how="left", nulls_equal=True, maintain_order="left")  # what is first stays first
@@ -164,6 +162,15 @@ class _Reserve:
         leaves: dict[int, Leaf] = {number: replace(self.shuffled, partitions="skewed") for number in read.leaves}
         return replace(read, leaves=leaves).then(step(read.lf), operator, divisible=True)
 
+    def sides(self, partial: Sequence[pl.Expr], wholes: _Wholes) -> list[Relation]:
+        """Return the aggregates by key, in parts; the first one has every key."""
+        made = [(_has_all(values), self.distinct(values, names)) for values, names in wholes.distinct.values()]
+        made += [(_has_all(values), self.quantiles(values, names)) for values, names in wholes.quantiles.values()]
+        made.sort(key=lambda side: not side[0])
+        sides = [side for _, side in made]
+        complete = any(has_all for has_all, _ in made)
+        return sides if complete and not partial else [self.decomposed(partial), *sides]
+
     def by_key(self, partial: Relation) -> Relation:
         """Shuffle what parts of groups have become by key."""
         keys = [pl.col(name) for name in self.names]
@@ -193,16 +200,16 @@ class _Reserve:
         return parts.then(total.select(*self.names, *(pl.col(_COUNT).alias(name) for name in columns)))
 
     def quantiles(self, values: RawExpr, wanted: Sequence[tuple[str, Quantile]]) -> Relation:
-        """Return quantiles of values that are not null of each key; keys without any are missing."""
+        """Return quantiles of values that are not null of each key; keys whose values are all filtered out are missing.
+
+        A pair of a key and null counts no row, and has no position: it is there so that no key gets lost.
+        """
         both = [*self.names, _VALUE]
         zero = cs.float() + 0.0  # -0.0 has another place in order than 0.0, but is equal to it; no key is a float
+        count = pl.when(pl.col(_VALUE).is_null()).then(0).otherwise(_COUNT).cast(pl.Int64).alias(_COUNT)
         counted = self.of_rows(
             lambda lf: (
-                self._pairs(lf, values)
-                .drop_nulls(_VALUE)
-                .with_columns(zero)
-                .group_by(both)
-                .agg(pl.len().cast(pl.Int64).alias(_COUNT))
+                self._pairs(lf, values).with_columns(zero).group_by(both).agg(pl.len().alias(_COUNT)).with_columns(count)
             ),
             self._text("COUNT {} and values"),
         )
@@ -217,7 +224,8 @@ class _Reserve:
         border = groups.filter((place == 0) | (place == pl.len() - 1))
         borders = self.context.broadcast(runs.then(border, self._text("FIRST AND LAST {}")))
         numbered = self._numbered(runs.lf, groups, borders.lf)
-        picks = numbered.filter(pl.any_horizontal(_is_wanted(one) for _, one in wanted))
+        is_null = pl.col(_VALUE).is_null()
+        picks = numbered.filter(pl.any_horizontal(is_null, *(_is_wanted(one) for _, one in wanted)))
         picked = combine([runs, borders]).then(picks, "PICK BY POSITION", distribution=ANY)
         parts = self.by_key(picked)
         ends = {
@@ -238,6 +246,7 @@ class _Reserve:
         theirs = borders.rename({_FIRST: _BEFORE, _OWN: _TOTAL})
         both = groups.join(theirs, on=self.names, how="left", nulls_equal=True, maintain_order="left")
         is_before = pl.col(_BEFORE) < pl.col(_FIRST)
+        is_before = is_before.fill_null(pl.col(_BEFORE).is_null() & pl.col(_FIRST).is_not_null())  # null comes first
         known = both.group_by(self.names, maintain_order=True).agg(
             pl.col(_OWN).first(), pl.col(_TOTAL).filter(is_before).sum().alias(_BEFORE), pl.col(_TOTAL).sum()
         )
@@ -252,6 +261,11 @@ class _Reserve:
 
     def _text(self, form: str) -> str:
         return form.format(", ".join(self.names))
+
+
+def _has_all(values: RawExpr) -> bool:
+    """Return whether each row has a value, if only null, so that the pairs of key and value have every key."""
+    return shape_of(values) is Shape.COLUMN
 
 
 def _holds(position: pl.Expr) -> pl.Expr:
