@@ -26,6 +26,7 @@ from frazil._sinks import SinkMethods
 from frazil._together import in_order, together
 from frazil._written import WrittenFile
 from frazil_coordinator.status import Explanation
+from frazil_functions.ids import QueryId
 
 if TYPE_CHECKING:
     from polars._typing import PostOptCallback
@@ -123,6 +124,24 @@ class Engine(SinkMethods):
             return self._start(lf, labels)
         with user_errors():
             return self._session.explain(self._plan(lf, runs=False), dry_run=True)
+
+    def query(self, query: str) -> Query:
+        """Return a query that was submitted before, by this process or another, also if its coordinator was restarted since.
+
+        Parameters
+        ----------
+        query
+            Its id (`Query.id`).
+
+        Raises
+        ------
+        RequestError
+            When the coordinator knows no such query.
+        UnreachableError
+            When the coordinator does not answer.
+        """
+        with user_errors():
+            return Query(self._session, self._session.status(QueryId(query)))
 
     def _start(self, lf: pl.LazyFrame, labels: Iterable[str] = (), *, discard_result: bool = False) -> Query:
         """Submit a query: all that this engine runs goes through here."""

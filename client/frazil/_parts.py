@@ -5,6 +5,7 @@ This is the one module of the client that needs the extra ``coordinator``, and i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -20,9 +21,19 @@ from frazil_functions.errors import RequestError, StorageError
 if TYPE_CHECKING:
     from frazil_coordinator.coordinator import Coordinator
     from frazil_coordinator.journal.journal import Journal
+    from frazil_coordinator.leadership import Leadership
     from frazil_functions.storage import Store
 
-__all__ = ["LocalOptions", "coordinator_extra", "local_options", "open_coordinator", "open_journal", "parse_bytes"]
+__all__ = [
+    "LocalOptions",
+    "coordinator_extra",
+    "leading",
+    "local_options",
+    "open_coordinator",
+    "open_journal",
+    "open_leadership",
+    "parse_bytes",
+]
 
 _UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 _LOGGER = logging.getLogger(__name__)
@@ -137,6 +148,40 @@ def _with_memory(settings: Settings, options: LocalOptions) -> Settings:
     return replace(settings, function_memory_bytes=min(limits, default=None))
 
 
+@asynccontextmanager
+async def leading(coordinator: Coordinator, settings: Settings) -> AsyncIterator[None]:
+    """Lead whenever that is possible, while the context lasts; a coordinator without a leadership leads anyway."""
+    leadership = coordinator.leadership
+    if leadership is None:
+        yield
+        return
+    with coordinator_extra():
+        from frazil_coordinator.leading import lead
+    leading = asyncio.ensure_future(lead(coordinator, leadership, settings.lease_s))
+    try:
+        yield
+    finally:
+        leading.cancel()
+        await asyncio.wait({leading})
+        await coordinator.aclose()  # before another one may lead: nobody else is to wait for what this one still does
+        await leadership.release()
+
+
+async def open_leadership(journal: Journal | None, settings: Settings) -> Leadership | None:
+    """Return the leadership that a journal needs, its store probed.
+
+    Raises
+    ------
+    StorageError
+        When the store fails.
+    """
+    if journal is None:
+        return None
+    with coordinator_extra():
+        from frazil_coordinator.leadership import Leadership
+    return await Leadership.probed(journal.store, lease_s=settings.lease_s)
+
+
 def open_journal(store: Store, place: str, options: LocalOptions) -> Journal | None:
     """Return the journal in a store; None when there is none, which is logged where one was wanted.
 
@@ -194,11 +239,13 @@ async def open_coordinator(options: LocalOptions, settings: Settings) -> AsyncIt
         )
         stack.push_async_callback(platform.aclose)
         store = open_store(place, options.storage_options)
+        journal = open_journal(store, place, options)
         coordinator = Coordinator(
             settings=_with_memory(settings, options),
             platform=platform,
             store=store,
-            journal=open_journal(store, place, options),
+            journal=journal,
+            leadership=await open_leadership(journal, settings),
         )
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

@@ -255,13 +255,19 @@ class RemoteSession:
         return self._retried(once, httpx.TransportError if repeatable or method != "POST" else (*_NEVER_SENT, _NotHereError))
 
     def _retried(self, once: Callable[[], _T], repeatable: type[Exception] | tuple[type[Exception], ...]) -> _T:
-        retry = _Retry(self._timeout_s if self._answered else min(self._timeout_s, _FIRST_CONTACT_S))
+        retry = (
+            _Retry(self._timeout_s)
+            if self._answered
+            else _Retry(min(self._timeout_s, _FIRST_CONTACT_S), after_contact=False)
+        )
         while True:
             try:
                 return once()
             except httpx.TransportError as error:
                 if not isinstance(error, repeatable):
                     raise _unreachable(self._url, error) from error
+                if self._answered and not retry.after_contact:  # there is a coordinator, which asks for patience
+                    retry = _Retry(self._timeout_s)
                 retry.pause_or_raise(self._url, error)
 
     @contextmanager
@@ -278,7 +284,10 @@ class RemoteSession:
 class _Retry:
     """Pauses between tries, longer each time, for `timeout_s` seconds in all."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, *, after_contact: bool = True) -> None:
+        self.after_contact = after_contact
+        """Whether the coordinator had answered before."""
+
         self._deadline = time.monotonic() + timeout_s
         self._pause_s = _FIRST_BACKOFF_S
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,6 +22,7 @@ from frazil_coordinator.execution import Execution, Planner, explanation_of
 from frazil_coordinator.hygiene import SWEEP_AFTER_S, Cleaner
 from frazil_coordinator.journal.history import Remembered
 from frazil_coordinator.journal.journal import Journal
+from frazil_coordinator.keeping import Keeper
 from frazil_coordinator.leadership import Leadership
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.planner import plan_query
@@ -37,7 +37,7 @@ from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
-from frazil_functions.errors import FrazilError, JournalError, PlanError, RequestError, from_wire
+from frazil_functions.errors import JournalError, PlanError, RequestError, StandbyError, from_wire
 from frazil_functions.ids import QueryId
 from frazil_functions.storage import Store
 
@@ -124,13 +124,19 @@ class Coordinator:
             journal=journal,
         )
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: dict[QueryId, asyncio.TimerHandle] = {}
+        self._keeper = Keeper(self._results, journal, settings.result_ttl_s, self._spawn)
+        self._took_over = leadership is None or journal is None
         self._accepting = True
 
     @property
     def settings(self) -> Settings:
         """Settings of queries that come without their own."""
         return self._settings
+
+    @property
+    def leads(self) -> bool:
+        """Whether it may accept queries now, and knows those that others had accepted."""
+        return self._took_over and (self._leadership is None or self._leadership.leads)
 
     @property
     def leadership(self) -> Leadership | None:
@@ -199,16 +205,24 @@ class Coordinator:
             except BaseException:
                 self._registry.remove(record)
                 raise
+            if not self.leads:
+                # It is durable all the same: who leads finds it, and knows it by its key when it is submitted there.
+                self._registry.remove(record)
+                raise StandbyError("another coordinator has taken over: submit the query again")
         record.accepted.set()
         self._spawn(self._run(record, plan), f"query {record.id}")
         _LOGGER.info("query accepted", extra={"query": record.id, "plan_bytes": len(plan)})
         return record.status
 
     async def recover(self) -> tuple[QueryId, ...]:
-        """Take over the queries in the journal, go on with those that have not ended, and return these.
+        """Take over the queries in the journal that this coordinator does not know, and go on with them.
 
-        To be called once, before anything is submitted, and by one coordinator at a time. What of the journal can't be read
-        is left as it is, and logged.
+        By one coordinator at a time. What of the journal can't be read is left as it is, and logged.
+
+        Returns
+        -------
+        tuple of QueryId
+            Those that had not ended.
 
         Raises
         ------
@@ -218,18 +232,34 @@ class Coordinator:
         if self._journal is None:
             return ()
         going_on = []
-        for found in await recovered(self._journal):
-            self._add(found.record)
+        for found in await recovered(self._journal, self._registry.has):
+            record = found.record
+            if self._registry.submitted(record.submission) is not None:
+                # Its client was told to ask another coordinator, and did: it is here under another id.
+                await self._keeper.forget(record)
+                continue
+            self._add(record)
             if found.plan is None:
-                self._keep_until_ttl(found.record)
+                self._keeper.keep(record)
             else:
-                self._spawn(self._run(found.record, found.plan, found.before), f"query {found.record.id}")
-                going_on.append(found.record.id)
+                self._spawn(self._run(record, found.plan, found.before), f"query {record.id}")
+                going_on.append(record.id)
+        self._took_over = True
         return tuple(going_on)
+
+    async def stand_down(self) -> None:
+        """Leave all queries to the coordinator that leads now, and forget them here."""
+        self._took_over = self._leadership is None
+        for record in self._registry:
+            self._end(record)
+        self._keeper.close()
+        for record in self._registry:
+            await record.ended.wait()
+            self._registry.remove(record)
 
     def _add(self, record: QueryRecord) -> None:
         for forgotten in self._registry.add(record):
-            self._spawn(self._forget(forgotten), f"forget {forgotten.id}")
+            self._spawn(self._keeper.forget(forgotten), f"forget {forgotten.id}")
 
     def status(self, query: QueryId) -> QueryStatus:
         """Return what is known of `query` now.
@@ -418,9 +448,7 @@ class Coordinator:
             self._end(record)
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._keeper.close()
         self._results.close()
         for record in self._registry:
             if record.log is not None:
@@ -458,41 +486,7 @@ class Coordinator:
         if record.discard_result:
             await self._results.drop(record)
         self._registry.trim()
-        self._keep_until_ttl(record)
-
-    def _keep_until_ttl(self, record: QueryRecord) -> None:
-        if record.blocks is None and record.log is None:
-            return
-        kept_s = time.time() - (record.status.ended_unix_s or time.time())
-        self._timers[record.id] = asyncio.get_running_loop().call_later(
-            max(0.0, self._settings.result_ttl_s - kept_s),
-            lambda: self._spawn(self._expire(record), f"expire {record.id}"),
-        )
-
-    async def _expire(self, record: QueryRecord) -> None:
-        self._timers.pop(record.id, None)
-        if not await self._results.drop(record):
-            self._timers[record.id] = asyncio.get_running_loop().call_later(
-                self._settings.result_ttl_s, lambda: self._spawn(self._expire(record), f"expire {record.id}")
-            )
-            return
-        await self._forget_journal(record)
-
-    async def _forget(self, record: QueryRecord) -> None:
-        timer = self._timers.pop(record.id, None)
-        if timer is not None:
-            timer.cancel()
-        await self._results.drop(record)
-        await self._forget_journal(record)
-
-    async def _forget_journal(self, record: QueryRecord) -> None:
-        """Delete what the journal keeps of an ended query; when that fails, the next coordinator does it."""
-        if self._journal is None or record.log is None:
-            return
-        try:
-            await asyncio.to_thread(self._journal.forget, record.id)
-        except FrazilError as error:
-            _LOGGER.warning("journal not deleted", extra={"query": record.id, "error": error.message})
+        self._keeper.keep(record)
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         # Not a task group: these outlive the call that starts them. They are held here, and aclose waits for all of them.

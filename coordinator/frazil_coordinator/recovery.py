@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -79,7 +80,7 @@ async def accept(journal: Journal, record: QueryRecord, plan: bytes) -> QueryLog
     return log
 
 
-async def recovered(journal: Journal) -> list[Recovered]:
+async def recovered(journal: Journal, is_known: Callable[[QueryId], bool]) -> list[Recovered]:
     """Take over the queries in the journal, and return them, the oldest first.
 
     What can't be read is left as it is, and logged. Requests: one LIST, one GET a segment, one PUT a query that has not
@@ -90,14 +91,15 @@ async def recovered(journal: Journal) -> list[Recovered]:
     StorageError
         When the store can't be listed.
     """
-    found = await asyncio.to_thread(_find_all, journal)
+    queries = await asyncio.to_thread(journal.queries)
+    # Asked after the listing: a query of this coordinator is known before it has a journal.
+    unknown = {query: segments for query, segments in queries.items() if not is_known(query)}
+    found = await asyncio.to_thread(_find_all, journal, unknown)
     found.sort(key=lambda one: one.before.accepted.submitted_unix_s)
     return [_recovered(one) for one in found]
 
 
-def _find_all(journal: Journal) -> list[_Found]:
-    queries = journal.queries()
-
+def _find_all(journal: Journal, queries: Mapping[QueryId, int]) -> list[_Found]:
     def find(query: QueryId) -> _Found | None:
         try:
             return _find(journal, query, queries[query])

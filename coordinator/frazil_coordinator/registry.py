@@ -263,6 +263,10 @@ class Registry:
         except KeyError:
             raise UnknownQueryError(f"there is no query {query!r}; ended ones are forgotten after a time") from None
 
+    def has(self, query: QueryId) -> bool:
+        """Return whether there is a record of `query`."""
+        return query in self._records
+
     def add(self, record: QueryRecord) -> tuple[QueryRecord, ...]:
         """Remember `record`, and return those that were forgotten for it; the caller deletes their objects.
 

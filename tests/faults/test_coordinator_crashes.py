@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -168,7 +169,7 @@ async def test_a_sink_that_was_interrupted_writes_each_row_once(
             await second.aclose()
 
 
-@pytest.mark.parametrize(("number", "when"), [(1, "after"), (6, "before"), (9, "after")])
+@pytest.mark.parametrize(("number", "when"), [(1, "after"), (3, "before"), (4, "after")])
 def test_a_client_waits_on_while_the_coordinator_is_killed_and_another_one_starts(
     tmp_path: Path, query: pl.LazyFrame, number: int, when: When
 ) -> None:
@@ -181,3 +182,23 @@ def test_a_client_waits_on_while_the_coordinator_is_killed_and_another_one_start
         with mortal_coordinator(store, port, OPTIONS, tmp_path / "log"):
             assert_same(submitted.result(), query.collect(), ordered=True)
             assert set(committed(store, QueryId(submitted.id)).values()) == {1}
+
+
+def test_a_coordinator_that_stands_by_goes_on_with_the_queries_of_one_that_falls_asleep(
+    tmp_path: Path, query: pl.LazyFrame
+) -> None:
+    store, ports = tmp_path / "store", free_ports(2)
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(mortal_coordinator(store, ports[0], OPTIONS, tmp_path / "first"))
+        with frazil.connect(f"http://127.0.0.1:{ports[0]}", token=TOKEN, timeout_s=60.0) as engine:
+            submitted = engine.submit(query)
+        first.send_signal(signal.SIGSTOP)
+        stack.callback(first.send_signal, signal.SIGCONT)
+        stack.enter_context(mortal_coordinator(store, ports[1], OPTIONS, tmp_path / "second"))
+        with frazil.connect(f"http://127.0.0.1:{ports[1]}", token=TOKEN, timeout_s=60.0) as engine:
+            assert_same(engine.query(submitted.id).result(), query.collect(), ordered=True)
+        first.send_signal(signal.SIGCONT)
+        engine = stack.enter_context(frazil.connect(f"http://127.0.0.1:{ports[0]}", token=TOKEN, timeout_s=0.1))
+        with pytest.raises(frazil.UnreachableError, match="another one leads"):
+            engine.submit(query)
+    assert set(committed(store, QueryId(submitted.id)).values()) == {1}

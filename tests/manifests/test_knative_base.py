@@ -217,9 +217,8 @@ def test_resources_are_requested_and_limited(service: dict[str, Any]) -> None:
 
 @every_service
 def test_probes_ask_the_paths_that_the_servers_answer(service: dict[str, Any]) -> None:
-    # A function is ready when it is healthy; the coordinator also needs its store.
-    ready = "/readyz" if service is COORDINATOR else "/healthz"
-    assert container(service)["readinessProbe"]["httpGet"] == {"path": ready}
+    # Not /readyz: a coordinator that stands by would never be ready, and the one that leads would never be told to end.
+    assert container(service)["readinessProbe"]["httpGet"] == {"path": "/healthz"}
     assert container(service)["livenessProbe"]["httpGet"] == {"path": "/healthz"}
 
 

@@ -18,24 +18,29 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import httpx
 
+from frazil._parts import leading
 from frazil_coordinator.api.server import serve
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.journal.sealing import Sealer
+from frazil_coordinator.leadership import Leadership
 from frazil_coordinator.platform.local import LocalPlatform
 from frazil_coordinator.settings import Settings
 from frazil_functions.storage import ObjectInfo, Store, open_store
 from support.processes import stop_process
 
-__all__ = ["KEYS", "TOKEN", "DyingStore", "When", "mortal_coordinator"]
+__all__ = ["KEYS", "LEASE_S", "TOKEN", "DyingStore", "When", "mortal_coordinator"]
 
 KEYS = ("a secret of thirty-two characters",)
 TOKEN = "a-token"
+LEASE_S = 2.0
+"""Seconds after which a coordinator that stands by takes over from one that says nothing."""
 
 When: TypeAlias = Literal["before", "after"]
 
@@ -166,10 +171,13 @@ async def _serve(folder: str, port: int, number: int, when: When, settings: Sett
     store = DyingStore(open_store(folder), number, when, _kill_myself)
     platform = LocalPlatform(max_functions=2, store_url=folder)
     journal = Journal(store=store, sealer=Sealer.of(KEYS))
-    coordinator = Coordinator(settings=settings, platform=platform, store=store, sweep_after_s=(0.1,), journal=journal)
+    leadership = await Leadership.probed(store, lease_s=LEASE_S)
+    coordinator = Coordinator(
+        settings=settings, platform=platform, store=store, sweep_after_s=(0.1,), journal=journal, leadership=leadership
+    )
     try:
-        await coordinator.recover()
-        await serve(coordinator, port=port, tokens=[TOKEN])
+        async with leading(coordinator, replace(settings, lease_s=LEASE_S)):
+            await serve(coordinator, port=port, tokens=[TOKEN])
     finally:
         await platform.aclose()
 

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from frazil._parts import LocalOptions, coordinator_extra, local_options, open_coordinator, open_journal
+from frazil._parts import (
+    LocalOptions,
+    coordinator_extra,
+    leading,
+    local_options,
+    open_coordinator,
+    open_journal,
+    open_leadership,
+)
 from frazil.cli import _common
 from frazil.cli._logs import FieldFormatter
 from frazil_coordinator.settings import Settings
@@ -120,7 +128,7 @@ async def _serve(
         try:
             coordinator = await stack.enter_async_context(parts)
             await coordinator.probe()
-            await coordinator.recover()
+            await stack.enter_async_context(leading(coordinator, coordinator.settings))
         except (StorageError, JournalError, TimeoutError) as error:
             raise typer.BadParameter(str(error) or "the store does not answer: check --store and its options") from error
         await serve_http(
@@ -195,11 +203,13 @@ async def _knative(options: LocalOptions, settings: Settings, function_url: str 
         platform = KnativePlatform(function_url, keys, in_flight)
         stack.push_async_callback(platform.aclose)
         store = open_store(options.store, options.storage_options)
+        journal = open_journal(store, options.store, options)
         coordinator = Coordinator(
             settings=replace(settings, max_in_flight=in_flight),
             platform=platform,
             store=store,
-            journal=open_journal(store, options.store, options),
+            journal=journal,
+            leadership=await open_leadership(journal, settings),
         )
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

@@ -7,6 +7,7 @@ one that only plans.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from frazil_coordinator.coordinator import Coordinator
@@ -20,7 +21,12 @@ _ALWAYS: Final = Standing(leader=True, term=0, journal="off", detail="there is n
 
 def standing_of(coordinator: Coordinator) -> Standing:
     """Return whether `coordinator` leads; without a leadership it does."""
-    return coordinator.leadership.standing if coordinator.leadership is not None else _ALWAYS
+    if coordinator.leadership is None:
+        return _ALWAYS
+    standing = coordinator.leadership.standing
+    if standing.leader and not coordinator.leads:
+        return replace(standing, leader=False, detail="this coordinator leads, and is taking over the queries")
+    return standing
 
 
 def leader_only(coordinator: Coordinator) -> Callable[[], None]:

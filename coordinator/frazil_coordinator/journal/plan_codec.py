@@ -65,7 +65,7 @@ _FIELDS: Final[Mapping[type, tuple[str, ...]]] = {
         RowGroup: "rows bytes first number whole_bytes",
         ParquetFooter: "data",
         Footer: "row_groups schema file_bytes pruned_groups pruned_rows columns parquet",
-        Table: "scan files footers schema path first hive_start most scan_type row_index",
+        Table: "scan files footers schema path first hive_start most scan_type counted row_index",
         BlockRef: "key offset length rows crc32c codec map_index data",
         Split: "path offset rows whole size etag rows_before hive_start start length header",
         SortKey: "column descending nulls_last",

@@ -85,7 +85,7 @@ def check_defaults(arguments: Raw, footers: Sequence[Footer]) -> None:
         return
     known = set(ids_of_columns(arguments).values())
     present = cast("dict[int, dict[str, Raw]]", given["Iceberg"]["identity_partition_present"])
-    ids = [frozenset(names_in_file(footer.parquet and footer.parquet.metadata)) for footer in footers]
+    ids = [frozenset(names_in_file(None if footer.parquet is None else footer.parquet.metadata)) for footer in footers]
     for column in cast("dict[int, Raw]", given["Iceberg"]["identity_transformed_partition_fields"]):
         lacking = any(kept and column not in own for own, kept in zip(ids, _flags(present[column]), strict=True))
         if lacking or column not in known:

@@ -107,7 +107,7 @@ class _Facts:
         """Return what a file calls a column; None when it has none, or nobody knows."""
         if self.ids is None:
             return name
-        metadata = footer.parquet and footer.parquet.metadata
+        metadata = None if footer.parquet is None else footer.parquet.metadata
         return names_in_file(metadata).get(self.ids[name]) if name in self.ids else None
 
     def folder(self, name: str) -> list[tuple[object, bool]]:
