@@ -176,7 +176,7 @@ def test_an_aggregate_of_floats_that_is_read_twice_is_computed_once(tmp_path: Pa
         pl.col("x").sum(),
         pl.lit(1),
     ],
-    ids=str,
+    ids=lambda subset: ", ".join(map(str, subset)) if isinstance(subset, list) else str(subset),
 )
 @pytest.mark.parametrize("keep", ["first", "last"])
 def test_unique_by_what_is_computed_compares_that_and_not_the_column_of_its_name(
