@@ -24,12 +24,14 @@ from frazil_coordinator.journal.history import Remembered
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.keeping import Keeper
 from frazil_coordinator.leadership import Leadership
+from frazil_coordinator.orphans import collect_orphans
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.plan.report import measured_report
 from frazil_coordinator.platform.base import Platform, PlatformStatus
 from frazil_coordinator.prices import Prices
 from frazil_coordinator.recovery import accept, recovered
+from frazil_coordinator.refusals import NotPlannedError, PlanTooLargeError, ShuttingDownError
 from frazil_coordinator.registry import QueryRecord, Registry, Submission
 from frazil_coordinator.retention import Results
 from frazil_coordinator.schedule.cost import priced
@@ -37,11 +39,11 @@ from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
-from frazil_functions.errors import JournalError, PlanError, RequestError, StandbyError, from_wire
+from frazil_functions.errors import JournalError, StandbyError, from_wire
 from frazil_functions.ids import QueryId
 from frazil_functions.storage import Store
 
-__all__ = ["Coordinator", "NotPlannedError", "PlanTooLargeError", "ShuttingDownError"]
+__all__ = ["Coordinator"]
 
 _PLANNING_THREADS: Final = 4
 _READY_PROBE_S: Final = 5.0
@@ -49,18 +51,6 @@ _FETCH_GRACE_S: Final = 5.0
 """Seconds that clients get to fetch a result that became ready while the coordinator drains."""
 
 _LOGGER = logging.getLogger(__name__)
-
-
-class PlanTooLargeError(PlanError):
-    """The plan is larger than `Settings.max_plan_bytes`."""
-
-
-class NotPlannedError(RequestError):
-    """The query is still being planned, or was cancelled before it was."""
-
-
-class ShuttingDownError(RequestError):
-    """The coordinator accepts no queries any more."""
 
 
 class Coordinator:
@@ -246,6 +236,16 @@ class Coordinator:
                 going_on.append(record.id)
         self._took_over = True
         return tuple(going_on)
+
+    async def collect_orphans(self) -> None:
+        """Delete exchange objects of queries that no coordinator knows any more (`Settings.orphan_ttl_s`).
+
+        Raises
+        ------
+        StorageError
+            When the store refuses.
+        """
+        await collect_orphans(self._store, self._exchange_prefix, self._registry.has, self._settings.orphan_ttl_s)
 
     async def stand_down(self) -> None:
         """Leave all queries to the coordinator that leads now, and forget them here."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Final
 
 from frazil_coordinator.coordinator import Coordinator
@@ -18,6 +19,9 @@ __all__ = ["lead"]
 
 _PAUSE_S: Final = 1.0
 """Seconds after which a journal that can't be read is read again."""
+
+_COLLECT_EVERY_S: Final = 3600.0
+"""Seconds between looks for exchange objects that nobody will ask for: 1 LIST per 1,000 objects."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -37,14 +41,25 @@ async def lead(coordinator: Coordinator, leadership: Leadership, look_every_s: f
     """
     while True:
         await leadership.acquire()
+        collected_at = float("-inf")
         while not leadership.lost.is_set():
             pause_s = look_every_s if await _recovered(coordinator) else min(_PAUSE_S, look_every_s)
+            if coordinator.leads and time.monotonic() - collected_at > _COLLECT_EVERY_S:
+                collected_at = time.monotonic()
+                await _collected(coordinator)
             try:
                 async with asyncio.timeout(pause_s):
                     await leadership.lost.wait()
             except TimeoutError:
                 pass  # it still leads
         await coordinator.stand_down()
+
+
+async def _collected(coordinator: Coordinator) -> None:
+    try:
+        await coordinator.collect_orphans()
+    except FrazilError as error:
+        _LOGGER.warning("orphans not collected", extra={"error": error.message})
 
 
 async def _recovered(coordinator: Coordinator) -> bool:

@@ -179,6 +179,9 @@ class Settings:
     lease_s: float = 15.0
     """Seconds after which a coordinator that leads and was not heard of is taken for dead, and another one takes over."""
 
+    orphan_ttl_s: float = 86_400.0
+    """Seconds after which exchange objects of a query that no coordinator knows are deleted."""
+
     def __post_init__(self) -> None:
         for knob in fields(self):
             _check(knob.name, str(knob.type), getattr(self, knob.name))

@@ -9,8 +9,8 @@ import msgspec
 from fastapi import Request
 
 from frazil_coordinator.api.problems import MediaTypeError
-from frazil_coordinator.coordinator import PlanTooLargeError
 from frazil_coordinator.query_settings import for_query
+from frazil_coordinator.refusals import PlanTooLargeError
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import PlanError, RequestError
 

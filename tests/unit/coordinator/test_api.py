@@ -15,7 +15,8 @@ import pytest
 from frazil_coordinator.api import create_app
 from frazil_coordinator.api.problems import MediaTypeError, NotEndedError, UnauthorizedError, status_of
 from frazil_coordinator.api.sse import event_stream
-from frazil_coordinator.coordinator import Coordinator, NotPlannedError, PlanTooLargeError, ShuttingDownError
+from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.refusals import NotPlannedError, PlanTooLargeError, ShuttingDownError
 from frazil_coordinator.registry import TooManyQueriesError, UnknownQueryError
 from frazil_coordinator.retention import ResultGoneError
 from frazil_coordinator.settings import Settings

@@ -13,8 +13,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from frazil_coordinator.coordinator import Coordinator, NotPlannedError, PlanTooLargeError, ShuttingDownError
+from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.plan.model import StageGraph
+from frazil_coordinator.refusals import NotPlannedError, PlanTooLargeError, ShuttingDownError
 from frazil_coordinator.registry import TooManyQueriesError, UnknownQueryError
 from frazil_coordinator.retention import SMALL_RESULT_BYTES, ResultGoneError
 from frazil_coordinator.settings import Settings
