@@ -52,6 +52,9 @@ _FIRST_CONTACT_S: Final = 3.0
 _LONG_POLL_S: Final = 20.0
 _THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_OF_THE_COORDINATOR: Final = frozenset({"standby", "deposed", "journal", "request"})
+"""Kinds of errors that answer 503 because of the coordinator: another one leads, or it ends."""
+
 _EVENT_FIELD: Final = "data:"
 
 
@@ -309,8 +312,11 @@ class _NotHereError(httpx.TransportError):
 
 
 def _raise_if_elsewhere(response: httpx.Response) -> None:
-    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE and "Retry-After" in response.headers:
-        raise _NotHereError(_error_of(response).message, request=response.request)
+    if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or "Retry-After" not in response.headers:
+        return
+    error = _error_of(response)
+    if error.kind in _OF_THE_COORDINATOR:  # else it is what became of a query, which does not change
+        raise _NotHereError(error.message, request=response.request)
 
 
 def _raise_for_problem(response: httpx.Response) -> None:

@@ -25,6 +25,7 @@ from frazil_functions.errors import (
     DeadlineError,
     FrazilError,
     InternalError,
+    JournalError,
     PlanVersionError,
     PlatformError,
     ProtocolError,
@@ -73,6 +74,7 @@ _STATUS: Final[Mapping[type[FrazilError], int]] = {
     StorageError: 503,
     ProtocolError: 500,
     PlatformError: 503,
+    JournalError: 503,
     FrazilError: 500,
 }
 """HTTP status by class; the nearest class in the order of resolution counts."""

@@ -14,6 +14,7 @@ import frazil
 from frazil._remote import RemoteSession
 from frazil_coordinator.results import END_OF_STREAM, splice
 from frazil_coordinator.status import QueryEvent, QueryState, QueryStatus, encode
+from frazil_functions.errors import StorageError
 from frazil_functions.ids import QueryId
 
 Q = QueryId("q1")
@@ -127,12 +128,22 @@ def test_an_explanation_without_an_answer_is_not_repeated_because_it_may_be_work
 def test_a_coordinator_that_says_when_to_come_back_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("frazil._remote.time", VirtualClock())
     answers = [
-        httpx.Response(503, json={"title": "another coordinator leads"}, headers={"Retry-After": "1"}),
+        httpx.Response(503, json={"kind": "standby", "message": "another one leads"}, headers={"Retry-After": "1"}),
         httpx.Response(202, content=status()),
     ]
     coordinator = Coordinator(queries=lambda _: answers.pop(0))
     assert coordinator.session().submit(b"plan", ()).id == Q
     assert coordinator.paths().count("POST /v1/queries") == 2
+
+
+def test_what_became_of_a_query_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = VirtualClock()
+    monkeypatch.setattr("frazil._remote.time", now)
+    problem = {"kind": "storage", "message": "the bucket is gone"}
+    coordinator = Coordinator(result=lambda _: httpx.Response(503, json=problem, headers={"Retry-After": "1"}))
+    with pytest.raises(StorageError, match="the bucket is gone"):
+        list(coordinator.session().batches(Q))
+    assert now.seconds == 0
 
 
 def test_a_result_that_breaks_off_goes_on_behind_what_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
