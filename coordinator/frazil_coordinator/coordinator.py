@@ -12,12 +12,12 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 import polars as pl
 
+from frazil_coordinator.draining import until_idle
 from frazil_coordinator.execution import Execution, Planner, explanation_of
 from frazil_coordinator.hygiene import SWEEP_AFTER_S, Cleaner
 from frazil_coordinator.journal.history import Remembered
@@ -47,8 +47,6 @@ __all__ = ["Coordinator"]
 
 _PLANNING_THREADS: Final = 4
 _READY_PROBE_S: Final = 5.0
-_FETCH_GRACE_S: Final = 5.0
-"""Seconds that clients get to fetch a result that became ready while the coordinator drains."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -116,6 +114,9 @@ class Coordinator:
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper = Keeper(self._results, journal, settings.result_ttl_s, self._spawn)
         self._took_over = leadership is None or journal is None
+        self._unreadable: frozenset[QueryId] = frozenset()
+        """Queries whose journals can't be read: that is said once."""
+
         self._accepting = True
 
     @property
@@ -222,8 +223,13 @@ class Coordinator:
         if self._journal is None:
             return ()
         going_on = []
-        for found in await recovered(self._journal, self._registry.has):
+        queries, unreadable = await recovered(
+            self._journal, lambda query: query in self._unreadable or self._registry.has(query)
+        )
+        self._unreadable |= unreadable
+        for found in queries:
             record = found.record
+            record.settings = self._bounded(record.settings)  # its rights may be fewer now
             if self._registry.submitted(record.submission) is not None:
                 # Its client was told to ask another coordinator, and did: it is here under another id.
                 await self._keeper.forget(record)
@@ -424,19 +430,7 @@ class Coordinator:
     async def drain(self, grace_s: float) -> None:
         """Accept no more queries; return when those that run have ended and were read, at the latest after `grace_s`."""
         self._accepting = False
-        running = [record for record in self._registry if not record.ended.is_set() or record.readers]
-        try:
-            async with asyncio.timeout(grace_s):
-                for record in running:
-                    await record.ended.wait()
-                with suppress(TimeoutError):  # results that nobody fetches
-                    async with asyncio.timeout(_FETCH_GRACE_S):
-                        for record in running:
-                            await record.settled.wait()
-                for record in self._registry:  # results that somebody is fetching
-                    await record.unread.wait()
-        except TimeoutError:
-            _LOGGER.info("drained as far as time allowed", extra={"grace_s": grace_s})
+        await until_idle(self._registry, grace_s)
 
     async def aclose(self) -> None:
         """Cancel what runs, delete all results, and end; with a journal, leave all of it to the next coordinator instead.

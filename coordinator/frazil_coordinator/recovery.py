@@ -80,8 +80,8 @@ async def accept(journal: Journal, record: QueryRecord, plan: bytes) -> QueryLog
     return log
 
 
-async def recovered(journal: Journal, is_known: Callable[[QueryId], bool]) -> list[Recovered]:
-    """Take over the queries in the journal, and return them, the oldest first.
+async def recovered(journal: Journal, is_known: Callable[[QueryId], bool]) -> tuple[list[Recovered], frozenset[QueryId]]:
+    """Take over the queries in the journal; return them, the oldest first, and those that can't be read.
 
     What can't be read is left as it is, and logged. Requests: one LIST, one GET a segment, one PUT a query that has not
     ended.
@@ -94,21 +94,25 @@ async def recovered(journal: Journal, is_known: Callable[[QueryId], bool]) -> li
     queries = await asyncio.to_thread(journal.queries)
     # Asked after the listing: a query of this coordinator is known before it has a journal.
     unknown = {query: segments for query, segments in queries.items() if not is_known(query)}
-    found = await asyncio.to_thread(_find_all, journal, unknown)
+    found, unreadable = await asyncio.to_thread(_find_all, journal, unknown)
     found.sort(key=lambda one: one.before.accepted.submitted_unix_s)
-    return [_recovered(one) for one in found]
+    return [_recovered(one) for one in found], unreadable
 
 
-def _find_all(journal: Journal, queries: Mapping[QueryId, int]) -> list[_Found]:
+def _find_all(journal: Journal, queries: Mapping[QueryId, int]) -> tuple[list[_Found], frozenset[QueryId]]:
+    unreadable: set[QueryId] = set()
+
     def find(query: QueryId) -> _Found | None:
         try:
             return _find(journal, query, queries[query])
         except FrazilError as error:
             _LOGGER.error("query not recovered", extra={"query": query, "error": error.message})
+            unreadable.add(query)
             return None
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="frazil-recover") as pool:
-        return [one for one in pool.map(find, queries) if one is not None]
+        found = [one for one in pool.map(find, queries) if one is not None]
+    return found, frozenset(unreadable)
 
 
 def _find(journal: Journal, query: QueryId, segments: int) -> _Found | None:

@@ -42,7 +42,7 @@ async def opened(store: CountingStore) -> AsyncIterator[tuple[Coordinator, Fragm
 async def test_a_result_that_is_being_read_is_read_to_its_end_before_draining_ends(
     store: CountingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("frazil_coordinator.coordinator._FETCH_GRACE_S", 0.0)
+    monkeypatch.setattr("frazil_coordinator.draining._FETCH_GRACE_S", 0.0)
     async with opened(store) as (coordinator, _):
         query = (await coordinator.submit(LARGE.serialize())).id
         frames = coordinator.result(query)
@@ -59,7 +59,7 @@ async def test_a_result_that_is_being_read_is_read_to_its_end_before_draining_en
 async def test_a_result_that_nobody_fetches_holds_up_draining_only_for_its_grace(
     store: CountingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("frazil_coordinator.coordinator._FETCH_GRACE_S", 0.0)
+    monkeypatch.setattr("frazil_coordinator.draining._FETCH_GRACE_S", 0.0)
     async with opened(store) as (coordinator, platform):
         platform.before = gate = Gate()
         query = (await coordinator.submit(LARGE.serialize())).id

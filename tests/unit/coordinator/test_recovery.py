@@ -1,0 +1,113 @@
+"""What a coordinator finds in the journal of others: what it can't read, what it has already, what it may no longer do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import polars as pl
+import pytest
+
+from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.journal.journal import Journal
+from frazil_coordinator.journal.sealing import Sealer
+from frazil_coordinator.settings import Settings
+from frazil_coordinator.status import QueryState
+from frazil_functions.errors import RequestError
+from frazil_functions.storage import FolderStore, Store
+from support.fragments import FragmentPlatform, plan_in_stages
+from support.polling import eventually_async
+
+PLAN = pl.LazyFrame({"a": [1, 2, 3]}).serialize()
+SECRET = "a secret of thirty-two characters"
+
+
+@asynccontextmanager
+async def coordinator(store: Store, settings: Settings | None = None, secret: str = SECRET) -> AsyncIterator[Coordinator]:
+    made = Coordinator(
+        settings=settings or Settings(),
+        platform=FragmentPlatform(store),
+        store=store,
+        planner=plan_in_stages(2),
+        journal=Journal(store=store, sealer=Sealer.of([secret])),
+        sweep_after_s=(0.01,),
+    )
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+async def rows(made: Coordinator, query: str) -> int:
+    frames = [frame async for frame in made.result(made.status(query).id)]  # type: ignore[arg-type]  # ids are texts
+    return sum(frame.height for frame in frames)
+
+
+async def test_an_ended_query_is_shown_and_read_again_by_the_next_coordinator(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    async with coordinator(store) as first:
+        accepted = await first.submit(PLAN, labels=["l"])
+        ended = await first.wait(accepted.id, 30)
+        assert ended.state is QueryState.SUCCEEDED
+        expected, profile = await rows(first, accepted.id), first.profile(accepted.id)
+        assert await rows(first, accepted.id) == expected, "a result in the journal can be read again"
+    async with coordinator(store) as second:
+        assert await second.recover() == ()
+        assert second.status(accepted.id) == msgspec.structs.replace(ended, progress=())
+        assert second.profile(accepted.id) == profile
+        assert await rows(second, accepted.id) == expected
+        assert "STAGE" in second.explanation(accepted.id).text
+
+
+async def test_what_ended_long_ago_is_forgotten_with_its_result(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    async with coordinator(store) as first:
+        await first.wait((await first.submit(PLAN)).id, 30)
+    assert store.list("journal")
+    async with coordinator(store, Settings(result_ttl_s=0.0)) as second:
+        await second.recover()
+        await eventually_async(lambda: not store.list("journal"), "the journal is deleted")
+    assert store.list("exchange") == []
+
+
+async def test_a_journal_that_was_sealed_with_another_key_is_left_alone_and_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FolderStore(tmp_path)
+    async with coordinator(store) as first:
+        await first.wait((await first.submit(PLAN)).id, 30)
+    before = [info.key for info in store.list("journal")]
+    async with coordinator(store, secret="another secret of many characters") as second:
+        with caplog.at_level(logging.ERROR):
+            assert await second.recover() == ()
+            assert await second.recover() == ()
+        assert second.list() == ()
+    assert caplog.messages == ["query not recovered"]
+    assert [info.key for info in store.list("journal")] == before
+
+
+async def test_a_submission_is_one_query_also_after_a_restart(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    async with coordinator(store) as first:
+        accepted = await first.submit(PLAN, idempotency_key="k")
+        assert (await first.submit(PLAN, idempotency_key="k")).id == accepted.id
+        assert (await first.submit(PLAN)).id != accepted.id
+    async with coordinator(store) as second:
+        await second.recover()
+        assert (await second.submit(PLAN, idempotency_key="k")).id == accepted.id
+        with pytest.raises(RequestError, match="another plan"):
+            await second.submit(pl.LazyFrame({"b": [1]}).serialize(), idempotency_key="k")
+
+
+async def test_a_query_has_no_more_rights_than_the_coordinator_that_goes_on_with_it(tmp_path: Path) -> None:
+    store, generous = FolderStore(tmp_path), replace(Settings(), allow_udfs=True)
+    async with coordinator(store, generous) as first:
+        accepted = await first.submit(PLAN)
+    async with coordinator(store) as second:
+        await second.recover()
+        (record,) = [one for one in second._registry if one.id == accepted.id]
+        assert not record.settings.allow_udfs
