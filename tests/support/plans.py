@@ -46,6 +46,10 @@ class State:
     """When the order is open among equal rows only: the columns whose values are in order."""
 
     joins: int = 0
+    joined_in_order: bool = False
+    """Whether the order is that which a join kept. Polars takes it from the join when a slice is all that looks at it: the sum
+    of `join(…, maintain_order="left").head(5)` is another one each time. So no rows are cut off then."""
+
     keys: tuple[str, ...] = ()
     """Keys of the last join or group_by: what follows is worth doing by them again."""
 
@@ -187,11 +191,11 @@ def _sort(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> 
     lf = state.lf.sort(by, descending=descending, nulls_last=nulls_last, maintain_order=stable)
     text = f"sort({[str(key) for key in by]}, {descending=}, {nulls_last=}, maintain_order={stable})"
     after = state.then(lf, text, ordered=state.ordered and stable)
-    return replace(after, sorted_by=tuple(keys))
+    return replace(after, sorted_by=tuple(keys), joined_in_order=False)
 
 
 def _slice(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
-    if not state.ordered:
+    if not state.ordered or state.joined_in_order:
         return _sort(c, state, base, other)
     count = c.integer(0, 9)
     offset = c.integer(-12, 12)
@@ -265,7 +269,7 @@ def _join(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> 
     lf = state.lf.join(side, left_on=left_on, right_on=right_on, **options)
     text = f"join({name}, left_on={[str(k) for k in left_on]}, right_on={[str(k) for k in right_on]}, {options})"
     after = [name for name in lf.collect_schema() if name.startswith(tuple(str(key) for pair in chosen for key in pair))]
-    return state.then(lf, text, ordered=kept, joins=1, keys=after)
+    return replace(state.then(lf, text, ordered=kept, joins=1, keys=after), joined_in_order=kept)
 
 
 def _cross_join(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
@@ -327,7 +331,9 @@ def _concat(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -
     match c.integer(0, 2):
         case 0:
             return state.then(
-                pl.concat([state.lf, state.lf.head(3) if state.ordered else state.lf]), "concat(self)", joins=1
+                pl.concat([state.lf, state.lf.head(3) if state.ordered and not state.joined_in_order else state.lf]),
+                "concat(self)",
+                joins=1,
             )
         case 1:
             condition = predicate(c, state.schema)

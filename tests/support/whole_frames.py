@@ -48,7 +48,7 @@ def pivot(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> 
 
 def move(c: Choices, state: State, base: pl.LazyFrame, other: pl.LazyFrame) -> State:
     """Move the rows of the frame by their numbers."""
-    if not state.ordered:
+    if not state.ordered or state.joined_in_order:
         lf = state.lf.filter(pl.col(next(iter(state.schema))).is_not_null())
         return state.then(lf, "filter(first column is not null)")
     n, offset = c.integer(1, 4), c.integer(0, 3)
