@@ -24,12 +24,16 @@ from frazil_coordinator.journal.history import Remembered
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.keeping import Keeper
 from frazil_coordinator.leadership import Leadership
+from frazil_coordinator.metered import MeteredStore
+from frazil_coordinator.metrics import Metrics, new_metrics
+from frazil_coordinator.observing import observe
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.plan.report import measured_report
 from frazil_coordinator.platform.base import Platform, PlatformStatus
 from frazil_coordinator.prices import Prices
 from frazil_coordinator.recovery import accept, recovered
+from frazil_coordinator.refusals import NotPlannedError, PlanTooLargeError, ShuttingDownError
 from frazil_coordinator.registry import QueryRecord, Registry, Submission
 from frazil_coordinator.retention import Results
 from frazil_coordinator.schedule.cost import priced
@@ -37,7 +41,7 @@ from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
-from frazil_functions.errors import JournalError, PlanError, RequestError, StandbyError, from_wire
+from frazil_functions.errors import JournalError, StandbyError, from_wire
 from frazil_functions.ids import QueryId
 from frazil_functions.storage import Store
 
@@ -49,18 +53,6 @@ _FETCH_GRACE_S: Final = 5.0
 """Seconds that clients get to fetch a result that became ready while the coordinator drains."""
 
 _LOGGER = logging.getLogger(__name__)
-
-
-class PlanTooLargeError(PlanError):
-    """The plan is larger than `Settings.max_plan_bytes`."""
-
-
-class NotPlannedError(RequestError):
-    """The query is still being planned, or was cancelled before it was."""
-
-
-class ShuttingDownError(RequestError):
-    """The coordinator accepts no queries any more."""
 
 
 class Coordinator:
@@ -87,6 +79,8 @@ class Coordinator:
         with this one.
     leadership
         Its right to write; it stays the caller's, who acquires and releases it. None: it needs none.
+    metrics
+        What it counts; no two share one. None: new ones.
     """
 
     def __init__(
@@ -100,7 +94,14 @@ class Coordinator:
         sweep_after_s: Sequence[float] = SWEEP_AFTER_S,
         journal: Journal | None = None,
         leadership: Leadership | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self.metrics = metrics or new_metrics()
+        """What it counts."""
+
+        store = MeteredStore(store, self.metrics, "coordinator")
+        if journal is not None:
+            journal = journal.told(self.metrics)
         self._leadership = leadership
         self._settings = settings
         self._platform = platform
@@ -111,22 +112,24 @@ class Coordinator:
         self._journal = journal
         self._results = Results(store, self._cleaner, keep_read=journal is not None)
         self._threads = ThreadPoolExecutor(_PLANNING_THREADS, thread_name_prefix="frazil-plan")
-        peaks = Peaks()
+        peaks, slots = Peaks(), Slots(settings.max_in_flight or platform.max_in_flight)
         self._execution = Execution(
             planner=planner or (lambda plan, settings: plan_query(plan, settings, factors=peaks.factors)),
             platform=platform,
             store=store,
             exchange_prefix=exchange_prefix,
-            slots=Slots(settings.max_in_flight or platform.max_in_flight),
+            slots=slots,
             peaks=peaks,
             cleaner=self._cleaner,
             threads=self._threads,
             journal=journal,
+            metrics=self.metrics,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper = Keeper(self._results, journal, settings.result_ttl_s, self._spawn)
         self._took_over = leadership is None or journal is None
         self._accepting = True
+        observe(self.metrics, registry=self._registry, slots=slots, platform=platform, leads=lambda: self.leads)
 
     @property
     def settings(self) -> Settings:
@@ -210,6 +213,7 @@ class Coordinator:
                 self._registry.remove(record)
                 raise StandbyError("another coordinator has taken over: submit the query again")
         record.accepted.set()
+        self.metrics.queries.accepted.inc()
         self._spawn(self._run(record, plan), f"query {record.id}")
         _LOGGER.info("query accepted", extra={"query": record.id, "plan_bytes": len(plan)})
         return record.status
