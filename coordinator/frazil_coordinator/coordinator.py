@@ -35,7 +35,7 @@ from frazil_coordinator.prices import Prices
 from frazil_coordinator.recovery import accept, recovered
 from frazil_coordinator.refusals import NotPlannedError, PlanTooLargeError, ShuttingDownError
 from frazil_coordinator.registry import QueryRecord, Registry, Submission
-from frazil_coordinator.retention import Results
+from frazil_coordinator.retention import Page, Results
 from frazil_coordinator.schedule.cost import priced
 from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.slots import Slots
@@ -300,8 +300,8 @@ class Coordinator:
             shown = status.state
             await record.changed_since(version)
 
-    async def result(self, query: QueryId) -> AsyncGenerator[pl.DataFrame, None]:
-        """Wait for the end, then yield the result in order, block by block; at least one frame, which may be empty.
+    async def result(self, query: QueryId, page: Page | None = None) -> AsyncGenerator[pl.DataFrame, None]:
+        """Wait for the end, then yield the result, or a page of it, block by block; at least one frame, maybe an empty one.
 
         A small result can be read again until it is evicted; a large one is deleted once it was read to its end.
 
@@ -314,7 +314,7 @@ class Coordinator:
         await record.ended.wait()
         if record.abandoned:
             raise record.error or ShuttingDownError(f"the coordinator ended while query {query} was running; ask again")
-        async for frame in self._results.read(record):
+        async for frame in self._results.read(record, page):
             yield frame
 
     async def explain(self, plan: bytes, settings: Settings | None = None, *, dry_run: bool = False) -> Explanation:
