@@ -24,6 +24,9 @@ from frazil_coordinator.journal.history import Remembered
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.keeping import Keeper
 from frazil_coordinator.leadership import Leadership
+from frazil_coordinator.metered import MeteredStore
+from frazil_coordinator.metrics import Metrics, new_metrics
+from frazil_coordinator.observing import observe
 from frazil_coordinator.orphans import collect_orphans
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.planner import plan_query
@@ -33,7 +36,7 @@ from frazil_coordinator.prices import Prices
 from frazil_coordinator.recovery import accept, recovered
 from frazil_coordinator.refusals import NotPlannedError, PlanTooLargeError, ShuttingDownError
 from frazil_coordinator.registry import QueryRecord, Registry, Submission
-from frazil_coordinator.retention import Results
+from frazil_coordinator.retention import Page, Results
 from frazil_coordinator.schedule.cost import priced
 from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.slots import Slots
@@ -75,6 +78,8 @@ class Coordinator:
         with this one.
     leadership
         Its right to write; it stays the caller's, who acquires and releases it. None: it needs none.
+    metrics
+        What it counts; no two share one. None: new ones.
     """
 
     def __init__(
@@ -88,9 +93,20 @@ class Coordinator:
         sweep_after_s: Sequence[float] = SWEEP_AFTER_S,
         journal: Journal | None = None,
         leadership: Leadership | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
-        self._leadership = leadership
-        self._settings = settings
+        self.metrics = metrics or new_metrics()
+        """What it counts."""
+
+        store = MeteredStore(store, self.metrics, "coordinator")
+        if journal is not None:
+            journal = journal.told(self.metrics)
+        self.leadership = leadership
+        """Its right to write; None: it needs none."""
+
+        self.settings = settings
+        """Of queries that come without their own."""
+
         self._platform = platform
         self._store = store
         self._exchange_prefix = exchange_prefix
@@ -99,17 +115,18 @@ class Coordinator:
         self._journal = journal
         self._results = Results(store, self._cleaner, keep_read=journal is not None)
         self._threads = ThreadPoolExecutor(_PLANNING_THREADS, thread_name_prefix="frazil-plan")
-        peaks = Peaks()
+        peaks, slots = Peaks(), Slots(settings.max_in_flight or platform.max_in_flight)
         self._execution = Execution(
             planner=planner or (lambda plan, settings: plan_query(plan, settings, factors=peaks.factors)),
             platform=platform,
             store=store,
             exchange_prefix=exchange_prefix,
-            slots=Slots(settings.max_in_flight or platform.max_in_flight),
+            slots=slots,
             peaks=peaks,
             cleaner=self._cleaner,
             threads=self._threads,
             journal=journal,
+            metrics=self.metrics,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper = Keeper(self._results, journal, settings.result_ttl_s, self._spawn)
@@ -118,21 +135,12 @@ class Coordinator:
         """Queries whose journals can't be read: that is said once."""
 
         self._accepting = True
-
-    @property
-    def settings(self) -> Settings:
-        """Settings of queries that come without their own."""
-        return self._settings
+        observe(self.metrics, registry=self._registry, slots=slots, platform=platform, leads=lambda: self.leads)
 
     @property
     def leads(self) -> bool:
         """Whether it may accept queries now, and knows those that others had accepted."""
-        return self._took_over and (self._leadership is None or self._leadership.leads)
-
-    @property
-    def leadership(self) -> Leadership | None:
-        """Its right to write; None: it needs none."""
-        return self._leadership
+        return self._took_over and (self.leadership is None or self.leadership.leads)
 
     async def submit(
         self,
@@ -201,6 +209,7 @@ class Coordinator:
                 self._registry.remove(record)
                 raise StandbyError("another coordinator has taken over: submit the query again")
         record.accepted.set()
+        self.metrics.queries.accepted.inc()
         self._spawn(self._run(record, plan), f"query {record.id}")
         _LOGGER.info("query accepted", extra={"query": record.id, "plan_bytes": len(plan)})
         return record.status
@@ -251,11 +260,11 @@ class Coordinator:
         StorageError
             When the store refuses.
         """
-        await collect_orphans(self._store, self._exchange_prefix, self._registry.has, self._settings.orphan_ttl_s)
+        await collect_orphans(self._store, self._exchange_prefix, self._registry.has, self.settings.orphan_ttl_s)
 
     async def stand_down(self) -> None:
         """Leave all queries to the coordinator that leads now, and forget them here."""
-        self._took_over = self._leadership is None
+        self._took_over = self.leadership is None
         for record in self._registry:
             self._end(record)
         self._keeper.close()
@@ -302,8 +311,8 @@ class Coordinator:
             shown = status.state
             await record.changed_since(version)
 
-    async def result(self, query: QueryId) -> AsyncGenerator[pl.DataFrame, None]:
-        """Wait for the end, then yield the result in order, block by block; at least one frame, which may be empty.
+    async def result(self, query: QueryId, page: Page | None = None) -> AsyncGenerator[pl.DataFrame, None]:
+        """Wait for the end, then yield the result, or a page of it, block by block; at least one frame, maybe an empty one.
 
         A small result can be read again until it is evicted; a large one is deleted once it was read to its end.
 
@@ -316,7 +325,7 @@ class Coordinator:
         await record.ended.wait()
         if record.abandoned:
             raise record.error or ShuttingDownError(f"the coordinator ended while query {query} was running; ask again")
-        async for frame in self._results.read(record):
+        async for frame in self._results.read(record, page):
             yield frame
 
     async def explain(self, plan: bytes, settings: Settings | None = None, *, dry_run: bool = False) -> Explanation:
@@ -393,7 +402,7 @@ class Coordinator:
         record = self._registry.get(query)
         if record.driver is None:
             return record.profile
-        return priced(record.driver.profile(), record.report, Prices.of(self._settings))
+        return priced(record.driver.profile(), record.report, Prices.of(self.settings))
 
     async def cancel(self, query: QueryId) -> QueryStatus:
         """Stop `query`, and return when it has really stopped and its objects are deleted; no effect after its end."""
@@ -462,16 +471,16 @@ class Coordinator:
     def _check(self, plan: bytes) -> None:
         if not self._accepting:
             raise ShuttingDownError("the coordinator is shutting down and accepts no queries")
-        if len(plan) > self._settings.max_plan_bytes:
+        if len(plan) > self.settings.max_plan_bytes:
             raise PlanTooLargeError(
-                f"the plan has {len(plan):,} bytes, more than the {self._settings.max_plan_bytes:,} allowed"
+                f"the plan has {len(plan):,} bytes, more than the {self.settings.max_plan_bytes:,} allowed"
             )
 
     def _bounded(self, settings: Settings | None) -> Settings:
         """Return a query's settings, without the rights that the coordinator's own don't give."""
         if settings is None:
-            return self._settings
-        return replace(settings, allow_udfs=settings.allow_udfs and self._settings.allow_udfs)
+            return self.settings
+        return replace(settings, allow_udfs=settings.allow_udfs and self.settings.allow_udfs)
 
     async def _run(self, record: QueryRecord, plan: bytes, before: Remembered | None = None) -> None:
         await self._execution.run(record, plan, before)

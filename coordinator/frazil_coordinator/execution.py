@@ -24,6 +24,7 @@ from frazil_coordinator.journal.history import Remembered
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.journal.records import Ended, Publishing
 from frazil_coordinator.leftovers import Leftovers
+from frazil_coordinator.metrics import Metrics
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.explain import explain_text
 from frazil_coordinator.plan.model import StageGraph
@@ -90,6 +91,7 @@ class Execution:
     threads: ThreadPoolExecutor
     """For planning."""
 
+    metrics: Metrics
     journal: Journal | None = None
     """What keeps queries whose records have a log."""
 
@@ -144,6 +146,7 @@ class Execution:
         _LOGGER.info("query ended", extra={"query": record.id, "error": None if error is None else error.kind})
         record.blocks = blocks if error is None else None
         record.end(end.state, error, rows=end.result_rows, bytes=end.result_bytes, ended_unix_s=end.ended_unix_s)
+        self.metrics.queries.end(record.status)
 
     async def _plan_and_drive(
         self, record: QueryRecord, plan: bytes, left: Leftovers, before: Remembered | None
@@ -230,6 +233,7 @@ class Execution:
             put_fragment=lambda stage, fragment: self._put_fragment(record.id, stage, fragment),
             sink=None if sink is None else sink.output,
             peaks=self.peaks,
+            metrics=self.metrics,
             log=record.log,
             history=course.history,
         )
@@ -249,6 +253,9 @@ class Execution:
             raise DeadlineError(f"the query did not end within {limit_s:g} s", where=error.where) from error
         finally:
             left.profile = driver.profile()
+            for stage in left.profile["stages"]:
+                if stage["attempts"]:
+                    self.metrics.queries.stage_seconds.labels(stage["kind"]).observe(stage["seconds"])
             record.profile = priced(left.profile, record.report, Prices.of(record.settings))
             if sink is not None:
                 record.profile["sink"] = sink.profile()

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 from threading import Event
 from typing import Final
 
@@ -23,7 +24,7 @@ from frazil_functions.exchange.reader import read_exchange
 from frazil_functions.storage import Store
 from frazil_functions.task import BlockRef, ExchangeInput
 
-__all__ = ["SMALL_RESULT_BYTES", "ResultGoneError", "Results", "small_result_in_memory"]
+__all__ = ["SMALL_RESULT_BYTES", "Page", "ResultGoneError", "Results", "small_result_in_memory"]
 
 SMALL_RESULT_BYTES: Final = 8 * 1024 * 1024
 """Results of at most so many encoded bytes are fetched from the exchange store when the query ends."""
@@ -33,6 +34,28 @@ _LOGGER = logging.getLogger(__name__)
 
 class ResultGoneError(RequestError):
     """The result was deleted: it was read once, or its time was up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Which rows of a result are read."""
+
+    offset: int = 0
+    """Rows that are left out."""
+
+    limit: int | None = None
+    """Rows that are read at most; None: all that follow."""
+
+    keep: bool = False
+    """Whether the result stays when all of it was read."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of the result."""
+        return self.offset == 0 and self.limit is None
+
+
+_ALL: Final = Page()
 
 
 class Results:
@@ -54,8 +77,10 @@ class Results:
         self._keep_read = keep_read
         self._closing = False
 
-    async def read(self, record: QueryRecord) -> AsyncGenerator[pl.DataFrame, None]:
+    async def read(self, record: QueryRecord, page: Page | None = None) -> AsyncGenerator[pl.DataFrame, None]:
         """Yield the result of an ended query, block by block in order; at least one frame, which may be empty.
+
+        Blocks before and behind the page are not fetched. A page does not count as reading the result.
 
         Raises
         ------
@@ -66,17 +91,18 @@ class Results:
             raise from_wire(record.status.error)
         if record.blocks is None or record.schema is None:
             raise ResultGoneError(f"the result of query {record.id} is deleted: it was read once, or its time was up")
+        page = page or _ALL
         try:
             with record.reading():
                 schema: pl.Schema | None = None
-                async with aclosing(self._frames(record.blocks)) as frames:
+                async with aclosing(self._frames(record.blocks, page)) as frames:
                     async for frame in frames:
                         if frame.height:
                             schema = _agreed(schema, frame.schema)
                             yield frame
                 if schema is None:
-                    yield pl.DataFrame(schema=record.schema)
-                record.was_read = True
+                    yield await self._no_rows(record.blocks, record.schema)
+                record.was_read |= page.whole and not page.keep
         except FrazilError:
             if self._closing:  # whatever it met: its blocks are being deleted
                 message = f"the coordinator ended while the result of query {record.id} was read"
@@ -100,17 +126,38 @@ class Results:
             await self._cleaner.clear(record.id)
         return True
 
-    async def _frames(self, blocks: tuple[BlockRef, ...]) -> AsyncGenerator[pl.DataFrame, None]:
+    async def _no_rows(self, blocks: tuple[BlockRef, ...], planned: pl.Schema) -> pl.DataFrame:
+        """Return an empty frame of the types that the result has; where it has rows, they may be others than planned."""
+        async with aclosing(self._frames(blocks, Page(limit=1))) as frames:
+            async for frame in frames:
+                return frame.clear()
+        return pl.DataFrame(schema=planned)
+
+    async def _frames(self, blocks: tuple[BlockRef, ...], page: Page) -> AsyncGenerator[pl.DataFrame, None]:
         stopped = Event()
+        blocks, skip = _from(blocks, page.offset)
         iterator = read_exchange(
-            self._store, ExchangeInput(blocks=blocks), cancelled=lambda: stopped.is_set() or self._closing
+            self._store,
+            ExchangeInput(blocks=blocks),
+            n_rows=None if page.limit is None else skip + page.limit,
+            cancelled=lambda: stopped.is_set() or self._closing,
         )
         try:
             while (frame := await asyncio.to_thread(next, iterator, None)) is not None:
-                yield frame
+                yield frame.slice(skip)
+                skip = max(0, skip - frame.height)
         finally:
             # A thread may still be inside the iterator when this task is cancelled; it sees the flag and ends by itself.
             stopped.set()
+
+
+def _from(blocks: tuple[BlockRef, ...], offset: int) -> tuple[tuple[BlockRef, ...], int]:
+    """Return the blocks that have rows from row `offset` on, and how many rows of the first one are before it."""
+    first = 0
+    while first < len(blocks) and blocks[first].rows <= offset:
+        offset -= blocks[first].rows
+        first += 1
+    return blocks[first:], offset if first < len(blocks) else 0
 
 
 def _agreed(known: pl.Schema | None, found: pl.Schema) -> pl.Schema:

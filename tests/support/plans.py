@@ -47,8 +47,8 @@ class State:
 
     joins: int = 0
     joined_in_order: bool = False
-    """Whether the order is that which a join kept. Polars takes it from the join when a slice is all that looks at it (the sum
-    of `join(…, maintain_order="left").head(5)` varies), so no rows are cut off then."""
+    """Whether the order is that which a join kept. When a slice is all that looks at it, Polars takes it from the join: the
+    sum of `join(…, maintain_order="left").head(5)` varies. So no rows are cut off then."""
 
     keys: tuple[str, ...] = ()
     """Keys of the last join or group_by: what follows is worth doing by them again."""

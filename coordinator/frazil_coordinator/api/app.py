@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI
 
 from frazil_coordinator.api.auth import require_token
 from frazil_coordinator.api.health import probes_router, version_router
+from frazil_coordinator.api.measuring import Measured
 from frazil_coordinator.api.models import Problem
 from frazil_coordinator.api.problems import PROBLEM_JSON, add_handlers
 from frazil_coordinator.api.queries import queries_router
@@ -41,5 +42,6 @@ def create_app(coordinator: Coordinator, *, tokens: Sequence[str] = ()) -> FastA
     app.include_router(version_router(), dependencies=guarded)
     app.include_router(queries_router(coordinator), dependencies=guarded)
     add_handlers(app)
+    app.add_middleware(Measured, metrics=coordinator.metrics)
     add_schemas(app)
     return app

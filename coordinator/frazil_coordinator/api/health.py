@@ -1,4 +1,4 @@
-"""Routes for probes and for version checks."""
+"""Routes for probes, for Prometheus and for version checks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["probes_router", "version_router"]
 
 
 def probes_router(coordinator: Coordinator) -> APIRouter:
-    """Return ``/healthz`` and ``/readyz``, which need no token: probes have none."""
+    """Return ``/healthz``, ``/readyz`` and ``/metrics``, which need no token: who probes and scrapes has none."""
     router = APIRouter(tags=["probes"])
 
     @router.get("/healthz")
@@ -49,6 +49,12 @@ def probes_router(coordinator: Coordinator) -> APIRouter:
             journal=standing.journal,
             detail=standing.detail,
         )
+
+    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics(request: Request) -> Response:
+        """Show what is counted, for Prometheus; of a coordinator that stands by too."""
+        body, media_type = coordinator.metrics.render(request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": media_type})
 
     return router
 

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from frazil_coordinator.formats import NotAcceptableError
 from frazil_coordinator.refusals import NotPlannedError, PlanTooLargeError, ShuttingDownError
 from frazil_coordinator.registry import TooManyQueriesError, UnknownQueryError
 from frazil_coordinator.retention import ResultGoneError
@@ -63,6 +64,7 @@ _STATUS: Final[Mapping[type[FrazilError], int]] = {
     NotPlannedError: 409,
     PlanVersionError: 409,
     CapError: 403,
+    NotAcceptableError: 406,
     ResultGoneError: 410,
     PlanTooLargeError: 413,
     MediaTypeError: 415,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing
+from collections.abc import Coroutine
 from typing import Annotated
 
 import msgspec
@@ -13,12 +12,10 @@ from fastapi.responses import Response, StreamingResponse
 
 from frazil_coordinator.api.inputs import read_plan, read_settings
 from frazil_coordinator.api.leader import leader_only
-from frazil_coordinator.api.problems import NotEndedError, problem
+from frazil_coordinator.api.results import add_result
 from frazil_coordinator.api.schemas import json_of, plan_body, stream_of
 from frazil_coordinator.api.sse import EVENT_STREAM, event_stream
-from frazil_coordinator.api.streams import BreakingResponse
 from frazil_coordinator.coordinator import Coordinator
-from frazil_coordinator.results import ARROW_STREAM, arrow_stream
 from frazil_coordinator.status import Explanation, QueryState, QueryStatus, encode
 from frazil_functions.errors import CancelledQueryError
 from frazil_functions.ids import QueryId
@@ -134,17 +131,7 @@ def _add_results(router: APIRouter, coordinator: Coordinator) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream, media_type=EVENT_STREAM, headers=headers)
 
-    @router.get("/queries/{query}/result", responses=stream_of(ARROW_STREAM))
-    async def result(request: Request, query: str) -> Response:
-        """Send the result of a query that succeeded. A large one can be read once."""
-        status = coordinator.status(QueryId(query))
-        if not status.state.ended:
-            error = NotEndedError(f"query {query} is {status.state}: wait for its end with ?wait_s= or /events")
-            return problem(request, error, state=status.state)
-        stream = arrow_stream(coordinator.result(QueryId(query)))
-        # An error before the first byte is still a problem document; one after it can only break the connection.
-        first = await anext(stream)
-        return BreakingResponse(_prepend(first, stream), media_type=ARROW_STREAM, headers={"Cache-Control": "no-store"})
+    add_result(router, coordinator)
 
 
 async def _while_connected(request: Request, work: Coroutine[None, None, Explanation]) -> Explanation:
@@ -165,10 +152,3 @@ async def _while_connected(request: Request, work: Coroutine[None, None, Explana
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-async def _prepend(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(rest):
-        yield first
-        async for chunk in rest:
-            yield chunk

@@ -26,9 +26,9 @@ def json_of(status: int, name: str, *, array: bool = False) -> Responses:
     return {status: {"description": name, "content": {"application/json": {"schema": schema}}}}
 
 
-def stream_of(media_type: str) -> Responses:
-    """Return the ``responses`` of a route that streams `media_type`."""
-    return {200: {"description": "A stream", "content": {media_type: {"schema": _BINARY}}}}
+def stream_of(*media_types: str) -> Responses:
+    """Return the ``responses`` of a route that streams one of `media_types`."""
+    return {200: {"description": "A stream", "content": {media_type: {"schema": _BINARY} for media_type in media_types}}}
 
 
 def plan_body() -> dict[str, Any]:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from frazil_coordinator.journal.history import Remembered, fold
@@ -22,6 +23,8 @@ from frazil_coordinator.journal.log import GROUP_S, QueryLog, create_once, segme
 from frazil_coordinator.journal.plan_codec import PlannedQuery, decode_plan, encode_plan
 from frazil_coordinator.journal.records import Accepted, Planned, Record, TakenOver, decode_segment, encode_segment
 from frazil_coordinator.journal.sealing import Sealer
+from frazil_coordinator.metered import MeteredStore
+from frazil_coordinator.metrics import Metrics
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.report import Report
 from frazil_functions.errors import JournalError
@@ -45,11 +48,26 @@ class Journal:
     """Random name of this process."""
 
     group_s: float = GROUP_S
+    on_append: Callable[[float], None] | None = field(default=None, repr=False)
+    """Called with the seconds until a segment was durable."""
+
+    def told(self, metrics: Metrics) -> Journal:
+        """Return the same journal, which tells `metrics` what it does."""
+        store = MeteredStore(self.store, metrics, "journal")
+        return replace(self, store=store, on_append=metrics.store.journal_seconds.observe)
 
     def log(self, query: QueryId, next_segment: int = 0) -> QueryLog:
         """Return what appends to the journal of `query`."""
         folder = self._folder(query)
-        return QueryLog(self.store, folder, query, writer=self.coordinator, next_segment=next_segment, group_s=self.group_s)
+        return QueryLog(
+            self.store,
+            folder,
+            query,
+            writer=self.coordinator,
+            next_segment=next_segment,
+            group_s=self.group_s,
+            on_append=self.on_append,
+        )
 
     def sealed_plan(self, query: QueryId, plan: bytes) -> bytes:
         """Return a user's plan for its `Accepted`; what is large is stored, and empty here: 1 PUT."""

@@ -84,6 +84,8 @@ class QueryLog:
         Number of the first segment to write.
     group_s
         See :data:`GROUP_S`.
+    on_append
+        Called with the seconds until a segment was durable.
 
     Notes
     -----
@@ -91,7 +93,15 @@ class QueryLog:
     """
 
     def __init__(
-        self, store: Store, folder: str, query: QueryId, *, writer: str, next_segment: int = 0, group_s: float = GROUP_S
+        self,
+        store: Store,
+        folder: str,
+        query: QueryId,
+        *,
+        writer: str,
+        next_segment: int = 0,
+        group_s: float = GROUP_S,
+        on_append: Callable[[float], None] | None = None,
     ) -> None:
         self.query = query
         self.failed = asyncio.Event()
@@ -105,6 +115,7 @@ class QueryLog:
         self._folder = folder
         self._writer = writer
         self._group_s = group_s
+        self._on_append = on_append
         self._waiting: list[_Waiting] = []
         self._hurry = asyncio.Event()
         self._flushing: asyncio.Task[None] | None = None
@@ -198,6 +209,8 @@ class QueryLog:
         if not await self._created(partial(create_once, self._store, key, data)):
             raise DeposedError(f"another coordinator goes on with query {self.query}")
         self.segments += 1
+        if self._on_append is not None:
+            self._on_append(asyncio.get_running_loop().time() - self._written_at)
 
     async def _created(self, create: Callable[[], bool]) -> bool:
         loop, pause_s = asyncio.get_running_loop(), _FIRST_PAUSE_S

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import assert_never
 
+from frazil_coordinator.metrics import Metrics
 from frazil_coordinator.plan.model import Stage, StageGraph
 from frazil_coordinator.platform.base import Platform
 from frazil_coordinator.schedule.attempts import Attempts, Requests
@@ -114,6 +115,8 @@ class QueryDriver:
         How to store a fragment that is too large to travel in each request; None sends all inline.
     sink
         Where the tasks of the root stage write files of the user's.
+    metrics
+        What is told of its attempts.
     peaks
         What tasks of other queries needed; what those of this one need is added.
     log
@@ -139,6 +142,7 @@ class QueryDriver:
         clock: Callable[[], float] = time.monotonic,
         put_fragment: PutFragment | None = None,
         sink: SinkOutput | None = None,
+        metrics: Metrics | None = None,
         peaks: Peaks | None = None,
         log: CommitLog | None = None,
         history: Sequence[Commit] = (),
@@ -153,7 +157,7 @@ class QueryDriver:
         self._state = QueryState(StageShape.of(graph, settings, slots.limit), RetryLimits.of(settings))
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._share = slots.share(lambda: self._events.put_nowait(SlotGranted()))
-        self._recorder = Recorder(query, graph)
+        self._recorder = Recorder(query, graph, metrics)
         self._progress = Progress(query=query, stages=tuple(self._stage_progress(stage) for stage in graph.stages))
         self._stages = Stages(
             graph, settings, peaks=peaks, put_fragment=put_fragment, state=self._state, recorder=self._recorder
@@ -268,7 +272,7 @@ class QueryDriver:
                 await self._stages.prepare(layout.stage)
                 return self._step(StageBound(stage=commit.stage, tasks=len(layout.order)), group)
             case TaskCommitted():
-                self._recorder.launched(commit.ref, self._clock())
+                self._recorder.launched(commit.ref, self._clock(), here=False)
                 return self._step(AttemptRecovered(ref=commit.ref, descriptor=commit.descriptor), group)
             case TaskDivided():
                 ref = AttemptRef(commit.stage, commit.task, commit.attempt)

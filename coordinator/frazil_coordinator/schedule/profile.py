@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, TypedDict
+from typing import Final, Literal, TypeAlias, TypedDict
 
+from frazil_coordinator.metrics import Metrics
 from frazil_coordinator.plan.model import Stage, StageGraph
 from frazil_coordinator.schedule.messages import AttemptRef
 from frazil_functions.ids import QueryId, StageId
@@ -18,6 +19,8 @@ from frazil_functions.task import Descriptor, TaskStats
 __all__ = ["AttemptProfile", "Profile", "Recorder", "RunState", "StageProfile", "TaskProfile"]
 
 RunState: TypeAlias = Literal["running", "succeeded", "failed", "cancelled"]
+
+_NOT_NEEDED: Final = "not_needed"
 
 
 class AttemptProfile(TypedDict):
@@ -135,6 +138,9 @@ class Profile(TypedDict):
 @dataclass(slots=True)
 class _Attempt:
     launched_at: float
+    here: bool = True
+    """Whether this coordinator sent it."""
+
     cold_start: bool = False
 
 
@@ -173,11 +179,14 @@ class Recorder:
     ----------
     query, graph
         The query and its plan.
+    metrics
+        What is told of each attempt; None: nothing.
     """
 
-    def __init__(self, query: QueryId, graph: StageGraph) -> None:
+    def __init__(self, query: QueryId, graph: StageGraph, metrics: Metrics | None = None) -> None:
         self._query = query
         self._stages = [StageRecord(stage, stage.tasks) for stage in graph.stages]
+        self._told = [None if metrics is None else metrics.stage(stage.kind) for stage in graph.stages]
         self._live: dict[AttemptRef, _Attempt] = {}
         self._began: float | None = None
         self._ended: float | None = None
@@ -194,7 +203,7 @@ class Recorder:
     def ended(self, state: RunState, now: float) -> None:
         """Note that the query has ended."""
         for ref in sorted(self._live):
-            self.failed(ref, "not_needed", "the query had ended", TaskStats(), now)
+            self.failed(ref, _NOT_NEEDED, "the query had ended", TaskStats(), now)
         self._state = state
         self._ended = now
 
@@ -209,12 +218,14 @@ class Recorder:
         if factor is not None:
             record.measured_factor = max(factor, record.measured_factor or 0.0)
 
-    def launched(self, ref: AttemptRef, now: float) -> None:
-        """Note that an attempt is sent."""
+    def launched(self, ref: AttemptRef, now: float, *, here: bool = True) -> None:
+        """Note that an attempt is sent; not `here`: that another coordinator had sent it, whose metrics were told."""
         record = self._stages[ref.stage]
         record.attempts[ref.task] += 1
         record.first_launch = now if record.first_launch is None else record.first_launch
-        self._live[ref] = _Attempt(now)
+        self._live[ref] = _Attempt(now, here)
+        if here and (told := self._told[ref.stage]) is not None:
+            told.launched(ref.attempt)
 
     def started(self, ref: AttemptRef, *, cold_start: bool) -> None:
         """Note that a function has accepted an attempt."""
@@ -222,11 +233,15 @@ class Recorder:
         if live is not None and cold_start and not live.cold_start:
             live.cold_start = True
             self._stages[ref.stage].cold_starts += 1
+            if (told := self._told[ref.stage]) is not None:
+                told.cold_starts.inc()
 
     def succeeded(self, ref: AttemptRef, descriptor: Descriptor, now: float) -> None:
         """Note that an attempt succeeded; it is counted unless its task has an answer already."""
         record = self._stages[ref.stage]
-        self._live.pop(ref, None)
+        live = self._live.pop(ref, None)
+        if live is not None and live.here and (told := self._told[ref.stage]) is not None:
+            told.succeeded(descriptor.stats, now - live.launched_at)
         record.function_seconds += descriptor.stats.seconds
         if ref.task in record.done:
             return
@@ -243,6 +258,11 @@ class Recorder:
         record = self._stages[ref.stage]
         seconds = now - live.launched_at
         record.function_seconds += stats.seconds or seconds
+        if live.here and (told := self._told[ref.stage]) is not None:
+            if kind == _NOT_NEEDED:
+                told.cancelled(seconds)
+            else:
+                told.failed(kind, stats, seconds)
         record.failed.append(
             AttemptProfile(
                 task=ref.task,

@@ -35,6 +35,11 @@ class Slots:
         """Slots that queries have now; above the limit for a while after it was lowered."""
         return sum(share.held for share in self._shares)
 
+    @property
+    def wanted(self) -> int:
+        """Slots that queries want and don't have."""
+        return sum(share.wanted for share in self._shares)
+
     def resize(self, limit: int) -> None:
         """Change the number of slots. Those taken are never called back."""
         self._limit = limit
