@@ -122,6 +122,15 @@ class Settings:
     """Delay before the first retry, in seconds; doubled each time, at most `retry_backoff_max_s`."""
 
     retry_backoff_max_s: float = 5.0
+    speculation: bool = True
+    """Whether a task that is slow beside the others of its stage gets a second attempt; the first answer counts."""
+
+    speculation_factor: float = 2.0
+    """Times that a slow task takes the median of its stage, of which at least half must be done."""
+
+    speculation_least_s: float = 1.5
+    """Seconds below which no task is slow."""
+
     max_in_flight: int | None = None
     """Tasks of all queries in flight at once. None: what the platform allows."""
 

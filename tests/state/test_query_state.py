@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from frazil_coordinator.schedule.messages import (
     AttemptDivided,
@@ -16,24 +14,14 @@ from frazil_coordinator.schedule.messages import (
     AttemptStarted,
     AttemptSucceeded,
     BindFailed,
-    BindStage,
-    CancelAttempt,
     CancelRequested,
     Discard,
-    Event,
-    Finish,
-    Instruction,
     Launch,
     ReturnSlot,
-    SetTimer,
     SlotGranted,
     StageBound,
-    Submitted,
     TimerFired,
-    WantSlots,
 )
-from frazil_coordinator.schedule.state import QueryState
-from frazil_coordinator.schedule.terms import RetryLimits, StageShape
 from frazil_functions.errors import (
     BlockError,
     FrazilError,
@@ -44,143 +32,11 @@ from frazil_functions.errors import (
     StorageError,
 )
 from frazil_functions.ids import StageId, TaskIndex
-from frazil_functions.task import Descriptor
-
-LIMITS: Final = RetryLimits(
-    max_attempts=2, max_platform_failures=3, backoff_s=1.0, backoff_max_s=3.0, silence_s=4.0, start_silence_s=9.0
-)
+from support.query_world import LIMITS, QueryWorld, done
 
 
-@st.composite
-def shapes(draw: st.DrawFn) -> tuple[StageShape, ...]:
-    """Graphs of up to 5 stages with up to 4 tasks each; each stage reads, or awaits for a while, any of those before it."""
-    stages: list[StageShape] = []
-    for number in range(draw(st.integers(1, 5))):
-        before = [stage.id for stage in stages]
-        producers = draw(st.lists(st.sampled_from(before), unique=True, max_size=3)) if before else []
-        others = [stage.id for stage in stages if stage.id not in producers]
-        awaits = draw(st.lists(st.sampled_from(others), unique=True, max_size=2)) if others else []
-        stages.append(
-            StageShape(
-                id=StageId(number),
-                producers=tuple(producers),
-                tasks=draw(st.integers(1, 4)),
-                awaits=tuple(awaits),
-                patience_s=draw(st.sampled_from([0.0, 3.0])),
-            )
-        )
-    return tuple(stages)
-
-
-def done(ref: AttemptRef, execution: int = 0) -> Descriptor:
-    return Descriptor(key=f"{ref.stage}/{ref.task}/{ref.attempt}-{execution}", blocks=())
-
-
-class QueryMachine(RuleBasedStateMachine):
+class QueryMachine(QueryWorld):
     """What a driver, a platform and a pool of slots may do to the state of one query."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-        self.to_bind: list[StageId] = []
-        self.bound: dict[StageId, list[TaskIndex]] = {}
-        """Tasks that count, in order."""
-        self.tasks: dict[StageId, int] = {}
-        """Tasks ever, those that were divided included."""
-        self.divided: set[tuple[StageId, TaskIndex]] = set()
-        self.live: list[AttemptRef] = []
-        """Launched, and neither cancelled nor answered."""
-        self.past: list[AttemptRef] = []
-        self.launched: dict[tuple[StageId, TaskIndex], int] = {}
-        self.committed: dict[tuple[StageId, TaskIndex], str | None] = {}
-        self.failures: dict[tuple[StageId, TaskIndex], list[FrazilError]] = {}
-        self.inherited: dict[tuple[StageId, TaskIndex], list[FrazilError]] = {}
-        """What the tasks died of of which a task is a part."""
-        self.silent_since: dict[AttemptRef, float] = {}
-        self.begun: set[AttemptRef] = set()
-        self.limit = 2
-        self.wanted = 0
-        self.timer: float | None = None
-        self.finish: Finish | None = None
-        self.cancelled: list[AttemptRef] = []
-
-    @initialize(stages=shapes(), timeout=st.sampled_from([None, 30.0]), limit=st.integers(0, 5))
-    def submit(self, stages: tuple[StageShape, ...], timeout: float | None, limit: int) -> None:
-        self.stages = stages
-        self.timeout = timeout
-        self.limit = limit
-        limits = RetryLimits(
-            max_attempts=LIMITS.max_attempts,
-            max_platform_failures=LIMITS.max_platform_failures,
-            backoff_s=LIMITS.backoff_s,
-            backoff_max_s=LIMITS.backoff_max_s,
-            silence_s=LIMITS.silence_s,
-            start_silence_s=LIMITS.start_silence_s,
-            timeout_s=timeout,
-        )
-        self.state = QueryState(stages, limits)
-        self.send(Submitted())
-
-    # The world obeys, and checks each instruction as it comes.
-
-    def send(self, event: Event) -> list[Instruction]:
-        finished = self.finish is not None
-        instructions = self.state.handle(event, self.now)
-        assert not (finished and instructions), "an instruction after Finish"
-        for number, instruction in enumerate(instructions):
-            if isinstance(instruction, Finish):
-                assert number == len(instructions) - 1, "an instruction after Finish"
-            self.obey(instruction, event)
-        return instructions
-
-    def obey(self, instruction: Instruction, event: Event) -> None:
-        match instruction:
-            case BindStage(stage=stage):
-                assert stage not in self.to_bind
-                assert stage not in self.bound
-                self.check_producers(stage)
-                self.to_bind.append(stage)
-            case WantSlots(count=count):
-                self.wanted = count
-            case Launch(ref=ref):
-                self.check_launch(ref, event)
-            case ReturnSlot():
-                assert isinstance(event, SlotGranted)
-            case CancelAttempt(ref=ref):
-                assert ref in self.live, "cancelled what does not run"
-                self.live.remove(ref)
-                self.past.append(ref)
-                self.cancelled.append(ref)
-                if instruction.error is not None:
-                    self.failures.setdefault((ref.stage, ref.task), []).append(instruction.error)
-            case SetTimer(at=at):
-                self.timer = at
-            case Discard(descriptor=descriptor):
-                assert isinstance(event, AttemptSucceeded)
-                assert descriptor.key not in self.committed.values(), "a committed object is to be deleted"
-            case Finish():
-                self.finish = instruction
-                self.wanted = 0
-                self.to_bind = []
-                self.timer = None
-
-    def check_producers(self, stage: StageId) -> None:
-        for producer in self.stages[stage].producers:
-            tasks = self.bound[producer]
-            assert all((producer, task) in self.committed for task in tasks), "a consumer before its producers"
-
-    def check_launch(self, ref: AttemptRef, event: Event) -> None:
-        assert isinstance(event, SlotGranted), "launched without a slot"
-        task = (ref.stage, ref.task)
-        assert ref.task in self.bound[ref.stage], "launched what was divided, or what never was"
-        assert ref.attempt == self.launched.get(task, 0), "attempts are numbered 0, 1, 2"
-        assert task not in self.committed, "launched what is done"
-        assert not any((one.stage, one.task) == task for one in self.live), "two attempts at once"
-        self.check_producers(ref.stage)
-        self.launched[task] = ref.attempt + 1
-        self.live.append(ref)
-        self.silent_since[ref] = self.now
-        self.wanted -= 1
 
     # What may happen
 
@@ -210,7 +66,14 @@ class QueryMachine(RuleBasedStateMachine):
         (first, *_) = self.send(SlotGranted())
         assert isinstance(first, Launch), "wanted a slot, and did not use it"
 
-    @precondition(lambda self: self.wanted == 0)
+    @precondition(lambda self: self.wanted == 0 and self.spare > 0 and len(self.live) < self.limit)
+    @rule()
+    def grant_spare(self) -> None:
+        (first, *_) = self.send(SlotGranted())
+        assert isinstance(first, Launch), "wanted a slot, and did not use it"
+        assert first.speculative
+
+    @precondition(lambda self: self.wanted == 0 and self.spare == 0)
     @rule()
     def grant_unwanted(self) -> None:
         instructions = self.send(SlotGranted())
@@ -225,8 +88,57 @@ class QueryMachine(RuleBasedStateMachine):
     def beat(self, data: st.DataObject, begins: bool) -> None:
         ref = data.draw(st.sampled_from(self.live))
         self.silent_since[ref] = self.now
-        self.begun.add(ref)
+        self.begun.setdefault(ref, self.now)
         self.send(AttemptStarted(ref=ref) if begins else AttemptHeartbeat(ref=ref))
+
+    @precondition(lambda self: self.finish is None and (self.to_bind or self.live))
+    @rule(data=st.data(), quick=st.floats(0, 1), doubles=st.booleans())
+    def one_lags(self, data: st.DataObject, quick: float, doubles: bool) -> None:
+        """Let all tasks of a stage but one be done, and wait until that one is slow."""
+        if self.to_bind:
+            self.bind_as_planned()
+        self.limit = 5
+        if self.wanted > 0 and not self.live:
+            self.grant()
+        if self.finish is not None or not self.live:
+            return
+        slow = data.draw(st.sampled_from(self.live))
+        self.beat_all()
+        for _ in range(20):
+            if self.finish is not None or self.is_all_but(slow):
+                break
+            ends = [ref for ref in self.live if ref.task != slow.task or ref.stage != slow.stage]
+            if ends:
+                self.time_passes(quick)
+                self.beat_all()
+                self.answer(ends[0], 0)
+            elif self.wanted > 0:
+                self.grant()
+                self.beat_all()
+        for _ in range(10):
+            if slow not in self.live or self.spare > 0 or self.timer is None:
+                break
+            self.now = max(self.now, self.timer)
+            self.timer = None
+            self.beat_all()
+            self.send(TimerFired())
+        if doubles and self.spare > 0 and self.wanted == 0:
+            self.grant_spare()
+
+    def is_all_but(self, slow: AttemptRef) -> bool:
+        return all((slow.stage, task) in self.committed for task in self.bound[slow.stage] if task != slow.task)
+
+    def bind_as_planned(self) -> None:
+        stage = self.to_bind.pop()
+        self.tasks[stage] = self.stages[stage].tasks
+        self.bound[stage] = [TaskIndex(task) for task in range(self.tasks[stage])]
+        self.send(StageBound(stage=stage, tasks=self.tasks[stage]))
+
+    def beat_all(self) -> None:
+        for ref in self.live if self.finish is None else ():
+            self.silent_since[ref] = self.now
+            self.begun.setdefault(ref, self.now)
+            self.send(AttemptHeartbeat(ref=ref))
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
@@ -343,7 +255,7 @@ class QueryMachine(RuleBasedStateMachine):
             if self.timer is not None and ref in self.live:
                 self.now = max(self.now, self.timer - 0.5)
                 self.silent_since[ref] = self.now
-                self.begun.add(ref)
+                self.begun.setdefault(ref, self.now)
                 self.send(AttemptHeartbeat(ref=ref))
                 self.fire(0.0)
 
@@ -351,7 +263,8 @@ class QueryMachine(RuleBasedStateMachine):
         failures = self.failures.get(task, [])
         counted = sum(one.counts_as_failure for one in failures)
         used_up = counted >= LIMITS.max_attempts or len(failures) - counted >= LIMITS.max_platform_failures
-        assert used_up == (self.finish is not None)
+        rivals = any((one.stage, one.task) == task for one in self.live)
+        assert (used_up and not rivals) == (self.finish is not None), "the last attempt that runs decides"
         if self.finish is not None:
             assert self.finish.error is failures[-1]
             assert [record.kind for record in self.finish.history] == [one.kind for one in self.history(task)]
@@ -435,6 +348,7 @@ class QueryMachine(RuleBasedStateMachine):
             assert 0 <= self.wanted <= len(open_tasks - running)
             fresh = {task for task in open_tasks if task not in self.launched}
             assert len(fresh) <= self.wanted, "a ready task is not wanted"
+            assert 0 <= self.spare <= len(running)
 
     @invariant()
     def when_it_has_ended_nothing_runs_and_it_ended_rightly(self) -> None:
@@ -452,7 +366,7 @@ class QueryMachine(RuleBasedStateMachine):
         for stage in getattr(self, "stages", ()):
             counts = self.state.counts(stage.id)
             launched = {task: number for (of, task), number in self.launched.items() if of == stage.id}
-            assert counts.running == sum(ref.stage == stage.id for ref in self.live)
+            assert counts.running == len({ref.task for ref in self.live if ref.stage == stage.id})
             assert counts.done == sum(of == stage.id for of, _ in self.committed)
             assert counts.attempts == sum(launched.values())
             assert counts.retries == sum(number - 1 for number in launched.values())
@@ -465,10 +379,7 @@ class QueryMachine(RuleBasedStateMachine):
             if self.finish is not None:
                 break
             if self.to_bind:
-                stage = self.to_bind.pop()
-                self.tasks[stage] = self.stages[stage].tasks
-                self.bound[stage] = [TaskIndex(task) for task in range(self.tasks[stage])]
-                self.send(StageBound(stage=stage, tasks=self.tasks[stage]))
+                self.bind_as_planned()
             elif self.wanted > 0:
                 self.send(SlotGranted())
             elif self.live:

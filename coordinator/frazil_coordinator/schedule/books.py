@@ -16,7 +16,7 @@ from frazil_functions.task import Descriptor
 __all__ = ["Due", "LiveAttempt", "Phase", "Reminder", "StageState", "TaskState"]
 
 Phase: TypeAlias = Literal["held", "ready", "running", "waiting", "done", "divided"]
-Reminder: TypeAlias = Literal["silence", "retry", "deadline", "patience"]
+Reminder: TypeAlias = Literal["silence", "retry", "deadline", "patience", "slow"]
 
 
 @dataclass(slots=True)
@@ -34,6 +34,8 @@ class TaskState:
     """Its answer: the first that came."""
 
     history: list[AttemptRecord] = field(default_factory=list)
+    speculated: bool = False
+    """Whether it has had a second attempt beside a slow one: it gets no other."""
 
     @property
     def rows(self) -> int:
@@ -65,6 +67,8 @@ class StageState:
     bound: bool = False
     done: int = 0
     running: int = 0
+    """Tasks with an attempt in flight."""
+
     attempts: int = 0
     retries: int = 0
 
@@ -85,7 +89,12 @@ class LiveAttempt:
     task: TaskState
     launched_at: float
     silent_at: float
-    started: bool = False
+    started_at: float | None = None
+    """When a function accepted it; None before."""
+
+    speculative: bool = False
+    """Whether it was launched beside a slow one."""
+
     reminder: int = 0
     """Number of the one reminder of its silence that holds."""
 

@@ -52,7 +52,6 @@ from frazil_coordinator.schedule.messages import (
     ReturnSlot,
     SetTimer,
     SlotGranted,
-    StageBound,
     StageRecovered,
     Submitted,
     TimerFired,
@@ -270,7 +269,7 @@ class QueryDriver:
                 self._step(StageRecovered(stage=commit.stage), group)
                 layout = self._stages.lay_out_again(commit)
                 await self._stages.prepare(layout.stage)
-                return self._step(StageBound(stage=commit.stage, tasks=len(layout.order)), group)
+                return self._step(self._stages.bound(layout), group)
             case TaskCommitted():
                 self._recorder.launched(commit.ref, self._clock(), here=False)
                 return self._step(AttemptRecovered(ref=commit.ref, descriptor=commit.descriptor), group)
@@ -329,10 +328,11 @@ class QueryDriver:
                 else:
                     self._bind(instruction.stage, group)
             case WantSlots():
-                self._share.want(instruction.count)
+                self._share.want(instruction.count, instruction.spare)
             case Launch():
                 self._share.use()
-                self._launch(instruction.ref, group, now)
+                self._recorder.launched(instruction.ref, now, speculative=instruction.speculative)
+                self._attempts.launch(instruction.ref, group)
             case ReturnSlot():
                 self._share.refuse()
             case CancelAttempt():
@@ -365,7 +365,7 @@ class QueryDriver:
         if self._stages.takes_time(layout.stage):
             self._uploads.append(group.create_task(self._prepare(layout)))
         else:
-            self._events.put_nowait(StageBound(stage=number, tasks=len(layout.order)))
+            self._events.put_nowait(self._stages.bound(layout))
 
     async def _prepare(self, layout: Layout) -> None:
         number = layout.stage.id
@@ -374,13 +374,9 @@ class QueryDriver:
         except FrazilError as error:
             self._events.put_nowait(BindFailed(stage=number, error=error))
         else:
-            self._events.put_nowait(StageBound(stage=number, tasks=len(layout.order)))
+            self._events.put_nowait(self._stages.bound(layout))
 
     # Attempts
-
-    def _launch(self, ref: AttemptRef, group: asyncio.TaskGroup, now: float) -> None:
-        self._recorder.launched(ref, now)
-        self._attempts.launch(ref, group)
 
     def released(self) -> None:
         """Take back the slot of an attempt that has ended."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from statistics import median
 from typing import TypeAlias
 
 from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, Stage, StageGraph
@@ -18,8 +19,8 @@ from frazil_coordinator.schedule.arms import Fragments, takes_time
 from frazil_coordinator.schedule.barrier import Barrier
 from frazil_coordinator.schedule.commits import StageLaidOut
 from frazil_coordinator.schedule.layout import Layout
-from frazil_coordinator.schedule.messages import AttemptRef
-from frazil_coordinator.schedule.peaks import Peaks
+from frazil_coordinator.schedule.messages import AttemptRef, StageBound
+from frazil_coordinator.schedule.peaks import Peaks, task_bytes
 from frazil_coordinator.schedule.preaggregation import WATCHED_TASKS, shrinks_too_little
 from frazil_coordinator.schedule.profile import Recorder
 from frazil_coordinator.schedule.state import QueryState
@@ -105,6 +106,10 @@ class Stages:
         self._keep(layout)
         return layout
 
+    def bound(self, layout: Layout) -> StageBound:
+        """Return what the state machine is told of the tasks of a stage that was laid out."""
+        return StageBound(stage=layout.stage.id, tasks=len(layout.order), weights=_weights(layout))
+
     def divide(self, ref: AttemptRef) -> int | None:
         """Divide the task of an attempt; return into how many parts, None when it can't be divided."""
         layout = self.barrier.layouts[ref.stage]
@@ -170,3 +175,13 @@ class Stages:
             self.fragments.unaggregated.add(number)
             note = f"rows no longer aggregated before the shuffle: nearly as many were left (tasks: {len(done)})"
             self._keep(replace(layout, notes=(*layout.notes, note)))
+
+
+def _weights(layout: Layout) -> tuple[float, ...]:
+    """Return how many times the bytes of a common task each reads; empty when that is not known of all."""
+    sizes = [task_bytes(layout.stage, share.inputs) for share in layout.shares]
+    known = [size for size in sizes if size is not None]
+    middle = median(known) if known else 0
+    if middle <= 0 or len(known) < len(sizes):
+        return ()
+    return tuple(size / middle for size in known)

@@ -81,6 +81,9 @@ class StageBound:
     tasks: int
     """Number of tasks, which the barrier may have changed."""
 
+    weights: tuple[float, ...] = ()
+    """How many times the time of a common task each may take before it is slow, by what it reads; empty when not known."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BindFailed:
@@ -204,6 +207,8 @@ class WantSlots:
     """So many tasks are ready and have no slot; grant them one by one. Replaces what was wanted before."""
 
     count: int
+    spare: int = 0
+    """Slots wanted besides, for second attempts of slow tasks: only those that no ready task wants."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +216,8 @@ class Launch:
     """Send the attempt to a function; it takes the slot that was just granted."""
 
     ref: AttemptRef
+    speculative: bool = False
+    """Whether another attempt of the task runs, and is slow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

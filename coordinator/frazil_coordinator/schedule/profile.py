@@ -117,6 +117,9 @@ class StageProfile(TypedDict):
     discarded: int
     """Outputs that came after the task had its answer."""
 
+    speculated: int
+    """Attempts launched beside a slow one of the same task."""
+
     task_list: list[TaskProfile]
     """By task, those that are done."""
 
@@ -164,6 +167,7 @@ class StageRecord:
     function_seconds: float = 0.0
     failed: list[AttemptProfile] = field(default_factory=list)
     discarded: int = 0
+    speculated: int = 0
     done: dict[int, Descriptor] = field(default_factory=dict)
     rows: int = 0
     """Rows of output of the tasks that are done."""
@@ -218,10 +222,14 @@ class Recorder:
         if factor is not None:
             record.measured_factor = max(factor, record.measured_factor or 0.0)
 
-    def launched(self, ref: AttemptRef, now: float, *, here: bool = True) -> None:
-        """Note that an attempt is sent; not `here`: that another coordinator had sent it, whose metrics were told."""
+    def launched(self, ref: AttemptRef, now: float, *, here: bool = True, speculative: bool = False) -> None:
+        """Note that an attempt is sent, or another one beside it.
+
+        Not `here`: that another coordinator had sent it, whose metrics were told.
+        """
         record = self._stages[ref.stage]
         record.attempts[ref.task] += 1
+        record.speculated += speculative
         record.first_launch = now if record.first_launch is None else record.first_launch
         self._live[ref] = _Attempt(now, here)
         if here and (told := self._told[ref.stage]) is not None:
@@ -322,6 +330,7 @@ def _stage_profile(record: StageRecord, now: float, *, busy: bool) -> StageProfi
         operators=list(stage.operators),
         failed_attempts=list(record.failed),
         discarded=record.discarded,
+        speculated=record.speculated,
         task_list=[_task_profile(task, record.attempts[task], descriptor) for task, descriptor in answers],
     )
 

@@ -1,7 +1,8 @@
 """The cap on attempts in flight, shared by all queries of a coordinator.
 
 Plain calls and callbacks, no awaiting: nothing can be lost by a cancellation. A slot is granted to the query that has the
-fewest, and among those to the one that has waited longest. Used by :mod:`frazil_coordinator.schedule.driver`.
+fewest, and among those to the one that has waited longest; one that nobody needs, to a query that can use it nevertheless.
+Used by :mod:`frazil_coordinator.schedule.driver`.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Slots:
         try:
             while self.taken < self._limit:
                 wanting = [share for share in self._shares if share.wanted > 0]
+                wanting = wanting or [share for share in self._shares if share.spare > 0]
                 if not wanting:
                     return
                 share = min(wanting, key=lambda one: one.held)
@@ -92,18 +94,33 @@ class SlotShare:
         self.wanted = 0
         """Slots that are wanted and not granted."""
 
+        self.spare = 0
+        """Slots that are wanted besides, if nobody needs them, and not granted."""
+
         self.held = 0
         """Slots that are granted or used."""
 
-    def want(self, count: int) -> None:
-        """Ask for `count` slots, those that were granted and not yet taken up included; replaces what was asked before."""
+    def want(self, count: int, spare: int = 0) -> None:
+        """Ask for `count` slots, those that were granted and not yet taken up included; replaces what was asked before.
+
+        Parameters
+        ----------
+        count
+            Slots that are needed.
+        spare
+            Slots wanted besides, when no query needs them.
+        """
         if not self._closed:
             self.wanted = max(0, count - self._granted)
+            self.spare = max(0, spare - max(0, self._granted - count))
             self._slots.grant()
 
     def receive(self) -> None:
         """Take one slot; called by :class:`Slots`."""
-        self.wanted -= 1
+        if self.wanted > 0:
+            self.wanted -= 1
+        else:
+            self.spare -= 1
         self.held += 1
         self._granted += 1
         self._on_grant()
@@ -126,5 +143,5 @@ class SlotShare:
     def close(self) -> None:
         """Give back everything; further calls do nothing."""
         self._closed = True
-        self.wanted = self.held = 0
+        self.wanted = self.spare = self.held = 0
         self._slots.forget(self)

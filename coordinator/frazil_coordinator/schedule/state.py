@@ -40,6 +40,7 @@ from frazil_coordinator.schedule.messages import (
     TimerFired,
     WantSlots,
 )
+from frazil_coordinator.schedule.speculation import Speculation
 from frazil_coordinator.schedule.terms import RetryLimits, StageCounts, StageShape
 from frazil_functions.errors import CancelledQueryError, DeadlineError, FrazilError, FunctionLostError
 from frazil_functions.ids import StageId, TaskIndex
@@ -71,6 +72,9 @@ class QueryState:
     * An error that is not retryable fails the query at once. An error that counts as a failure is retried until the task
       has `RetryLimits.max_attempts` of them, any other until `RetryLimits.max_platform_failures`; retry `n` is launched
       ``backoff_s * 2**n`` after the failure.
+    * A task whose attempt is slow (:mod:`frazil_coordinator.schedule.speculation`) gets a second one beside it, once, in a
+      slot that no ready task wants. The first answer counts and the other attempt is cancelled. While one of the two runs,
+      the failure of the other neither delays the task nor ends the query, unless it is not retryable.
     * A task that is divided (`AttemptDivided`) gives way to new ones in its place; a late answer of it is discarded.
     * Of a stage with `StageShape.first_rows`, 1, 2, 4 … tasks run at a time, in order, until they have that many rows; the
       tasks that are left then count as done without rows.
@@ -94,6 +98,8 @@ class QueryState:
         """Tasks that want a slot: first those of stages that others await."""
         self._ready_count = 0
         self._wanted = 0
+        self._spare = 0
+        self._speculation = Speculation(self._stages, limits.speculation)
         self._due: list[Due] = []
         self._due_count = 0
         self._timer: float | None = None
@@ -217,6 +223,7 @@ class QueryState:
         stage.bound = True
         stage.tasks = [TaskState(event.stage, TaskIndex(index)) for index in range(event.tasks)]
         stage.order = [task.index for task in stage.tasks]
+        self._speculation.bound(event.stage, event.weights)
         if stage.shape.first_rows is None:
             for task in stage.tasks:
                 self._make_ready(task)
@@ -258,23 +265,30 @@ class QueryState:
             _, stage, index = heapq.heappop(self._ready)
             task = self._stages[stage].tasks[index]
             if task.phase == "ready":
+                self._stages[stage].running += 1
+                task.phase = "running"
+                self._ready_count -= 1
+                self._wanted -= 1
                 self._launch(task, now)
                 return
-        self._out.append(ReturnSlot())
+        slow = self._speculation.take()
+        if slow is None:
+            self._out.append(ReturnSlot())
+            return
+        slow.speculated = True
+        self._spare -= 1
+        self._launch(slow, now, speculative=True)
 
-    def _launch(self, task: TaskState, now: float) -> None:
+    def _launch(self, task: TaskState, now: float, *, speculative: bool = False) -> None:
         ref = AttemptRef(task.stage, task.index, task.next_attempt)
         stage = self._stages[task.stage]
-        stage.running += 1
         stage.attempts += 1
         stage.retries += task.next_attempt > 0
         task.next_attempt += 1
-        task.phase = "running"
-        self._ready_count -= 1
-        self._wanted -= 1
-        live = LiveAttempt(task, launched_at=now, silent_at=now + self._limits.start_silence_s)
+        silent_at = now + self._limits.start_silence_s
+        live = LiveAttempt(task, launched_at=now, silent_at=silent_at, speculative=speculative)
         self._live[ref] = live
-        self._out.append(Launch(ref=ref))
+        self._out.append(Launch(ref=ref, speculative=speculative))
         live.reminder = self._remind(live.silent_at, "silence", ref)
 
     def _alive(self, ref: AttemptRef, now: float) -> None:
@@ -282,10 +296,15 @@ class QueryState:
         if live is None:
             return
         live.silent_at = now + self._limits.silence_s
-        if not live.started:
+        if live.started_at is None:
             # The reminder of the launch may come later than this silence ends, so it is replaced.
-            live.started = True
+            live.started_at = now
             live.reminder = self._remind(live.silent_at, "silence", ref)
+            self._look_again(ref.stage, self._speculation.look_at_one(ref, live, now))
+
+    def _look_again(self, stage: StageId, at: float | None) -> None:
+        if at is not None:
+            self._remind(at, "slow", stage=stage)
 
     def _launched_before(self, ref: AttemptRef) -> None:
         """Note an attempt that was launched by a coordinator before this one."""
@@ -303,8 +322,10 @@ class QueryState:
             if event.descriptor.key not in (None, committed):
                 self._out.append(Discard(ref=event.ref, descriptor=event.descriptor))
             return
-        self._drop(event.ref)
-        # A retry that runs or waits while an attempt that was given up answers after all.
+        live = self._drop(event.ref)
+        began = None if live is None else live.started_at
+        self._speculation.done(task, event.descriptor.stats.seconds if began is None else now - began)
+        # A second attempt beside it; or a retry that runs or waits while an attempt that was given up answers after all.
         for ref in self._live_of(task):
             self._drop(ref)
             self._out.append(CancelAttempt(ref=ref))
@@ -317,6 +338,8 @@ class QueryState:
             self._next_wave(stage)
         if stage.complete:
             self._completed(stage, now)
+        else:
+            self._look_again(task.stage, self._speculation.look(task.stage, self._live, now))
 
     def _divided(self, event: AttemptDivided, now: float) -> None:
         live = self._drop(event.ref)
@@ -326,10 +349,14 @@ class QueryState:
 
     def _divide(self, task: TaskState, count: int, history: list[AttemptRecord]) -> None:
         stage = self._stages[task.stage]
+        for ref in self._live_of(task):
+            self._drop(ref)
+            self._out.append(CancelAttempt(ref=ref))
         task.phase = "divided"
         first = len(stage.tasks)
         parts = [TaskState(task.stage, TaskIndex(first + part), history=list(history)) for part in range(count)]
         stage.tasks += parts
+        self._speculation.divided(task, parts)
         place = stage.order.index(task.index)
         stage.order[place : place + 1] = [part.index for part in parts]
         for part in parts:
@@ -345,6 +372,8 @@ class QueryState:
             task.failures += 1
         else:
             task.platform_failures += 1
+        if error.retryable and self._live_of(task):
+            return  # the other attempt may still answer; when it fails too, all failures count
         used_up = task.failures >= self._limits.max_attempts or task.platform_failures >= self._limits.max_platform_failures
         if used_up or not error.retryable:
             self._finish(error, tuple(task.history))
@@ -361,7 +390,8 @@ class QueryState:
     def _drop(self, ref: AttemptRef) -> LiveAttempt | None:
         live = self._live.pop(ref, None)
         if live is not None:
-            self._stages[ref.stage].running -= 1
+            self._stages[ref.stage].running -= not self._live_of(live.task)
+            self._speculation.ended(ref, live)
         return live
 
     def _live_of(self, task: TaskState) -> list[AttemptRef]:
@@ -387,6 +417,8 @@ class QueryState:
             due = heapq.heappop(self._due)
             if due.what == "deadline":
                 self._finish(DeadlineError(f"the query did not end within {self._limits.timeout_s} s"))
+            elif due.what == "slow" and due.stage is not None:
+                self._look_again(due.stage, self._speculation.look(due.stage, self._live, now))
             elif due.stage is not None:
                 self._may_start(self._stages[due.stage], now)
             elif due.what == "retry" and due.ref is not None:
@@ -406,8 +438,8 @@ class QueryState:
         if live.silent_at > now:
             live.reminder = self._remind(live.silent_at, "silence", ref)
             return
-        waited = self._limits.silence_s if live.started else self._limits.start_silence_s
-        what = "was silent" if live.started else "was not started"
+        waited = self._limits.start_silence_s if live.started_at is None else self._limits.silence_s
+        what = "was not started" if live.started_at is None else "was silent"
         error = FunctionLostError(f"the attempt {what} for {waited:g} s and was given up")
         self._out.append(CancelAttempt(ref=ref, error=error))
         self._failed(ref, error, now)
@@ -422,9 +454,10 @@ class QueryState:
         self._finished = True
 
     def _tell_wants(self) -> None:
-        if self._ready_count != self._wanted:
-            self._wanted = self._ready_count
-            self._out.append(WantSlots(count=self._wanted))
+        spare = self._speculation.wanted
+        if (self._ready_count, spare) != (self._wanted, self._spare):
+            self._wanted, self._spare = self._ready_count, spare
+            self._out.append(WantSlots(count=self._wanted, spare=self._spare))
         if self._due and (self._timer is None or self._due[0].at < self._timer):
             self._timer = self._due[0].at
             self._out.append(SetTimer(at=self._timer))

@@ -12,7 +12,7 @@ from frazil_coordinator.plan.model import Stage, StageGraph
 from frazil_coordinator.settings import Settings
 from frazil_functions.ids import StageId
 
-__all__ = ["SILENT_HEARTBEATS", "RetryLimits", "StageCounts", "StageShape"]
+__all__ = ["SILENT_HEARTBEATS", "RetryLimits", "SpeculationLimits", "StageCounts", "StageShape"]
 
 SILENT_HEARTBEATS: Final = 4
 """Heartbeats that an attempt may miss before it is given up."""
@@ -65,6 +65,17 @@ def _patience_s(graph: StageGraph, stage: Stage, settings: Settings, slots: int)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpeculationLimits:
+    """When an attempt is so slow that another one runs beside it."""
+
+    factor: float = 2.0
+    """Times that it takes the median of its stage's tasks that are done."""
+
+    least_s: float = 1.5
+    """Time from `AttemptStarted` below which none is slow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetryLimits:
     """When an attempt is given up, when a task is tried again, and when the query is at its end."""
 
@@ -87,6 +98,9 @@ class RetryLimits:
     timeout_s: float | None = None
     """Time from `Submitted` after which the query fails."""
 
+    speculation: SpeculationLimits | None = None
+    """When a task gets a second attempt beside a slow one; None: never."""
+
     @classmethod
     def of(cls, settings: Settings) -> RetryLimits:
         """Return the limits that `settings` ask for."""
@@ -98,6 +112,9 @@ class RetryLimits:
             silence_s=SILENT_HEARTBEATS * settings.heartbeat_s,
             start_silence_s=max(settings.start_timeout_s, SILENT_HEARTBEATS * settings.heartbeat_s),
             timeout_s=settings.timeout_s,
+            speculation=SpeculationLimits(factor=settings.speculation_factor, least_s=settings.speculation_least_s)
+            if settings.speculation
+            else None,
         )
 
 
@@ -116,4 +133,4 @@ class StageCounts:
     """Attempts launched."""
 
     retries: int
-    """Attempts beyond each task's first."""
+    """Attempts beyond each task's first, those beside a slow one included."""

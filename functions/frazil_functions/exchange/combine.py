@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from frazil_functions.errors import BlockError
 from frazil_functions.exchange.codec import check_block
 from frazil_functions.exchange.format import HEADER, encode_footer
 from frazil_functions.exchange.reader import fetch_blocks
@@ -54,7 +55,11 @@ def combine_blocks(
     """
     found: dict[tuple[str, int], bytes] = {}
     for block, data in fetch_blocks(store, _by_object(blocks), cancelled=cancelled):
-        check_block(data, block.crc32c, place=f"{block.key} at {block.offset}")
+        try:
+            check_block(data, block.crc32c, place=f"{block.key} at {block.offset}")
+        except BlockError as error:
+            error.where["object"] = block.key
+            raise
         found[block.key, block.offset] = data
     infos: list[BlockInfo] = []
     end = len(HEADER)

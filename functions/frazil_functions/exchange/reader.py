@@ -19,7 +19,7 @@ from typing import Final, Self, TypeAlias
 
 import polars as pl
 
-from frazil_functions.errors import CancelledQueryError
+from frazil_functions.errors import BlockError, CancelledQueryError
 from frazil_functions.exchange.codec import check_block, decode_block
 from frazil_functions.exchange.partition import in_share, row_encode
 from frazil_functions.storage_model import Store
@@ -106,7 +106,7 @@ def read_exchange(
     Raises
     ------
     BlockError
-        When a block is missing, torn or corrupt; it names key and offset.
+        When a block is missing, torn or corrupt; it names key and offset, and in ``where["object"]`` the key alone.
     StorageError
         When the store fails.
     CancelledQueryError
@@ -168,8 +168,13 @@ def _decode(block: BlockRef, data: bytes | None, columns: list[str] | None) -> p
     if data is None:  # no column is wanted: the number of rows is known without reading
         return pl.DataFrame(height=block.rows)
     place = f"{block.key or 'inline'} at {block.offset}"
-    check_block(data, block.crc32c, place=place)
-    return decode_block(data, block.codec, rows=block.rows, columns=columns, place=place)
+    try:
+        check_block(data, block.crc32c, place=place)
+        return decode_block(data, block.codec, rows=block.rows, columns=columns, place=place)
+    except BlockError as error:
+        if block.data is None:
+            error.where["object"] = block.key
+        raise
 
 
 def _in_range(frame: pl.DataFrame, wanted: KeyRange, sort_keys: Sequence[SortKey]) -> pl.DataFrame:
@@ -284,7 +289,15 @@ def _cut(fetch: _Fetch, data: bytes) -> Iterator[tuple[BlockRef, bytes]]:
 
 
 def _get_now(store: Store, fetch: _Fetch) -> bytes:
-    return b"".join(store.get_range(key, start, length) for key, start, length in fetch.requests())
+    return b"".join(_get(store, key, start, length) for key, start, length in fetch.requests())
+
+
+def _get(store: Store, key: str, start: int, length: int) -> bytes:
+    try:
+        return store.get_range(key, start, length)
+    except BlockError as error:
+        error.where["object"] = key
+        raise
 
 
 class _Prefetch:
@@ -316,7 +329,7 @@ class _Prefetch:
             not self._running or (size + self._ahead[0].size <= _PREFETCH_BYTES and requests < _PREFETCH_REQUESTS)
         ):
             fetch = self._ahead.popleft()
-            futures = [self._pool.submit(self._store.get_range, *wanted) for wanted in fetch.requests()]
+            futures = [self._pool.submit(_get, self._store, *wanted) for wanted in fetch.requests()]
             self._running.append((fetch, futures))
             size += fetch.size
             requests += len(futures)

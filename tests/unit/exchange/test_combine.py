@@ -80,8 +80,9 @@ def test_a_damaged_block_is_named_and_nothing_is_written(store: CountingStore, b
     data = bytearray(store.get("q/1"))
     data[blocks[1][2].offset] ^= 1
     store.put("q/1", [bytes(data)])
-    with pytest.raises(BlockError, match=f"q/1 at {blocks[1][2].offset}"):
+    with pytest.raises(BlockError, match=f"q/1 at {blocks[1][2].offset}") as caught:
         copied(store, [own[2] for own in blocks])
+    assert caught.value.where == {"object": "q/1"}
     assert store.list("c") == []
 
 

@@ -166,25 +166,29 @@ def test_a_flipped_byte_is_a_block_error_that_names_object_and_offset(store: Cou
     path.write_bytes(data)
     reading = read_exchange(store, ExchangeInput(blocks=blocks))
     assert next(reading).height == 5
-    with pytest.raises(BlockError, match=f"block o at {blocks[1].offset} is corrupt"):
+    with pytest.raises(BlockError, match=f"block o at {blocks[1].offset} is corrupt") as caught:
         next(reading)
+    assert caught.value.where == {"object": "o"}
 
 
 def test_a_missing_and_a_torn_object_are_block_errors(store: CountingStore, tmp_path: Path) -> None:
     blocks = numbered(10, 2, store)
     (tmp_path / "o").write_bytes((tmp_path / "o").read_bytes()[: blocks[1].offset + 5])
-    with pytest.raises(BlockError, match="object o ends before byte"):
+    with pytest.raises(BlockError, match="object o ends before byte") as caught:
         list(read_exchange(store, ExchangeInput(blocks=blocks)))
+    assert caught.value.where == {"object": "o"}
     store.delete(["o"])
-    with pytest.raises(BlockError, match="object o is missing"):
+    with pytest.raises(BlockError, match="object o is missing") as caught:
         list(read_exchange(store, ExchangeInput(blocks=blocks)))
+    assert caught.value.where == {"object": "o"}
 
 
 def test_a_damaged_inline_block_is_a_block_error(store: CountingStore) -> None:
     [block] = numbered(2, 1, store, inline_limit_bytes=1 << 20)
     wrong = msgspec.structs.replace(block, crc32c=block.crc32c ^ 1)
-    with pytest.raises(BlockError, match="block inline at 0 is corrupt"):
+    with pytest.raises(BlockError, match="block inline at 0 is corrupt") as caught:
         list(read_exchange(store, ExchangeInput(blocks=(wrong,))))
+    assert caught.value.where == {}
 
 
 def test_a_cancelled_read_stops_before_the_next_block(store: CountingStore) -> None:
