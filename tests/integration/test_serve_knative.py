@@ -60,6 +60,7 @@ def pod(folder: Path, function: Function) -> dict[str, str]:
         "FRAZIL_FUNCTION_URL": f"http://127.0.0.1:{function.port}/",
         "FRAZIL_STORE_URL": str(folder / "store"),
         "FRAZIL_TASK_KEYS": f"{KEY}\n",
+        "FRAZIL_JOURNAL_KEYS": "a secret of thirty-two characters\n",
         "FRAZIL_TOKEN": TOKEN,
         "FRAZIL_MAX_IN_FLIGHT": "1",
         "FRAZIL_LOG_LEVEL": "info",
@@ -86,7 +87,8 @@ def test_a_query_runs_on_the_function_behind_the_url_with_the_settings_of_the_en
         assert 3 in tasks
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
-    assert list(function.store.list("")) == []
+    assert list(function.store.list("exchange")) == []
+    assert list(function.store.list("journal")), "the next coordinator knows the query"
 
 
 def test_the_bytes_of_a_split_are_a_setting_of_the_environment(tmp_path: Path, function: Function) -> None:

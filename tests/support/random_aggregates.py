@@ -90,10 +90,11 @@ def _in_order(c: Choices, schema: pl.Schema, column: pl.Expr, dtype: pl.DataType
         column.last(ignore_nulls=True), column.is_null().rle().len(), column.drop_nulls().implode(),
     ]  # fmt: skip
     if dtype.is_integer():
+        # Which of several greatest values `arg_max` names differs between Polars' engines, and by what it knows of the column.
+        place = column.rank("ordinal")
         made += [
-            column.index_of(1), column.is_sorted(), column.rank("ordinal").arg_max(), column.filter(column > 9).arg_min(),
-            column.cum_max().implode(), column.diff().implode(), column.arg_max(), column.arg_min(),
-            by.get(column.arg_max()),
+            column.index_of(1), column.is_sorted(), place.arg_max(), column.filter(column > 9).rank("ordinal").arg_min(),
+            column.cum_max().implode(), column.diff().implode(), place.arg_min(), by.get(place.arg_max()),
             column.cast(pl.Int64).cum_sum().last(), column.rank("min").implode(),
             by.sort_by(column, maintain_order=True).last(),
         ]  # fmt: skip

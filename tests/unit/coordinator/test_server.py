@@ -38,7 +38,7 @@ async def served(
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as group:
         server = group.create_task(serve(coordinator, port=0, grace_s=grace_s, on_started=url.set_result))
-        async with httpx.AsyncClient(base_url=await url) as client:
+        async with httpx.AsyncClient(base_url=await url, timeout=60.0) as client:
             yield client, coordinator, gate, server
         server.cancel()
 
