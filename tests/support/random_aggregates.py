@@ -90,7 +90,7 @@ def _in_order(c: Choices, schema: pl.Schema, column: pl.Expr, dtype: pl.DataType
         column.last(ignore_nulls=True), column.is_null().rle().len(), column.drop_nulls().implode(),
     ]  # fmt: skip
     if dtype.is_integer():
-        # Which of several greatest values `arg_max` names differs between Polars' engines, and by what it knows of the column.
+        # Which of several greatest values `arg_max` names differs between Polars' engines.
         place = column.rank("ordinal")
         made += [
             column.index_of(1), column.is_sorted(), place.arg_max(), column.filter(column > 9).rank("ordinal").arg_min(),
