@@ -198,3 +198,14 @@ def test_nan_is_filled_with_an_aggregate_in_many_tasks(same: Check, plans: list[
         ordered=False,
     )
     assert not any(graph.fallbacks for graph in plans)
+
+
+@pytest.mark.parametrize("how", ["inner", "left", "semi"])
+def test_a_slice_cuts_off_rows_in_the_order_that_a_join_keeps(tmp_path: Path, how: Literal["inner", "left", "semi"]) -> None:
+    """Also where nobody looks at the order afterwards: there Polars takes it from the join, and its sum varies."""
+    pl.DataFrame({"k": range(24)}).write_parquet(tmp_path / "left.parquet", row_group_size=3)
+    pl.DataFrame({"k": range(23, -1, -1)}).write_parquet(tmp_path / "right.parquet", row_group_size=5)
+    left, right = pl.scan_parquet(tmp_path / "left.parquet"), pl.scan_parquet(tmp_path / "right.parquet")
+    query = left.join(right, on="k", how=how, maintain_order="left").head(5).select(pl.col("k").sum())
+    settings = Settings(start_small=False, max_rows_per_split=4, broadcast_limit_bytes=0, shuffle_partitions=3)
+    assert answer_in_stages(query, settings, FolderStore(tmp_path / "store")).item() == 0 + 1 + 2 + 3 + 4
