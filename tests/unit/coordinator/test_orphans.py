@@ -21,7 +21,8 @@ def _write(store: FolderStore, root: Path, query: str, name: str, age_s: float, 
     key = f"{folder}{name}"
     store.put(key, [b"x"])
     path = root / key
-    os.utime(path, (time.time() - age_s,) * 2)
+    written = time.time() - age_s
+    os.utime(path, (written, written))
     return path
 
 
