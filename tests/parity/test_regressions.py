@@ -209,3 +209,22 @@ def test_a_slice_cuts_off_rows_in_the_order_that_a_join_keeps(tmp_path: Path, ho
     query = left.join(right, on="k", how=how, maintain_order="left").head(5).select(pl.col("k").sum())
     settings = Settings(start_small=False, max_rows_per_split=4, broadcast_limit_bytes=0, shuffle_partitions=3)
     assert answer_in_stages(query, settings, FolderStore(tmp_path / "store")).item() == 0 + 1 + 2 + 3 + 4
+
+
+@pytest.mark.parametrize("start_small", [True, False])
+@pytest.mark.parametrize("rows", [1, 7])
+def test_columns_of_all_rows_are_made_before_a_slice_cuts_rows_off(tmp_path: Path, start_small: bool, rows: int) -> None:
+    """One task of several files read only those that the slice touches, and counted only their rows."""
+    for number in range(3):
+        pl.DataFrame({"x": [number, number]}).write_parquet(tmp_path / f"{number}.parquet")
+    table = pl.scan_parquet(tmp_path / "*.parquet")
+    settings = Settings(start_small=start_small, max_rows_per_split=rows)
+    wide = table.with_columns(n=pl.len(), s=pl.col("x").sum(), c=pl.col("x").cum_sum().over(pl.col("x") % 2))
+    for query in (
+        wide.head(1),
+        wide.tail(2),
+        wide.slice(3, 2),
+        wide.rename({"n": "m"}).head(1),
+        table.with_row_index().tail(1),
+    ):
+        assert_same(answer_in_stages(query, settings, FolderStore(tmp_path / "store")), query.collect(), ordered=True)

@@ -149,7 +149,7 @@ class Relation:
         lf, operator, distribution, kind
             The step, and what it changes.
         keeps_rows
-            Whether the step drops and adds no rows.
+            Whether the step drops and adds no rows, and makes of each what it would make of it alone.
         divisible
             Whether the step may be done on parts of its rows, and the results put one after the other.
         """

@@ -134,7 +134,7 @@ def _(node: HStack, context: Context, inputs: Sequence[Relation]) -> Relation:
     operator = "WITH COLUMNS " + ", ".join(describe(raw) for raw in node.exprs)
     if rows.is_single or all(map(is_row_wise, node.exprs)):
         divisible = all(map(is_row_wise, node.exprs))
-        stacked = rows.then(apply(node.raw, [rows.lf]), operator, keeps_rows=True, divisible=divisible)
+        stacked = rows.then(apply(node.raw, [rows.lf]), operator, keeps_rows=divisible, divisible=divisible)
         return replace(stacked, distribution=_after_stack(rows.distribution, rows, node))
     try:
         done = evaluate(node.exprs, rows, context, ordered=node.number in context.ordered)
