@@ -232,9 +232,7 @@ class Coordinator:
         if self._journal is None:
             return ()
         going_on = []
-        queries, unreadable = await recovered(
-            self._journal, lambda query: query in self._unreadable or self._registry.has(query)
-        )
+        queries, unreadable = await recovered(self._journal, self._has)
         self._unreadable |= unreadable
         for found in queries:
             record = found.record
@@ -260,7 +258,7 @@ class Coordinator:
         StorageError
             When the store refuses.
         """
-        await collect_orphans(self._store, self._exchange_prefix, self._registry.has, self.settings.orphan_ttl_s)
+        await collect_orphans(self._store, self._exchange_prefix, self._has, self.settings.orphan_ttl_s)
 
     async def stand_down(self) -> None:
         """Leave all queries to the coordinator that leads now, and forget them here."""
@@ -271,6 +269,9 @@ class Coordinator:
         for record in self._registry:
             await record.ended.wait()
             self._registry.remove(record)
+
+    def _has(self, query: QueryId) -> bool:
+        return query in self._unreadable or self._registry.has(query)
 
     def _add(self, record: QueryRecord) -> None:
         for forgotten in self._registry.add(record):

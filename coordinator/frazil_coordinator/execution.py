@@ -214,7 +214,7 @@ class Execution:
                 raise CancelledQueryError("the query was cancelled")
             raise DeadlineError(f"the query was not planned within {record.settings.timeout_s:g} s")
         graph, report = planning.result()
-        record.schema, record.report = graph.schema, report
+        record.report = report  # also of a query that a cap refuses
         check_caps(graph, record.settings)
         _show_planned(record, graph, report)
         return graph, report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ import pytest
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.journal.sealing import Sealer
+from frazil_coordinator.schedule.bind import query_prefixes
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import QueryState
 from frazil_functions.errors import RequestError
@@ -79,13 +81,18 @@ async def test_a_journal_that_was_sealed_with_another_key_is_left_alone_and_told
 ) -> None:
     store = FolderStore(tmp_path)
     async with coordinator(store) as first:
-        await first.wait((await first.submit(PLAN)).id, 30)
+        ended = await first.wait((await first.submit(PLAN)).id, 30)
     before = [info.key for info in store.list("journal")]
     async with coordinator(store, secret="another secret of many characters") as second:
         with caplog.at_level(logging.ERROR):
             assert await second.recover() == ()
             assert await second.recover() == ()
         assert second.list() == ()
+        (prefix,) = query_prefixes("exchange", ended.id)
+        store.put(f"{prefix}0/0/0-a", [b"a result"])
+        os.utime(tmp_path / f"{prefix}0/0/0-a", (0.0, 0.0))
+        await second.collect_orphans()
+        assert len(store.list("exchange")) == 1, "whoever has the key may still read its result"
     assert caplog.messages == ["query not recovered"]
     assert [info.key for info in store.list("journal")] == before
 
