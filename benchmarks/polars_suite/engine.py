@@ -85,8 +85,10 @@ class _JournallingEngine(frazil.Engine):
         self._sent.plan = plan = super()._plan(lf, runs=runs)
         return plan
 
-    def _start(self, lf: pl.LazyFrame, labels: Iterable[str] = (), *, discard_result: bool = False) -> frazil.Query:
-        query = super()._start(lf, labels, discard_result=discard_result)
+    def _start(
+        self, lf: pl.LazyFrame, labels: Iterable[str] = (), *, discard_result: bool = False, priority: int | None = None
+    ) -> frazil.Query:
+        query = super()._start(lf, labels, discard_result=discard_result, priority=priority)
         self._journal.submitted(query, self._sent.plan)
         return query
 

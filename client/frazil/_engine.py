@@ -52,6 +52,8 @@ class Engine(SinkMethods):
         The connection to a coordinator.
     watch
         Called with every query that is waited for; what it returns is entered while waiting (progress bars).
+    priority
+        Of queries that name none of their own.
 
     Notes
     -----
@@ -59,8 +61,15 @@ class Engine(SinkMethods):
     Sinks (``sink_parquet`` …) are written by functions; see docs/sinks.md.
     """
 
-    def __init__(self, session: Session, *, watch: Callable[[Query], AbstractContextManager[None]] = _unwatched) -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        watch: Callable[[Query], AbstractContextManager[None]] = _unwatched,
+        priority: int = 0,
+    ) -> None:
         self._session = session
+        self._priority = priority
         self._watch = watch
         self._last_query: Query | None = None
 
@@ -95,12 +104,18 @@ class Engine(SinkMethods):
         self._session.close()
 
     @overload
-    def submit(self, lf: pl.LazyFrame, *, labels: Iterable[str] = ..., dry_run: Literal[False] = ...) -> Query: ...
+    def submit(
+        self, lf: pl.LazyFrame, *, labels: Iterable[str] = ..., priority: int | None = ..., dry_run: Literal[False] = ...
+    ) -> Query: ...
 
     @overload
-    def submit(self, lf: pl.LazyFrame, *, labels: Iterable[str] = ..., dry_run: Literal[True]) -> Explanation: ...
+    def submit(
+        self, lf: pl.LazyFrame, *, labels: Iterable[str] = ..., priority: int | None = ..., dry_run: Literal[True]
+    ) -> Explanation: ...
 
-    def submit(self, lf: pl.LazyFrame, *, labels: Iterable[str] = (), dry_run: bool = False) -> Query | Explanation:
+    def submit(
+        self, lf: pl.LazyFrame, *, labels: Iterable[str] = (), priority: int | None = None, dry_run: bool = False
+    ) -> Query | Explanation:
         """Start a query and return at once.
 
         Parameters
@@ -109,6 +124,8 @@ class Engine(SinkMethods):
             The query.
         labels
             Names by which ``frazil queries --label`` finds it.
+        priority
+            Among the queries of your tenant, from -10 to 10; the highest first. None: the engine's, which is 0 by default.
         dry_run
             Plan it, estimate it and check the caps, run nothing, and return the explanation.
 
@@ -121,7 +138,7 @@ class Engine(SinkMethods):
             When the coordinator does not answer.
         """
         if not dry_run:
-            return self._start(lf, labels)
+            return self._start(lf, labels, priority=priority)
         with user_errors():
             return self._session.explain(self._plan(lf, runs=False), dry_run=True)
 
@@ -143,10 +160,17 @@ class Engine(SinkMethods):
         with user_errors():
             return Query(self._session, self._session.status(QueryId(query)))
 
-    def _start(self, lf: pl.LazyFrame, labels: Iterable[str] = (), *, discard_result: bool = False) -> Query:
+    def _start(
+        self, lf: pl.LazyFrame, labels: Iterable[str] = (), *, discard_result: bool = False, priority: int | None = None
+    ) -> Query:
         """Submit a query: all that this engine runs goes through here."""
         with user_errors():
-            status = self._session.submit(self._plan(lf), tuple(labels), discard_result=discard_result)
+            status = self._session.submit(
+                self._plan(lf),
+                tuple(labels),
+                discard_result=discard_result,
+                priority=self._priority if priority is None else priority,
+            )
         self._last_query = Query(self._session, status)
         return self._last_query
 

@@ -68,9 +68,13 @@ class LocalSession:
         """True: everything runs on this machine."""
         return True
 
-    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False) -> QueryStatus:
+    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False, priority: int = 0) -> QueryStatus:
         """Start a query."""
-        return self._call(lambda coordinator: coordinator.submit(plan, labels=tuple(labels), discard_result=discard_result))
+        return self._call(
+            lambda coordinator: coordinator.submit(
+                plan, labels=tuple(labels), discard_result=discard_result, priority=priority
+            )
+        )
 
     def status(self, query: QueryId) -> QueryStatus:
         """Return what is known of a query now."""

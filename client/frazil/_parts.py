@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from frazil_coordinator.coordinator import Coordinator
     from frazil_coordinator.journal.journal import Journal
     from frazil_coordinator.leadership import Leadership
+    from frazil_coordinator.tenancy import Tenants
     from frazil_functions.storage import Store
 
 __all__ = [
@@ -209,7 +210,9 @@ def open_journal(store: Store, place: str, options: LocalOptions) -> Journal | N
 
 
 @asynccontextmanager
-async def open_coordinator(options: LocalOptions, settings: Settings) -> AsyncIterator[Coordinator]:
+async def open_coordinator(
+    options: LocalOptions, settings: Settings, tenants: Tenants | None = None
+) -> AsyncIterator[Coordinator]:
     """Give a coordinator with functions of this machine; at the end, stop both and delete a temporary store.
 
     Raises
@@ -246,6 +249,7 @@ async def open_coordinator(options: LocalOptions, settings: Settings) -> AsyncIt
             store=store,
             journal=journal,
             leadership=await open_leadership(journal, settings),
+            tenants=tenants,
         )
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

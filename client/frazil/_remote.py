@@ -127,11 +127,15 @@ class RemoteSession:
         """Whether the coordinator is on this machine, as far as its address tells."""
         return urlsplit(self._url).hostname in _THIS_MACHINE
 
-    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False) -> QueryStatus:
+    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False, priority: int = 0) -> QueryStatus:
         """Start a query."""
         self._check_version()
         params = httpx.QueryParams(
-            [*(("label", label) for label in labels), *([("discard_result", "true")] if discard_result else [])]
+            [
+                *(("label", label) for label in labels),
+                *([("discard_result", "true")] if discard_result else []),
+                *([("priority", str(priority))] if priority else []),
+            ]
         )
         # Under its key it is the same query, however often it arrives.
         headers = {**self._headers, "Idempotency-Key": secrets.token_hex(16)}

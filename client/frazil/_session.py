@@ -42,7 +42,7 @@ class Session(Protocol):
         """Whether a path means the same file here and for the coordinator."""
         ...
 
-    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False) -> QueryStatus:
+    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False, priority: int = 0) -> QueryStatus:
         """Start a query and return at once; with `discard_result`, its rows are deleted at its end."""
         ...
 

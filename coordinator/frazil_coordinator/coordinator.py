@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
 import polars as pl
 
+from frazil_coordinator.admission import Admission
+from frazil_coordinator.background import Background
 from frazil_coordinator.draining import until_idle
 from frazil_coordinator.execution import Execution, Planner, explanation_of
 from frazil_coordinator.hygiene import SWEEP_AFTER_S, Cleaner
@@ -34,15 +36,17 @@ from frazil_coordinator.plan.report import measured_report
 from frazil_coordinator.platform.base import Platform, PlatformStatus
 from frazil_coordinator.prices import Prices
 from frazil_coordinator.recovery import accept, recovered
-from frazil_coordinator.refusals import NotPlannedError, PlanTooLargeError, ShuttingDownError
+from frazil_coordinator.refusals import NotPlannedError, ShuttingDownError
 from frazil_coordinator.registry import QueryRecord, Registry, Submission
 from frazil_coordinator.retention import Page, Results
+from frazil_coordinator.rights import Rights
 from frazil_coordinator.schedule.cost import priced
 from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
-from frazil_functions.errors import JournalError, StandbyError, from_wire
+from frazil_coordinator.tenancy import DEFAULT_TENANT, Tenants
+from frazil_functions.errors import StandbyError, from_wire
 from frazil_functions.ids import QueryId
 from frazil_functions.storage import Store
 
@@ -78,6 +82,8 @@ class Coordinator:
         with this one.
     leadership
         Its right to write; it stays the caller's, who acquires and releases it. None: it needs none.
+    tenants
+        Who shares it. None: one tenant without limits.
     metrics
         What it counts; no two share one. None: new ones.
     """
@@ -93,6 +99,7 @@ class Coordinator:
         sweep_after_s: Sequence[float] = SWEEP_AFTER_S,
         journal: Journal | None = None,
         leadership: Leadership | None = None,
+        tenants: Tenants | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self.metrics = metrics or new_metrics()
@@ -115,21 +122,26 @@ class Coordinator:
         self._journal = journal
         self._results = Results(store, self._cleaner, keep_read=journal is not None)
         self._threads = ThreadPoolExecutor(_PLANNING_THREADS, thread_name_prefix="frazil-plan")
-        peaks, slots = Peaks(), Slots(settings.max_in_flight or platform.max_in_flight)
+        tenants = tenants or Tenants()
+        self._rights = Rights(tenants=tenants, settings=settings)
+        self._admission = Admission(tenants, settings.ageing_s)
+        slots = Slots(settings.max_in_flight or platform.max_in_flight, ageing_s=settings.ageing_s)
+        peaks = Peaks()
         self._execution = Execution(
             planner=planner or (lambda plan, settings: plan_query(plan, settings, factors=peaks.factors)),
             platform=platform,
             store=store,
             exchange_prefix=exchange_prefix,
             slots=slots,
+            admission=self._admission,
             peaks=peaks,
             cleaner=self._cleaner,
             threads=self._threads,
             journal=journal,
             metrics=self.metrics,
         )
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._keeper = Keeper(self._results, journal, settings.result_ttl_s, self._spawn)
+        self._background = Background()
+        self._keeper = Keeper(self._results, journal, settings.result_ttl_s, self._background.spawn)
         self._took_over = leadership is None or journal is None
         self._unreadable: frozenset[QueryId] = frozenset()
         """Queries whose journals can't be read: that is said once."""
@@ -150,6 +162,8 @@ class Coordinator:
         labels: Sequence[str] = (),
         discard_result: bool = False,
         idempotency_key: str = "",
+        tenant: str = DEFAULT_TENANT,
+        priority: int = 0,
     ) -> QueryStatus:
         """Accept a query and return at once; it is planned and run in the background.
 
@@ -167,13 +181,19 @@ class Coordinator:
             Whether to delete the result at once: the query is run for its profile.
         idempotency_key
             A name of the submission, chosen by the client: submitted again, it is the same query. Empty: no name.
+        tenant
+            Whose query it is.
+        priority
+            Among those of its tenant, from -10 to 10; the highest first.
 
         Raises
         ------
         PlanTooLargeError
             When `plan` is larger than ``settings.max_plan_bytes``.
         TooManyQueriesError
-            When ``settings.max_queries`` are running.
+            When ``settings.max_queries`` are running; `QueueFullError` when too many of the tenant's wait.
+        ForbiddenError
+            When the priority, or what the plan reads or writes, is not the tenant's.
         ShuttingDownError
             After :meth:`drain` or :meth:`aclose`.
         JournalError
@@ -181,36 +201,34 @@ class Coordinator:
         RequestError
             When another plan was submitted under `idempotency_key`.
         """
-        self._check(plan)
+        await self._rights.check(plan, tenant, priority)
+        self._check_accepting()
         submission = Submission.of(plan, idempotency_key)
-        if (known := self._registry.submitted(submission)) is not None:
-            await known.accepted.wait()
-            if known.abandoned:
-                raise known.error or JournalError(
-                    "the query could not be made durable, and was not accepted; submit it again"
-                )
-            return known.status
+        if (known := self._registry.submitted(submission, tenant)) is not None:
+            return await known.once_accepted()
         record = QueryRecord(
             QueryId(secrets.token_hex(8)),
-            self._bounded(settings),
+            self._rights.bounded(settings, tenant),
             tuple(labels),
             discard_result=discard_result,
             submission=submission,
+            tenant=tenant,
+            priority=priority,
         )
-        self._add(record)
-        if self._journal is not None:
-            try:
-                record.log = await accept(self._journal, record, plan)
-            except BaseException:
-                self._registry.remove(record)
-                raise
-            if not self.leads:
+        self._admission.enter(record)
+        try:
+            self._add(record)
+            record.log = None if self._journal is None else await accept(self._journal, record, plan)
+            if self._journal is not None and not self.leads:
                 # It is durable all the same: who leads finds it, and knows it by its key when it is submitted there.
-                self._registry.remove(record)
                 raise StandbyError("another coordinator has taken over: submit the query again")
+        except BaseException:
+            self._registry.remove(record)
+            self._admission.leave(record)
+            raise
         record.accepted.set()
         self.metrics.queries.accepted.inc()
-        self._spawn(self._run(record, plan), f"query {record.id}")
+        self._background.spawn(self._run(record, plan), f"query {record.id}")
         _LOGGER.info("query accepted", extra={"query": record.id, "plan_bytes": len(plan)})
         return record.status
 
@@ -236,8 +254,8 @@ class Coordinator:
         self._unreadable |= unreadable
         for found in queries:
             record = found.record
-            record.settings = self._bounded(record.settings)  # its rights may be fewer now
-            if self._registry.submitted(record.submission) is not None:
+            record.settings = self._rights.bounded(record.settings, record.status.tenant)  # they may be fewer now
+            if self._registry.submitted(record.submission, record.status.tenant) is not None:
                 # Its client was told to ask another coordinator, and did: it is here under another id.
                 await self._keeper.forget(record)
                 continue
@@ -245,7 +263,8 @@ class Coordinator:
             if found.plan is None:
                 self._keeper.keep(record)
             else:
-                self._spawn(self._run(record, found.plan, found.before), f"query {record.id}")
+                self._admission.enter(record, always=True)
+                self._background.spawn(self._run(record, found.plan, found.before), f"query {record.id}")
                 going_on.append(record.id)
         self._took_over = True
         return tuple(going_on)
@@ -264,7 +283,7 @@ class Coordinator:
         """Leave all queries to the coordinator that leads now, and forget them here."""
         self._took_over = self.leadership is None
         for record in self._registry:
-            self._end(record)
+            record.stop_here()
         self._keeper.close()
         for record in self._registry:
             await record.ended.wait()
@@ -275,7 +294,7 @@ class Coordinator:
 
     def _add(self, record: QueryRecord) -> None:
         for forgotten in self._registry.add(record):
-            self._spawn(self._keeper.forget(forgotten), f"forget {forgotten.id}")
+            self._background.spawn(self._keeper.forget(forgotten), f"forget {forgotten.id}")
 
     def status(self, query: QueryId) -> QueryStatus:
         """Return what is known of `query` now.
@@ -297,20 +316,9 @@ class Coordinator:
             pass  # not an error: the caller sees the state
         return record.status
 
-    async def events(self, query: QueryId) -> AsyncGenerator[QueryEvent, None]:
-        """Yield the present state, then changes until the query has ended.
-
-        A reader that is slower than the changes gets the latest only.
-        """
-        record = self._registry.get(query)
-        shown: QueryState | None = None
-        while True:
-            version, status = record.version, record.status
-            yield QueryEvent(kind="progress" if status.state is shown else "state", status=status, number=version)
-            if status.state.ended or record.abandoned:
-                return
-            shown = status.state
-            await record.changed_since(version)
+    def events(self, query: QueryId) -> AsyncGenerator[QueryEvent, None]:
+        """Yield the present state, then changes until the query has ended; see :meth:`QueryRecord.events`."""
+        return self._registry.get(query).events()
 
     async def result(self, query: QueryId, page: Page | None = None) -> AsyncGenerator[pl.DataFrame, None]:
         """Wait for the end, then yield the result, or a page of it, block by block; at least one frame, maybe an empty one.
@@ -329,14 +337,16 @@ class Coordinator:
         async for frame in self._results.read(record, page):
             yield frame
 
-    async def explain(self, plan: bytes, settings: Settings | None = None, *, dry_run: bool = False) -> Explanation:
+    async def explain(
+        self, plan: bytes, settings: Settings | None = None, *, dry_run: bool = False, tenant: str = DEFAULT_TENANT
+    ) -> Explanation:
         """Return how `plan` would be cut into stages, and what it would read and cost; nothing runs.
 
         Neither caps nor ``fallback="raise"`` refuse what is only shown: the plan says what would be refused, and why.
 
         Parameters
         ----------
-        plan, settings
+        plan, settings, tenant
             See :meth:`submit`.
         dry_run
             Whether to do all that :meth:`submit` does before a task starts, so that a query above a cap is refused, and one
@@ -347,16 +357,25 @@ class Coordinator:
         FrazilError
             As planning does; `CapError` and `FallbackError` on a dry run.
         """
-        self._check(plan)
-        bounded = self._bounded(settings)
-        if not dry_run and bounded.fallback == "raise":
-            bounded = replace(bounded, fallback="allow")
-        graph, report = await self._execution.plan(plan, bounded)
+        await self._rights.check(plan, tenant)
+        self._check_accepting()
+        own = self._rights.bounded(settings, tenant)
+        if not dry_run and own.fallback == "raise":
+            own = replace(own, fallback="allow")
+        graph, report = await self._execution.plan(plan, own)
         if dry_run:
-            check_caps(graph, bounded)
+            check_caps(graph, own)
         return explanation_of(report)
 
-    async def analyze(self, plan: bytes, settings: Settings | None = None, *, labels: Sequence[str] = ()) -> Explanation:
+    async def analyze(
+        self,
+        plan: bytes,
+        settings: Settings | None = None,
+        *,
+        labels: Sequence[str] = (),
+        tenant: str = DEFAULT_TENANT,
+        priority: int = 0,
+    ) -> Explanation:
         """Run `plan`, and return what each stage did beside what was expected of it; the result is discarded.
 
         Cancelling the call cancels the query. Parameters are those of :meth:`submit`.
@@ -366,15 +385,17 @@ class Coordinator:
         FrazilError
             Why the query could not be run, or failed.
         """
-        query = (await self.submit(plan, settings=settings, labels=labels, discard_result=True)).id
+        submitted = await self.submit(
+            plan, settings=settings, labels=labels, discard_result=True, tenant=tenant, priority=priority
+        )
         try:
-            status = await self.wait(query)
+            status = await self.wait(submitted.id)
         except asyncio.CancelledError:
-            self._registry.get(query).cancel()
+            self._registry.get(submitted.id).cancel()
             raise
         if status.error is not None:
             raise from_wire(status.error)
-        return self.explanation(query, analyze=True)
+        return self.explanation(submitted.id, analyze=True)
 
     def explanation(self, query: QueryId, *, analyze: bool = False) -> Explanation:
         """Return how `query` was cut into stages.
@@ -413,10 +434,10 @@ class Coordinator:
         return record.status
 
     def list(
-        self, *, limit: int = 100, state: QueryState | None = None, label: str | None = None
+        self, *, limit: int = 100, state: QueryState | None = None, label: str | None = None, tenant: str | None = None
     ) -> tuple[QueryStatus, ...]:
-        """Return at most `limit` queries, newest first: all, or those in `state`, or with `label`."""
-        return self._registry.select(limit=limit, state=state, label=label)
+        """Return at most `limit` queries, newest first: all, or those in `state`, or with `label`, or of `tenant`."""
+        return self._registry.select(limit=limit, state=state, label=label, tenant=tenant)
 
     def platform_status(self) -> PlatformStatus:
         """Return how many functions there are."""
@@ -432,8 +453,7 @@ class Coordinator:
         TimeoutError
             When the store doesn't answer.
         """
-        if not self._accepting:
-            raise ShuttingDownError("the coordinator is shutting down")
+        self._check_accepting()
         async with asyncio.timeout(_READY_PROBE_S):
             await asyncio.to_thread(self._store.list, f"{self._exchange_prefix}/ready")
 
@@ -449,9 +469,8 @@ class Coordinator:
         """
         self._accepting = False
         for record in self._registry:
-            self._end(record)
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks))
+            record.stop_here()
+        await self._background.join()
         self._keeper.close()
         self._results.close()
         for record in self._registry:
@@ -462,26 +481,9 @@ class Coordinator:
         await self._cleaner.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    @staticmethod
-    def _end(record: QueryRecord) -> None:
-        if record.log is None:
-            record.cancel()
-        elif not record.leave.done():
-            record.leave.set_result(None)
-
-    def _check(self, plan: bytes) -> None:
+    def _check_accepting(self) -> None:
         if not self._accepting:
             raise ShuttingDownError("the coordinator is shutting down and accepts no queries")
-        if len(plan) > self.settings.max_plan_bytes:
-            raise PlanTooLargeError(
-                f"the plan has {len(plan):,} bytes, more than the {self.settings.max_plan_bytes:,} allowed"
-            )
-
-    def _bounded(self, settings: Settings | None) -> Settings:
-        """Return a query's settings, without the rights that the coordinator's own don't give."""
-        if settings is None:
-            return self.settings
-        return replace(settings, allow_udfs=settings.allow_udfs and self.settings.allow_udfs)
 
     async def _run(self, record: QueryRecord, plan: bytes, before: Remembered | None = None) -> None:
         await self._execution.run(record, plan, before)
@@ -491,9 +493,3 @@ class Coordinator:
             await self._results.drop(record)
         self._registry.trim()
         self._keeper.keep(record)
-
-    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
-        # Not a task group: these outlive the call that starts them. They are held here, and aclose waits for all of them.
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

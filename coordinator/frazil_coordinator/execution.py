@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import msgspec
 import polars as pl
 
+from frazil_coordinator.admission import Admission
 from frazil_coordinator.course import Course, resumed_course
 from frazil_coordinator.hygiene import Cleaner
 from frazil_coordinator.journal.history import Remembered
@@ -86,6 +87,7 @@ class Execution:
     """Key prefix of all exchange objects."""
 
     slots: Slots
+    admission: Admission
     peaks: Peaks
     cleaner: Cleaner
     threads: ThreadPoolExecutor
@@ -121,14 +123,17 @@ class Execution:
         blocks: tuple[BlockRef, ...] = ()
         left = Leftovers()
         try:
-            blocks = await _unless_abandoned(record, self._plan_and_drive(record, plan, left, before))
+            blocks = await _unless_abandoned(record, self._in_turn(record, plan, left, before))
         except FrazilError as caught:
             error = caught
         except Exception:
             _LOGGER.exception("unforeseen error in the coordinator", extra={"query": record.id})
             error = InternalError("unforeseen error in the coordinator; its log tells more", where={"query": record.id})
-        if not record.abandoned:
-            await self._settle(record, blocks, error, left)
+        try:
+            if not record.abandoned:
+                await self._settle(record, blocks, error, left)
+        finally:
+            self.admission.leave(record)
 
     async def _settle(
         self, record: QueryRecord, blocks: tuple[BlockRef, ...], error: FrazilError | None, left: Leftovers
@@ -147,6 +152,12 @@ class Execution:
         record.blocks = blocks if error is None else None
         record.end(end.state, error, rows=end.result_rows, bytes=end.result_bytes, ended_unix_s=end.ended_unix_s)
         self.metrics.queries.end(record.status)
+
+    async def _in_turn(
+        self, record: QueryRecord, plan: bytes, left: Leftovers, before: Remembered | None
+    ) -> tuple[BlockRef, ...]:
+        await self.admission.turn(record, _with_time_left(record).timeout_s)
+        return await self._plan_and_drive(record, plan, left, before)
 
     async def _plan_and_drive(
         self, record: QueryRecord, plan: bytes, left: Leftovers, before: Remembered | None
@@ -206,7 +217,7 @@ class Execution:
         """Plan; when the query is to stop meanwhile, go on without the thread, whose answer nobody wants any more."""
         planning = asyncio.ensure_future(self.plan(plan, settings))
         either: set[asyncio.Future[Any]] = {planning, record.stop}
-        await asyncio.wait(either, timeout=record.settings.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, timeout=_with_time_left(record).timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if record.stop.done() or not planning.done():
             planning.cancel()
             await asyncio.wait({planning})
@@ -235,6 +246,7 @@ class Execution:
             peaks=self.peaks,
             metrics=self.metrics,
             log=record.log,
+            claim=self.admission.claim(record),
             history=course.history,
         )
         record.driver = driver

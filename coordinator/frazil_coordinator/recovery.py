@@ -74,6 +74,8 @@ async def accept(journal: Journal, record: QueryRecord, plan: bytes) -> QueryLog
         discard_result=record.discard_result,
         idempotency_key=record.submission.key,
         plan_digest=record.submission.digest,
+        tenant=record.status.tenant,
+        priority=record.status.priority,
         plan=await asyncio.to_thread(journal.sealed_plan, record.id, plan),
     )
     await log.write(accepted)
@@ -143,6 +145,8 @@ def _recovered(found: _Found) -> Recovered:
         accepted.labels,
         discard_result=accepted.discard_result,
         submission=Submission(key=accepted.idempotency_key, digest=accepted.plan_digest),
+        tenant=accepted.tenant,
+        priority=accepted.priority,
     )
     record.log = found.log
     record.accepted.set()

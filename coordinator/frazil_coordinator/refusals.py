@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from frazil_functions.errors import PlanError, RequestError
 
-__all__ = ["NotPlannedError", "PlanTooLargeError", "ShuttingDownError"]
+__all__ = ["ForbiddenError", "NotPlannedError", "PlanTooLargeError", "QueueFullError", "ShuttingDownError"]
 
 
 class PlanTooLargeError(PlanError):
@@ -17,3 +17,11 @@ class NotPlannedError(RequestError):
 
 class ShuttingDownError(RequestError):
     """The coordinator accepts no queries any more."""
+
+
+class ForbiddenError(RequestError):
+    """The tenant, or the role of the token, has no right to it."""
+
+
+class QueueFullError(RequestError):
+    """As many queries of the tenant wait as may (`Tenant.max_queued_queries`)."""

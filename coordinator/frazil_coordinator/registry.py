@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -21,8 +21,9 @@ from frazil_coordinator.journal.log import QueryLog
 from frazil_coordinator.plan.report import Report
 from frazil_coordinator.schedule.profile import Profile
 from frazil_coordinator.settings import Settings
-from frazil_coordinator.status import QueryState, QueryStatus, StageProgress
-from frazil_functions.errors import FrazilError, RequestError, to_wire
+from frazil_coordinator.status import QueryEvent, QueryState, QueryStatus, StageProgress
+from frazil_coordinator.tenancy import DEFAULT_TENANT
+from frazil_functions.errors import FrazilError, JournalError, RequestError, to_wire
 from frazil_functions.ids import QueryId
 from frazil_functions.task import BlockRef
 
@@ -34,6 +35,11 @@ MAX_RESULT_MEMORY_BYTES: Final = 256 * 1024 * 1024
 
 class UnknownQueryError(RequestError):
     """There is no such query: it never was, or it is forgotten (`Settings.max_queries`)."""
+
+    @classmethod
+    def of(cls, query: QueryId) -> UnknownQueryError:
+        """Return the error for `query`; one that may not be seen has the same, so that nobody can tell."""
+        return cls(f"there is no query {query!r}; ended ones are forgotten after a time")
 
 
 class TooManyQueriesError(RequestError):
@@ -85,7 +91,9 @@ class QueryRecord:
     discard_result
         Whether nobody wants its rows.
     submission
-        By what it is known when it is submitted again.
+        By what it is known when it is submitted again by its tenant.
+    tenant, priority
+        Whose query it is, and its priority among theirs.
     """
 
     def __init__(
@@ -96,11 +104,16 @@ class QueryRecord:
         *,
         discard_result: bool = False,
         submission: Submission = _UNNAMED,
+        tenant: str = DEFAULT_TENANT,
+        priority: int = 0,
     ) -> None:
         self.settings = settings
         self.submission = submission
         self.discard_result = discard_result
-        self.status = QueryStatus(id=query, state=QueryState.PLANNING, submitted_unix_s=time.time(), labels=labels)
+        now = time.time()
+        self.status = QueryStatus(
+            id=query, state=QueryState.PLANNING, submitted_unix_s=now, labels=labels, tenant=tenant, priority=priority
+        )
         self.version = 0
         """Number of the latest change."""
 
@@ -221,11 +234,42 @@ class QueryRecord:
         if self.driver is not None:
             self.driver.cancel()
 
+    def stop_here(self) -> None:
+        """Let this coordinator do no more for it: with a journal it is left to the next one, without it is cancelled."""
+        if self.log is None:
+            self.cancel()
+        elif not self.leave.done():
+            self.leave.set_result(None)
+
+    async def once_accepted(self) -> QueryStatus:
+        """Return what is known of it when it is durable.
+
+        Raises
+        ------
+        FrazilError
+            Why it never will be.
+        """
+        await self.accepted.wait()
+        if self.abandoned:
+            raise self.error or JournalError("the query could not be made durable, and was not accepted; submit it again")
+        return self.status
+
     async def changed_since(self, version: int) -> int:
         """Wait until there is a change after `version`, and return the number of the latest one."""
         while self.version == version:
             await self._changed.wait()
         return self.version
+
+    async def events(self) -> AsyncGenerator[QueryEvent, None]:
+        """Yield the present state, then changes until it has ended; who is slower than they are gets the latest only."""
+        shown: QueryState | None = None
+        while True:
+            version, status = self.version, self.status
+            yield QueryEvent(kind="progress" if status.state is shown else "state", status=status, number=version)
+            if status.state.ended or self.abandoned:
+                return
+            shown = status.state
+            await self.changed_since(version)
 
 
 class Registry:
@@ -261,7 +305,7 @@ class Registry:
         try:
             return self._records[query]
         except KeyError:
-            raise UnknownQueryError(f"there is no query {query!r}; ended ones are forgotten after a time") from None
+            raise UnknownQueryError.of(query) from None
 
     def has(self, query: QueryId) -> bool:
         """Return whether there is a record of `query`."""
@@ -291,8 +335,8 @@ class Registry:
         record.abandon()
         record.accepted.set()
 
-    def submitted(self, submission: Submission) -> QueryRecord | None:
-        """Return the query that was submitted under the same key before; None when there is none.
+    def submitted(self, submission: Submission, tenant: str = DEFAULT_TENANT) -> QueryRecord | None:
+        """Return the query that `tenant` submitted under the same key before; None when there is none.
 
         Raises
         ------
@@ -301,7 +345,7 @@ class Registry:
         """
         if not submission.key:
             return None
-        found = next((record for record in self if record.submission.key == submission.key), None)
+        found = next((r for r in self if r.submission.key == submission.key and r.status.tenant == tenant), None)
         if found is not None and found.submission.digest != submission.digest:
             raise RequestError(
                 f"another plan was submitted under the key {submission.key!r}: choose a new key for each query"
@@ -319,11 +363,15 @@ class Registry:
                 total -= record.memory_bytes
                 record.blocks = None
 
-    def select(self, *, limit: int, state: QueryState | None, label: str | None) -> tuple[QueryStatus, ...]:
+    def select(
+        self, *, limit: int, state: QueryState | None, label: str | None, tenant: str | None = None
+    ) -> tuple[QueryStatus, ...]:
         """Return statuses, newest first."""
         wanted = (
             record.status
             for record in reversed(self._records.values())
-            if (state is None or record.status.state is state) and (label is None or label in record.status.labels)
+            if (state is None or record.status.state is state)
+            and (label is None or label in record.status.labels)
+            and (tenant is None or record.status.tenant == tenant)
         )
         return tuple(status for status, _ in zip(wanted, range(limit), strict=False))

@@ -185,6 +185,9 @@ class Settings:
     result_ttl_s: float = 3600.0
     """Seconds for which the result of an ended query that nobody read is kept."""
 
+    ageing_s: float = 60.0
+    """Seconds without a slot by which the priority of a query that wants one rises by one, so that none waits for ever."""
+
     lease_s: float = 15.0
     """Seconds after which a coordinator that leads and was not heard of is taken for dead, and another one takes over."""
 

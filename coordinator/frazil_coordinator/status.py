@@ -29,13 +29,16 @@ __all__ = [
 
 
 class QueryState(StrEnum):
-    """Where a query stands: ``planning → queued → running →`` one of the three ends."""
+    """Where a query stands: ``planning → queued → running →`` one of the three ends.
+
+    One that waits for its turn is ``queued`` before it is planned.
+    """
 
     PLANNING = "planning"
     """The plan is being cut into stages."""
 
     QUEUED = "queued"
-    """Planned; no task has started yet."""
+    """Planned, and no task has started yet; or it waits to be planned (`QueryStatus.waits_for`)."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -105,6 +108,15 @@ class QueryStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     fallbacks: tuple[str, ...] = ()
     """Reasons why parts of the plan run in one task; empty unless the query's ``fallback`` is ``warn``."""
+
+    tenant: str = "default"
+    """Whose query it is (docs/tenants.md)."""
+
+    priority: int = 0
+    """Among the queries of its tenant; the highest first."""
+
+    waits_for: str = ""
+    """What a queued query waits for, and how many are before it; empty when it does not wait."""
 
 
 class QueryEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -301,3 +301,42 @@ def test_a_server_ends_in_order(tmp_path: Path) -> None:
     process.stderr.close()
     assert stop_process(process, grace_s=30) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_a_server_of_tenants_knows_whose_query_it_is_by_tokens_that_the_command_makes(folder: Path, tmp_path: Path) -> None:
+    made = run("token", "--tenant=etl", cwd=folder)
+    token = made.stderr.removeprefix("token: ").strip()
+    assert made.returncode == 0
+    assert token not in made.stdout
+    file = tmp_path / "tenants.toml"
+    file.write_text("[tenants.etl]\n" + made.stdout + run("token", "--tenant=etl", "--role=read", cwd=folder).stdout)
+    process = subprocess.Popen(
+        [FRAZIL, "serve", "--port=0", "--max-functions=1", "--tenants", str(file)],
+        cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        found = re.search(r"http://\S+", process.stderr.readline())
+        assert found is not None
+        (folder / "p.sql").write_text("SELECT k FROM t WHERE v = 5")
+        arguments = ["--url", found[0], "--token", token]
+        done = run("run", "p.sql", "--table", "t=t/*.parquet", "--priority=4", "--format=csv", *arguments, cwd=folder)
+        assert (done.stdout, done.stderr) == ("k\n2\n", "")
+        (listed,) = json.loads(run("queries", "--json", *arguments, cwd=folder).stdout)
+        assert (listed["tenant"], listed["priority"]) == ("etl", 4)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+def test_a_file_of_tenants_that_is_wrong_or_beside_a_token_is_bad_usage(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "tenants.toml"
+    file.write_text("[tenants.etl]\nweight = 0\n")
+    wrong = run("serve", "--tenants", str(file), cwd=folder)
+    assert wrong.returncode == 2
+    assert "weight must be above 0" in " ".join(wrong.stderr.replace("│", " ").split())
+    both = run("serve", "--tenants", str(file), "--token=x", cwd=folder)
+    assert both.returncode == 2
+    assert "leave out --token" in " ".join(both.stderr.replace("│", " ").split())

@@ -13,6 +13,7 @@ from frazil_coordinator.api.server import serve
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.platform.local import LocalPlatform
 from frazil_coordinator.settings import Settings
+from frazil_coordinator.tenancy import Tenants
 from frazil_functions.storage import open_store
 
 __all__ = ["TOKEN", "serving"]
@@ -22,7 +23,7 @@ TOKEN = "a-token"
 
 
 @contextmanager
-def serving(store: Path, settings: Settings) -> Iterator[str]:
+def serving(store: Path, settings: Settings, tenants: Tenants | None = None) -> Iterator[str]:
     """Serve a coordinator, and give its URL; leaving ends it.
 
     Parameters
@@ -31,10 +32,12 @@ def serving(store: Path, settings: Settings) -> Iterator[str]:
         Folder of the exchange.
     settings
         The coordinator's.
+    tenants
+        Who shares it. None: one tenant, whose token is `TOKEN`.
     """
     url: Future[str] = Future()
     stop: Future[Callable[[], None]] = Future()
-    thread = threading.Thread(target=lambda: asyncio.run(_serve(store, settings, url, stop)))
+    thread = threading.Thread(target=lambda: asyncio.run(_serve(store, settings, tenants, url, stop)))
     thread.start()
     try:
         yield url.result(60)
@@ -43,7 +46,9 @@ def serving(store: Path, settings: Settings) -> Iterator[str]:
         thread.join()
 
 
-async def _serve(store: Path, settings: Settings, url: Future[str], stop: Future[Callable[[], None]]) -> None:
+async def _serve(
+    store: Path, settings: Settings, tenants: Tenants | None, url: Future[str], stop: Future[Callable[[], None]]
+) -> None:
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
 
@@ -52,9 +57,16 @@ async def _serve(store: Path, settings: Settings, url: Future[str], stop: Future
 
     stop.set_result(cancel)
     platform = LocalPlatform(max_functions=2, store_url=str(store))
-    coordinator = Coordinator(settings=settings, platform=platform, store=open_store(str(store)), sweep_after_s=(0.2, 2.0))
+    coordinator = Coordinator(
+        settings=settings,
+        platform=platform,
+        store=open_store(str(store)),
+        sweep_after_s=(0.2, 2.0),
+        tenants=tenants,
+    )
+    tokens = [TOKEN] if tenants is None else tenants.tokens
     try:
-        await serve(coordinator, port=0, tokens=[TOKEN], on_started=url.set_result)
+        await serve(coordinator, port=0, tokens=tokens, on_started=url.set_result)
     except asyncio.CancelledError:
         pass  # the test is over
     finally:

@@ -40,6 +40,7 @@ class FakeSession:
     """What was called, in order: ``submit q0``, ``wait q0`` ..."""
 
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    priorities: dict[str, int] = field(default_factory=dict)
     plans: dict[str, bytes] = field(default_factory=dict)
     states: dict[str, QueryState] = field(default_factory=dict)
     closed: int = 0
@@ -59,9 +60,10 @@ class FakeSession:
             fallbacks=self.fallbacks,
         )
 
-    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False) -> QueryStatus:
+    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False, priority: int = 0) -> QueryStatus:
         query = QueryId(f"q{len(self.plans)}")
         self.calls.append(f"submit {query}")
+        self.priorities[query] = priority
         self.plans[query], self.labels[query], self.states[query] = plan, tuple(labels), QueryState.RUNNING
         return self._status(query)
 

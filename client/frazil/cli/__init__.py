@@ -1,4 +1,4 @@
-"""The command line ``frazil``: ``serve``, ``run``, ``explain``, ``queries``, ``cancel`` (docs/cli.md).
+"""The command line ``frazil``: ``serve``, ``run``, ``explain``, ``queries``, ``cancel``, ``token`` (docs/cli.md).
 
 Data goes to standard output, everything else to standard error. Errors are one message and an exit code:
 0 done, 1 the query (or script) failed, 2 bad usage, 3 the coordinator can't be reached, 130 interrupted.
@@ -17,7 +17,7 @@ import polars as pl
 import typer
 
 from frazil._session import UnreachableError
-from frazil.cli import _common, _explain, _queries, _run, _serve
+from frazil.cli import _common, _explain, _queries, _run, _serve, _token
 from frazil_functions.errors import FrazilError
 
 __all__ = ["main"]
@@ -34,6 +34,7 @@ _app.command("run", cls=_common.FileCommand)(_run.run)
 _app.command("explain", cls=_common.FileCommand)(_explain.explain)
 _app.command("queries")(_queries.queries)
 _app.command("cancel")(_queries.cancel)
+_app.command("token")(_token.token)
 
 
 def _show_version(wanted: bool) -> None:

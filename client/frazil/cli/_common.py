@@ -211,6 +211,6 @@ def terminated_as_exit() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def make_engine(session: Session, watched: Watched) -> Engine:
-    """Return an engine whose queries are watched."""
-    return Engine(session, watch=watched.watch)
+def make_engine(session: Session, watched: Watched, priority: int = 0) -> Engine:
+    """Return an engine whose queries are watched, and have a priority."""
+    return Engine(session, watch=watched.watch, priority=priority)

@@ -95,9 +95,9 @@ class PlansOnly:
         """As the session's."""
         return self._inner.shares_files
 
-    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False) -> QueryStatus:
+    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False, priority: int = 0) -> QueryStatus:
         """Show the plan."""
-        del discard_result
+        del discard_result, priority
         explanation = self._inner.explain(plan, dry_run=self._dry_run)
         if not self._as_json:
             head = f"query {len(self._plans)}" + "".join(f" {one}" for one in labels)

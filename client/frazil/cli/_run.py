@@ -62,6 +62,10 @@ def run(
     profile: Annotated[
         Path | None, typer.Option("--profile", dir_okay=False, help="Write what the queries used, as JSON.")
     ] = None,
+    priority: Annotated[
+        int,
+        typer.Option("--priority", min=-10, max=10, help="Of the queries among your tenant's; the highest first."),
+    ] = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan the queries, estimate them and check caps; run nothing.")
     ] = False,
@@ -89,7 +93,7 @@ def run(
                 plan_script(file, arguments or (), engine, plans)
         return
     watched = _common.Watched()
-    with _common.terminated_as_exit(), _common.make_engine(session, watched) as engine:
+    with _common.terminated_as_exit(), _common.make_engine(session, watched, priority) as engine:
         try:
             if sql:
                 frame = _common.sql_query(file.read_text(), tables, table_options).collect(engine=engine)

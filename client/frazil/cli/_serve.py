@@ -7,10 +7,11 @@ import ipaddress
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -27,6 +28,7 @@ from frazil._parts import (
 from frazil.cli import _common
 from frazil.cli._logs import FieldFormatter
 from frazil_coordinator.settings import Settings
+from frazil_coordinator.tenancy import Tenants, Token, read_tenants
 from frazil_functions.errors import JournalError, RequestError, StorageError
 
 if TYPE_CHECKING:
@@ -68,6 +70,10 @@ def serve(
         str | None,
         typer.Option("--token", envvar="FRAZIL_TOKEN", help="What clients must send; without it, loopback only."),
     ] = None,
+    tenants: Annotated[
+        Path | None,
+        typer.Option("--tenants", envvar="FRAZIL_TENANTS", help="TOML file of tenants and tokens, in place of --token."),
+    ] = None,
     max_functions: _common.MaxFunctions = None,
     store: Annotated[
         str | None,
@@ -104,7 +110,8 @@ def serve(
     from FRAZIL_JOURNAL_KEYS.
     """
     host = host or (_LOOPBACK if platform is Platform.LOCAL else _EVERYWHERE)
-    if not token and not _is_loopback(host):
+    shared = _tenants(tenants, token)
+    if not shared.tokens and not _is_loopback(host):
         raise typer.BadParameter(f"without a token only loopback is served, not {host}: set FRAZIL_TOKEN")
     handler = logging.StreamHandler()
     handler.setFormatter(FieldFormatter())
@@ -113,14 +120,14 @@ def serve(
     options = _options(store, _store_options(store_option), max_functions, memory_limit, threads, idle_s)
     options = replace(options, journal_keys=_secrets("FRAZIL_JOURNAL_KEYS") if journal else None)
     if platform is Platform.KNATIVE:
-        parts = _knative(options, settings, function_url)
+        parts = _knative(options, settings, function_url, shared)
     else:
-        parts = open_coordinator(options, settings)
-    asyncio.run(_serve(parts, host, port, token, grace_s))
+        parts = open_coordinator(options, settings, shared)
+    asyncio.run(_serve(parts, host, port, shared.tokens, grace_s))
 
 
 async def _serve(
-    parts: AbstractAsyncContextManager[Coordinator], host: str, port: int, token: str | None, grace_s: float
+    parts: AbstractAsyncContextManager[Coordinator], host: str, port: int, tokens: Sequence[Token], grace_s: float
 ) -> None:
     with coordinator_extra():
         from frazil_coordinator.api.server import serve as serve_http
@@ -135,10 +142,22 @@ async def _serve(
             coordinator,
             host,
             port,
-            (token,) if token else (),
+            tokens,
             grace_s=grace_s,
             on_started=lambda url: _common.note(f"frazil coordinator at {url}"),
         )
+
+
+def _tenants(file: Path | None, token: str | None) -> Tenants:
+    """Return who shares the coordinator: those of the file, or one tenant with one token, or with none."""
+    if file is None:
+        return Tenants(tokens=(Token.of(token),) if token else ())
+    if token:
+        raise typer.BadParameter("the tokens are in the file of --tenants: leave out --token and FRAZIL_TOKEN")
+    try:
+        return read_tenants(file)
+    except RequestError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _options(
@@ -189,7 +208,9 @@ def _is_loopback(host: str) -> bool:
 
 
 @asynccontextmanager
-async def _knative(options: LocalOptions, settings: Settings, function_url: str | None) -> AsyncIterator[Coordinator]:
+async def _knative(
+    options: LocalOptions, settings: Settings, function_url: str | None, tenants: Tenants
+) -> AsyncIterator[Coordinator]:
     """Give a coordinator whose functions are the pods of a Knative Service."""
     keys = _secrets("FRAZIL_TASK_KEYS")
     if not function_url or not keys or options.store is None:
@@ -210,6 +231,7 @@ async def _knative(options: LocalOptions, settings: Settings, function_url: str 
             store=store,
             journal=journal,
             leadership=await open_leadership(journal, settings),
+            tenants=tenants,
         )
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

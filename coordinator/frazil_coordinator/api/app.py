@@ -15,11 +15,12 @@ from frazil_coordinator.api.problems import PROBLEM_JSON, add_handlers
 from frazil_coordinator.api.queries import queries_router
 from frazil_coordinator.api.schemas import add_schemas
 from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.tenancy import Token
 
 __all__ = ["create_app"]
 
 
-def create_app(coordinator: Coordinator, *, tokens: Sequence[str] = ()) -> FastAPI:
+def create_app(coordinator: Coordinator, *, tokens: Sequence[str | Token] = ()) -> FastAPI:
     """Return the HTTP face of `coordinator`.
 
     Parameters
@@ -27,7 +28,7 @@ def create_app(coordinator: Coordinator, *, tokens: Sequence[str] = ()) -> FastA
     coordinator
         It stays the caller's: the app does not close it.
     tokens
-        Bearer tokens that are let in under ``/v1``; with none, everybody is.
+        Bearer tokens that are let in under ``/v1``, those that are strings as administrators; with none, everybody is.
     """
     app = FastAPI(
         title="Frazil coordinator",

@@ -1,44 +1,103 @@
-"""Who may ask: bearer tokens."""
+"""Who asks: bearer tokens, and what the role of one gives a right to."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final, TypeAlias, cast
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from frazil_coordinator.api.problems import UnauthorizedError
+from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.refusals import ForbiddenError
+from frazil_coordinator.registry import UnknownQueryError
+from frazil_coordinator.tenancy import DEFAULT_TENANT, Role, Token
+from frazil_coordinator.tenancy.model import digest_of
+from frazil_functions.ids import QueryId
 
-__all__ = ["require_token"]
+__all__ = ["Asker", "Caller", "require_token", "visible"]
+
+_READING: Final = frozenset({"GET", "HEAD"})
 
 
-def require_token(tokens: Sequence[str]) -> Callable[[Request], Awaitable[None]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who sent a request."""
+
+    tenant: str
+    role: Role
+
+    def tenant_shown(self, wanted: str | None) -> str | None:
+        """Return whose queries a list shows when those of `wanted` are asked for (None: all); None is everybody's.
+
+        A name of another tenant is like one that nobody has: nothing is shown.
+        """
+        if self.role is Role.ADMIN:
+            return wanted
+        return self.tenant if wanted in (None, self.tenant) else ""
+
+
+_ANYBODY: Final = Caller(tenant=DEFAULT_TENANT, role=Role.ADMIN)
+
+
+def require_token(tokens: Sequence[str | Token]) -> Callable[[Request], Awaitable[None]]:
     """Return a dependency that lets in who sends ``Authorization: Bearer`` with one of `tokens`.
 
     Parameters
     ----------
     tokens
-        Secrets; with none, everybody is let in.
+        What is known of them, or the secrets of administrators of the one tenant; with none, everybody is let in, as that.
 
     Notes
     -----
     Digests of equal length are compared, each of them always and in constant time, so that the time of the answer tells
     nothing of a token, its length or its place.
     """
-    known = tuple(_digest(token) for token in tokens)
+    known = tuple(Token.of(token) if isinstance(token, str) else token for token in tokens)
 
     async def check(request: Request) -> None:
-        if not known:
-            return
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        digest = _digest(given.strip())
-        matches = [hmac.compare_digest(digest, one) for one in known]
-        if scheme.lower() != "bearer" or not any(matches):
-            raise UnauthorizedError("a bearer token is required: send the header 'Authorization: Bearer <token>'")
+        request.state.caller = _caller(request, known) if known else _ANYBODY
 
     return check
 
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+def _caller(request: Request, known: Sequence[Token]) -> Caller:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    digest = digest_of(given.strip())
+    matches = [token for token in known if token.is_of(digest)]
+    if scheme.lower() != "bearer" or not matches:
+        raise UnauthorizedError("a bearer token is required: send the header 'Authorization: Bearer <token>'")
+    caller = Caller(tenant=matches[0].tenant, role=matches[0].role)
+    if caller.role is Role.READ and request.method not in _READING:
+        raise ForbiddenError(f"a token of role {caller.role} may only GET: {request.method} needs the role submit")
+    return caller
+
+
+async def _asker(request: Request) -> Caller:
+    """Return who was let in by :func:`require_token`, which all routes with a caller depend on."""
+    return cast("Caller", request.state.caller)
+
+
+Asker: TypeAlias = Annotated[Caller, Depends(_asker)]
+
+
+def visible(coordinator: Coordinator) -> Callable[[str, Caller], QueryId]:
+    """Return what gives the id of the query in a route's path, when the caller may see it.
+
+    Called by the routes, and no dependency of theirs: a bad parameter is told of before it is looked for the query.
+
+    Raises
+    ------
+    UnknownQueryError
+        From each call, when there is no such query, or it is another tenant's: the answer is the same, and so is the way to
+        it, so that nobody learns which.
+    """
+
+    def check(query: str, caller: Caller) -> QueryId:
+        status = coordinator.status(QueryId(query))
+        if caller.role is not Role.ADMIN and status.tenant != caller.tenant:
+            raise UnknownQueryError.of(QueryId(query))
+        return status.id
+
+    return check

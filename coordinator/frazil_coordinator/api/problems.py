@@ -17,7 +17,13 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from frazil_coordinator.formats import NotAcceptableError
-from frazil_coordinator.refusals import NotPlannedError, PlanTooLargeError, ShuttingDownError
+from frazil_coordinator.refusals import (
+    ForbiddenError,
+    NotPlannedError,
+    PlanTooLargeError,
+    QueueFullError,
+    ShuttingDownError,
+)
 from frazil_coordinator.registry import TooManyQueriesError, UnknownQueryError
 from frazil_coordinator.retention import ResultGoneError
 from frazil_functions.errors import (
@@ -64,11 +70,13 @@ _STATUS: Final[Mapping[type[FrazilError], int]] = {
     NotPlannedError: 409,
     PlanVersionError: 409,
     CapError: 403,
+    ForbiddenError: 403,
     NotAcceptableError: 406,
     ResultGoneError: 410,
     PlanTooLargeError: 413,
     MediaTypeError: 415,
     TooManyQueriesError: 429,
+    QueueFullError: 429,
     ShuttingDownError: 503,
     DeadlineError: 504,
     UserError: 400,

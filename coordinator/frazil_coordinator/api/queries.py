@@ -10,6 +10,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
+from frazil_coordinator.api.auth import Asker, visible
 from frazil_coordinator.api.inputs import read_plan, read_settings
 from frazil_coordinator.api.leader import leader_only
 from frazil_coordinator.api.results import add_result
@@ -18,7 +19,6 @@ from frazil_coordinator.api.sse import EVENT_STREAM, event_stream
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.status import Explanation, QueryState, QueryStatus, encode
 from frazil_functions.errors import CancelledQueryError
-from frazil_functions.ids import QueryId
 
 __all__ = ["MAX_WAIT_S", "queries_router"]
 
@@ -52,7 +52,9 @@ def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
     @router.post("/queries", status_code=202, responses=answers, openapi_extra=plan_body())
     async def submit(
         request: Request,
+        caller: Asker,
         label: Labels = None,
+        priority: int = 0,
         dry_run: bool = False,
         discard_result: bool = False,
         idempotency_key: Key = "",
@@ -67,18 +69,22 @@ def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
         settings = read_settings(request, coordinator.settings)
         plan = await read_plan(request, coordinator.settings.max_plan_bytes)
         if dry_run:
-            return _json(await coordinator.explain(plan, settings, dry_run=True))
+            return _json(await coordinator.explain(plan, settings, dry_run=True, tenant=caller.tenant))
         status = await coordinator.submit(
             plan,
             settings=settings,
             labels=label or (),
             discard_result=discard_result,
             idempotency_key=idempotency_key,
+            tenant=caller.tenant,
+            priority=priority,
         )
         return _json(status, 202, Location=f"/v1/queries/{status.id}")
 
     @router.post("/explain", responses=json_of(200, "Explanation"), openapi_extra=plan_body())
-    async def explain(request: Request, label: Labels = None, analyze: bool = False) -> Response:
+    async def explain(
+        request: Request, caller: Asker, label: Labels = None, priority: int = 0, analyze: bool = False
+    ) -> Response:
         """Say how a plan would be cut into stages, and what it would read and cost; nothing runs.
 
         With `analyze`, run it, discard its result, and answer at its end with what it did beside.
@@ -88,46 +94,55 @@ def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
         settings = read_settings(request, coordinator.settings)
         plan = await read_plan(request, coordinator.settings.max_plan_bytes)
         if analyze:
-            return _json(await _while_connected(request, coordinator.analyze(plan, settings, labels=label or ())))
-        return _json(await coordinator.explain(plan, settings))
+            work = coordinator.analyze(plan, settings, labels=label or (), tenant=caller.tenant, priority=priority)
+            return _json(await _while_connected(request, work))
+        return _json(await coordinator.explain(plan, settings, tenant=caller.tenant))
 
 
 def _add_show(router: APIRouter, coordinator: Coordinator) -> None:
+    seen = visible(coordinator)
+
     @router.get("/queries", responses=json_of(200, "QueryStatus", array=True))
     async def list_queries(
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100, state: QueryState | None = None, label: Label | None = None
+        caller: Asker,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        state: QueryState | None = None,
+        label: Label | None = None,
+        tenant: str | None = None,
     ) -> Response:
-        """List queries, newest first."""
-        return _json(coordinator.list(limit=limit, state=state, label=label))
+        """List queries, newest first: those of the caller's tenant; an administrator's list is of all, or of `tenant`."""
+        shown = caller.tenant_shown(tenant)
+        return _json(coordinator.list(limit=limit, state=state, label=label, tenant=shown))
 
     @router.get("/queries/{query}", responses=json_of(200, "QueryStatus"))
-    async def status(query: str, wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0.0) -> Response:
+    async def status(query: str, caller: Asker, wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0.0) -> Response:
         """Show a query, at once, or when it has ended or `wait_s` seconds are over."""
-        known = QueryId(query)
+        known = seen(query, caller)
         return _json(await coordinator.wait(known, wait_s) if wait_s else coordinator.status(known))
 
     @router.get("/queries/{query}/plan", responses=json_of(200, "Explanation"))
-    async def plan(query: str, analyze: bool = False) -> Response:
+    async def plan(query: str, caller: Asker, analyze: bool = False) -> Response:
         """Show how a query was cut into stages; with `analyze`, also what they did until now."""
-        return _json(coordinator.explanation(QueryId(query), analyze=analyze))
+        return _json(coordinator.explanation(seen(query, caller), analyze=analyze))
 
     @router.get("/queries/{query}/profile", responses={200: {"content": {"application/json": {}}}})
-    async def profile(query: str) -> Response:
+    async def profile(query: str, caller: Asker) -> Response:
         """Show what a query used until now, by stage."""
-        return Response(msgspec.json.encode(coordinator.profile(QueryId(query))), media_type="application/json")
+        return Response(msgspec.json.encode(coordinator.profile(seen(query, caller))), media_type="application/json")
 
     @router.delete("/queries/{query}", responses=json_of(200, "QueryStatus"))
-    async def cancel(query: str) -> Response:
+    async def cancel(query: str, caller: Asker) -> Response:
         """Stop a query. The answer comes when it has stopped and its objects are deleted; no effect after its end."""
-        return _json(await coordinator.cancel(QueryId(query)))
+        return _json(await coordinator.cancel(seen(query, caller)))
 
 
 def _add_results(router: APIRouter, coordinator: Coordinator) -> None:
+    seen = visible(coordinator)
+
     @router.get("/queries/{query}/events", responses=stream_of(EVENT_STREAM))
-    async def events(query: str) -> Response:
+    async def events(query: str, caller: Asker) -> Response:
         """Stream the state of a query now, then its changes until it has ended."""
-        coordinator.status(QueryId(query))  # an unknown query is a problem, not a stream
-        stream = event_stream(coordinator.events(QueryId(query)))
+        stream = event_stream(coordinator.events(seen(query, caller)))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream, media_type=EVENT_STREAM, headers=headers)
 

@@ -19,6 +19,7 @@ import uvicorn
 
 from frazil_coordinator.api.app import create_app
 from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.tenancy import Token
 
 __all__ = ["serve"]
 
@@ -29,7 +30,7 @@ async def serve(
     coordinator: Coordinator,
     host: str = "127.0.0.1",
     port: int = 8080,
-    tokens: Sequence[str] = (),
+    tokens: Sequence[str | Token] = (),
     *,
     grace_s: float = 25.0,
     on_started: Callable[[str], None] | None = None,

@@ -55,6 +55,11 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted"):
     plan_digest: str = ""
     """SHA-256 of the plan, when the submission has a name."""
 
+    tenant: str = "default"
+    """Whose query it is; that of a coordinator without tenants in journals from before there were any."""
+
+    priority: int = 0
+
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True, tag="planned"):
     """The query was cut into stages, or, after text files could not be cut, was cut anew; what was done before is void."""

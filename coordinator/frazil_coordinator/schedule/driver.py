@@ -60,7 +60,7 @@ from frazil_coordinator.schedule.messages import (
 from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.profile import Profile, Recorder, RunState
 from frazil_coordinator.schedule.progress import Progress, StageProgress
-from frazil_coordinator.schedule.slots import Slots
+from frazil_coordinator.schedule.slots import Claim, Slots
 from frazil_coordinator.schedule.state import QueryState
 from frazil_coordinator.schedule.terms import RetryLimits, StageShape
 from frazil_coordinator.settings import Settings
@@ -120,6 +120,8 @@ class QueryDriver:
         What tasks of other queries needed; what those of this one need is added.
     log
         Keeps what must not be forgotten; None when the query may be.
+    claim
+        For whom it takes slots. None: for nobody in particular.
     history
         What another coordinator that ran this query had given to its log: no task of which there is an answer runs again.
 
@@ -144,6 +146,7 @@ class QueryDriver:
         metrics: Metrics | None = None,
         peaks: Peaks | None = None,
         log: CommitLog | None = None,
+        claim: Claim | None = None,
         history: Sequence[Commit] = (),
     ) -> None:
         self._query = query
@@ -153,9 +156,10 @@ class QueryDriver:
         self._clock = clock
         self._log = log
         self._history = history
-        self._state = QueryState(StageShape.of(graph, settings, slots.limit), RetryLimits.of(settings))
+        claim = claim or Claim()
+        self._state = QueryState(StageShape.of(graph, settings, slots.limit_of(claim)), RetryLimits.of(settings))
         self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._share = slots.share(lambda: self._events.put_nowait(SlotGranted()))
+        self._share = slots.share(lambda: self._events.put_nowait(SlotGranted()), claim)
         self._recorder = Recorder(query, graph, metrics)
         self._progress = Progress(query=query, stages=tuple(self._stage_progress(stage) for stage in graph.stages))
         self._stages = Stages(

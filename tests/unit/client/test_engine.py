@@ -223,3 +223,11 @@ def test_a_plan_that_is_too_large_names_the_setting(session: FakeSession) -> Non
     session.settings = frazil.Settings(max_plan_bytes=1_000)
     with pytest.raises(frazil.PlanError, match="max_plan_bytes"):
         query(1_000).collect(engine=frazil.Engine(session))
+
+
+def test_a_query_has_its_own_priority_or_the_engine_s(session: FakeSession) -> None:
+    engine = frazil.Engine(session, priority=3)
+    engine.submit(query())
+    engine.submit(query(), priority=-2)
+    query().collect(engine=engine)
+    assert session.priorities == {"q0": 3, "q1": -2, "q2": 3}

@@ -16,7 +16,7 @@ from frazil_coordinator.api import create_app
 from frazil_coordinator.api.problems import MediaTypeError, NotEndedError, UnauthorizedError, status_of
 from frazil_coordinator.api.sse import event_stream
 from frazil_coordinator.coordinator import Coordinator
-from frazil_coordinator.refusals import NotPlannedError, PlanTooLargeError, ShuttingDownError
+from frazil_coordinator.refusals import ForbiddenError, NotPlannedError, PlanTooLargeError, QueueFullError, ShuttingDownError
 from frazil_coordinator.registry import TooManyQueriesError, UnknownQueryError
 from frazil_coordinator.retention import ResultGoneError
 from frazil_coordinator.settings import Settings
@@ -76,6 +76,8 @@ def error_of(response: httpx.Response) -> FrazilError:
         (PlanTooLargeError("x"), 413),
         (MediaTypeError("x"), 415),
         (TooManyQueriesError("x"), 429),
+        (QueueFullError("x"), 429),
+        (ForbiddenError("x"), 403),
         (ShuttingDownError("x"), 503),
         (errors.RequestError("x"), 400),
         (errors.PlanError("x"), 400),
