@@ -17,6 +17,8 @@ from frazil_coordinator.schedule.messages import (
     CancelRequested,
     Discard,
     Launch,
+    Lost,
+    Restart,
     ReturnSlot,
     SlotGranted,
     StageBound,
@@ -50,7 +52,7 @@ class QueryMachine(QueryWorld):
         self.to_bind.remove(stage)
         tasks = self.tasks[stage] = data.draw(st.sampled_from([self.stages[stage].tasks, 1, 0]))
         self.bound[stage] = [TaskIndex(task) for task in range(tasks)]
-        self.send(StageBound(stage=stage, tasks=tasks))
+        self.send(StageBound(stage=stage, tasks=tasks, first_attempt=self.first[stage]))
 
     @precondition(lambda self: self.to_bind and self.now > 20)
     @rule()
@@ -132,7 +134,7 @@ class QueryMachine(QueryWorld):
         stage = self.to_bind.pop()
         self.tasks[stage] = self.stages[stage].tasks
         self.bound[stage] = [TaskIndex(task) for task in range(self.tasks[stage])]
-        self.send(StageBound(stage=stage, tasks=self.tasks[stage]))
+        self.send(StageBound(stage=stage, tasks=self.tasks[stage], first_attempt=self.first[stage]))
 
     def beat_all(self) -> None:
         for ref in self.live if self.finish is None else ():
@@ -141,9 +143,9 @@ class QueryMachine(QueryWorld):
             self.send(AttemptHeartbeat(ref=ref))
 
     @precondition(lambda self: self.live)
-    @rule(data=st.data())
-    def succeed(self, data: st.DataObject) -> None:
-        self.answer(data.draw(st.sampled_from(self.live)), 0)
+    @rule(data=st.data(), execution=st.sampled_from([0, 0, 0, 1]))
+    def succeed(self, data: st.DataObject, execution: int) -> None:
+        self.answer(data.draw(st.sampled_from(self.live)), execution)
 
     @precondition(lambda self: self.past)
     @rule(data=st.data(), execution=st.integers(0, 1))
@@ -151,7 +153,8 @@ class QueryMachine(QueryWorld):
         self.answer(data.draw(st.sampled_from(self.past)), execution)
 
     def given_up(self) -> list[AttemptRef]:
-        return [ref for ref in self.past if (ref.stage, ref.task) not in self.committed | dict.fromkeys(self.divided)]
+        over = self.committed | dict.fromkeys(self.divided)
+        return [ref for ref in self.past if (ref.stage, ref.task) not in over and ref.attempt >= self.first[ref.stage]]
 
     @precondition(lambda self: self.given_up())
     @rule(data=st.data())
@@ -180,10 +183,14 @@ class QueryMachine(QueryWorld):
         if self.finish is not None:
             self.send(AttemptSucceeded(ref=ref, descriptor=descriptor))
             return
-        unused = before is not None or task in self.divided
+        unused = before is not None or task in self.divided or ref.attempt < self.first[ref.stage]
+        lost, behind = None, self.behind(ref.stage)
         if not unused:
             self.committed[task] = descriptor.key
+            lost = self.lost.pop(task, None)
         instructions = self.send(AttemptSucceeded(ref=ref, descriptor=descriptor))
+        anew = {one.stage for one in instructions if isinstance(one, Restart)}
+        assert anew == (behind if lost is not None and lost[-1] != str(execution) else set())
         discarded = [one for one in instructions if isinstance(one, Discard)]
         assert bool(discarded) == (unused and before != descriptor.key)
 
@@ -197,6 +204,77 @@ class QueryMachine(QueryWorld):
         self.failures.setdefault(task, []).append(error)
         self.send(AttemptFailed(ref=ref, error=error))
         self.check_failures(task)
+
+    def readable(self) -> list[tuple[AttemptRef, str]]:
+        """Attempts that run, and the objects that they read."""
+        return [
+            (ref, key)
+            for ref in self.live
+            for (stage, _), key in sorted(self.committed.items())
+            if stage in self.stages[ref.stage].producers and key is not None
+        ]
+
+    @precondition(lambda self: self.readable())
+    @rule(data=st.data())
+    def fail_to_read(self, data: st.DataObject) -> None:
+        self.cannot_read(*data.draw(st.sampled_from(self.readable())))
+
+    @precondition(lambda self: self.finish is None and any(stage.producers for stage in self.stages))
+    @rule(data=st.data(), after=st.integers(0, 3), other_bytes=st.booleans())
+    def lose_what_runs_read(self, data: st.DataObject, after: int, other_bytes: bool) -> None:
+        """Go on until something is read, and for some answers more; then lose what is read, and let its task run again."""
+        self.limit = 5
+        for _ in range(60):
+            if self.finish is not None or (self.readable() and after == 0):
+                break
+            after -= bool(self.readable()) and bool(self.live)
+            self.go_on()
+        if self.finish is not None or not self.readable():
+            return
+        ref, key = data.draw(st.sampled_from(self.readable()))
+        writer = next(task for task, committed in self.committed.items() if committed == key)
+        for _ in range(20):
+            for one in [one for one in self.live if one[:2] == ref[:2]]:
+                if one in self.live and key in self.committed.values():
+                    self.cannot_read(one, key)
+            if self.finish is not None or key not in self.committed.values():
+                break
+            self.go_on(but=ref)
+        for _ in range(20):
+            if self.finish is not None or writer in self.committed:
+                return
+            again = [one for one in self.live if one[:2] == writer]
+            if again:
+                self.answer(again[0], int(other_bytes))
+            else:
+                self.go_on()
+
+    def go_on(self, but: AttemptRef | None = None) -> None:
+        """Let the next thing happen that has to; no answer of the task `but`."""
+        others = [ref for ref in self.live if but is None or ref[:2] != but[:2]]
+        if self.to_bind:
+            self.bind_as_planned()
+        elif self.wanted > 0 and len(self.live) < self.limit:
+            self.grant()
+        elif others:
+            self.answer(others[0], 0)
+        elif self.timer is not None:
+            self.fire(0.0)
+
+    def cannot_read(self, ref: AttemptRef, key: str) -> None:
+        error = BlockError("gone")
+        error.where["object"] = key
+        writer = next(task for task, committed in self.committed.items() if committed == key)
+        losses = self.losses[writer]
+        seen = (ref.stage, ref.task, key) in self.unread
+        self.unread.add((ref.stage, ref.task, key))
+        self.live.remove(ref)
+        self.past.append(ref)
+        self.failures.setdefault((ref.stage, ref.task), []).append(error)
+        instructions = self.send(AttemptFailed(ref=ref, error=error))
+        lost = [one for one in instructions if isinstance(one, Lost)]
+        assert len(lost) == (seen and losses < LIMITS.max_attempts)
+        assert (self.finish is not None) == (seen and losses == LIMITS.max_attempts)
 
     @precondition(lambda self: self.live)
     @rule(data=st.data(), parts=st.integers(1, 3))
@@ -261,8 +339,9 @@ class QueryMachine(QueryWorld):
 
     def check_failures(self, task: tuple[StageId, TaskIndex]) -> None:
         failures = self.failures.get(task, [])
-        counted = sum(one.counts_as_failure for one in failures)
-        used_up = counted >= LIMITS.max_attempts or len(failures) - counted >= LIMITS.max_platform_failures
+        own = [one for one in failures if not one.where]  # not those of the task that wrote what it could not read
+        counted = sum(one.counts_as_failure for one in own)
+        used_up = counted >= LIMITS.max_attempts or len(own) - counted >= LIMITS.max_platform_failures
         rivals = any((one.stage, one.task) == task for one in self.live)
         assert (used_up and not rivals) == (self.finish is not None), "the last attempt that runs decides"
         if self.finish is not None:
@@ -346,7 +425,9 @@ class QueryMachine(QueryWorld):
             }
             assert running <= open_tasks
             assert 0 <= self.wanted <= len(open_tasks - running)
-            fresh = {task for task in open_tasks if task not in self.launched}
+            blocked = {stage for stage in self.bound if self.is_blocked(stage)}
+            assert not any(stage in blocked for stage, _ in running), "a task runs whose inputs are not there"
+            fresh = {task for task in open_tasks if task not in self.launched and task[0] not in blocked}
             assert len(fresh) <= self.wanted, "a ready task is not wanted"
             assert 0 <= self.spare <= len(running)
 
@@ -365,11 +446,10 @@ class QueryMachine(QueryWorld):
     def its_counts_are_right(self) -> None:
         for stage in getattr(self, "stages", ()):
             counts = self.state.counts(stage.id)
-            launched = {task: number for (of, task), number in self.launched.items() if of == stage.id}
             assert counts.running == len({ref.task for ref in self.live if ref.stage == stage.id})
             assert counts.done == sum(of == stage.id for of, _ in self.committed)
-            assert counts.attempts == sum(launched.values())
-            assert counts.retries == sum(number - 1 for number in launched.values())
+            assert counts.attempts == self.attempts[stage.id]
+            assert counts.retries == self.retries[stage.id]
 
     def teardown(self) -> None:
         """From wherever it is, the query ends when the world goes on."""

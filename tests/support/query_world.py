@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from hypothesis import strategies as st
@@ -20,6 +21,9 @@ from frazil_coordinator.schedule.messages import (
     Finish,
     Instruction,
     Launch,
+    Lost,
+    Moved,
+    Restart,
     ReturnSlot,
     SetTimer,
     SlotGranted,
@@ -32,7 +36,7 @@ from frazil_functions.errors import (
     FrazilError,
 )
 from frazil_functions.ids import StageId, TaskIndex
-from frazil_functions.task import Descriptor
+from frazil_functions.task import BlockInfo, Descriptor
 
 __all__ = ["LIMITS", "SPECULATION", "QueryWorld", "done"]
 
@@ -64,7 +68,9 @@ def shapes(draw: st.DrawFn) -> tuple[StageShape, ...]:
 
 
 def done(ref: AttemptRef, execution: int = 0) -> Descriptor:
-    return Descriptor(key=f"{ref.stage}/{ref.task}/{ref.attempt}-{execution}", blocks=())
+    """Return what an attempt wrote; the second execution of one writes other bytes than all first ones."""
+    block = BlockInfo(partition=0, offset=0, length=1, rows=1, crc32c=execution, codec="ipc")
+    return Descriptor(key=f"{ref.stage}/{ref.task}/{ref.attempt}-{execution}", blocks=(block,))
 
 
 class QueryWorld(RuleBasedStateMachine):
@@ -98,6 +104,15 @@ class QueryWorld(RuleBasedStateMachine):
         self.timer: float | None = None
         self.finish: Finish | None = None
         self.cancelled: list[AttemptRef] = []
+        self.unread: set[tuple[StageId, TaskIndex, str]] = set()
+        """What a task could not read once."""
+        self.losses = Counter[tuple[StageId, TaskIndex]]()
+        self.lost: dict[tuple[StageId, TaskIndex], str] = {}
+        """Tasks that run again, and the objects that they wrote before."""
+        self.first = Counter[StageId]()
+        """Numbers of the first attempts."""
+        self.attempts = Counter[StageId]()
+        self.retries = Counter[StageId]()
 
     @initialize(
         stages=shapes(),
@@ -160,11 +175,45 @@ class QueryWorld(RuleBasedStateMachine):
             case Discard(descriptor=descriptor):
                 assert isinstance(event, AttemptSucceeded)
                 assert descriptor.key not in self.committed.values(), "a committed object is to be deleted"
+            case Lost(stage=stage, task=task):
+                assert (stage, task) in self.committed, "lost what was not there"
+                self.lost[stage, task] = self.committed.pop((stage, task)) or ""
+                self.losses[stage, task] += 1
+            case Moved(before=before, after=after):
+                assert before.blocks == after.blocks, "other bytes took the place of a lost output"
+            case Restart(stage=stage):
+                self.begin_anew(stage)
             case Finish():
                 self.finish = instruction
                 self.wanted = self.spare = 0
                 self.to_bind = []
                 self.timer = None
+
+    def begin_anew(self, stage: StageId) -> None:
+        """Forget the tasks of a stage."""
+        assert not any(ref.stage == stage for ref in self.live), "an attempt of a stage that begins anew was left running"
+        self.first[stage] += 1000
+        self.to_bind = [one for one in self.to_bind if one != stage]
+        self.bound.pop(stage, None)
+        self.divided = {task for task in self.divided if task[0] != stage}
+        for of_tasks in (self.committed, self.launched, self.failures, self.inherited, self.losses, self.lost):
+            for task in [task for task in of_tasks if task[0] == stage]:
+                del of_tasks[task]
+
+    def behind(self, stage: StageId) -> set[StageId]:
+        """Return the stages that were asked for and read `stage`, or what was made of it, or waited for it."""
+        found: set[StageId] = set()
+        for one in self.stages[stage + 1 :]:
+            if found.union({stage}).intersection((*one.producers, *one.awaits)):
+                found.add(one.id)
+        return found.intersection((*self.bound, *self.to_bind))
+
+    def is_blocked(self, stage: StageId) -> bool:
+        """Return whether a producer is not complete."""
+        return any(
+            producer not in self.bound or any((producer, task) not in self.committed for task in self.bound[producer])
+            for producer in self.stages[stage].producers
+        )
 
     def check_producers(self, stage: StageId) -> None:
         for producer in self.stages[stage].producers:
@@ -176,7 +225,7 @@ class QueryWorld(RuleBasedStateMachine):
         assert isinstance(event, SlotGranted), "launched without a slot"
         task = (ref.stage, ref.task)
         assert ref.task in self.bound[ref.stage], "launched what was divided, or what never was"
-        assert ref.attempt == self.launched.get(task, 0), "attempts are numbered 0, 1, 2"
+        assert ref.attempt == self.launched.get(task, self.first[ref.stage]), "attempts are numbered 0, 1, 2"
         assert task not in self.committed, "launched what is done"
         beside = [one for one in self.live if (one.stage, one.task) == task]
         if launch.speculative:
@@ -187,6 +236,8 @@ class QueryWorld(RuleBasedStateMachine):
             assert not beside, "two attempts at once"
             self.wanted -= 1
         self.check_producers(ref.stage)
+        self.attempts[ref.stage] += 1
+        self.retries[ref.stage] += ref.attempt > self.first[ref.stage]
         self.launched[task] = ref.attempt + 1
         self.live.append(ref)
         self.silent_since[ref] = self.now

@@ -17,7 +17,7 @@ from frazil_coordinator.journal.records import (
     Record,
     TakenOver,
 )
-from frazil_coordinator.schedule.commits import Commit, StageLaidOut, TaskCommitted, TaskDivided
+from frazil_coordinator.schedule.commits import Commit, StageLaidOut, TaskCommitted, TaskDivided, TaskLost
 from frazil_functions.errors import JournalError
 
 __all__ = ["Remembered", "fold"]
@@ -60,7 +60,7 @@ class _Folding:
             case Planned():
                 self.planned.append(record)
                 self.commits.clear()
-            case StageLaidOut() | TaskDivided() | TaskCommitted():
+            case StageLaidOut() | TaskDivided() | TaskLost() | TaskCommitted():
                 self.commits.append(record)
             case Publishing():
                 self.publishing = True

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Final
 
 from frazil_coordinator.journal.records import Record, encode_segment
-from frazil_coordinator.schedule.commits import StageLaidOut, TaskCommitted, TaskDivided
+from frazil_coordinator.schedule.commits import Decision, TaskCommitted
 from frazil_functions.errors import BlockError, DeposedError, FrazilError, JournalError, StorageError
 from frazil_functions.ids import QueryId
 from frazil_functions.storage import Store
@@ -121,7 +121,7 @@ class QueryLog:
         self._flushing: asyncio.Task[None] | None = None
         self._written_at = float("-inf")
 
-    def note(self, commit: StageLaidOut | TaskDivided) -> None:
+    def note(self, commit: Decision) -> None:
         """Append a decision; it is durable before what is appended after it."""
         self._append(commit, None, urgent=False)
 

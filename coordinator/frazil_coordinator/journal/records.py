@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import google_crc32c
 import msgspec
 
-from frazil_coordinator.schedule.commits import StageLaidOut, TaskCommitted, TaskDivided
+from frazil_coordinator.schedule.commits import StageLaidOut, TaskCommitted, TaskDivided, TaskLost
 from frazil_coordinator.status import QueryState
 from frazil_functions.errors import JournalError, WireError
 from frazil_functions.ids import QueryId
@@ -106,7 +106,9 @@ class TakenOver(msgspec.Struct, frozen=True, kw_only=True, tag="taken_over"):
     unix_s: float
 
 
-Record: TypeAlias = Accepted | Planned | StageLaidOut | TaskDivided | TaskCommitted | Publishing | Ended | TakenOver
+Record: TypeAlias = (
+    Accepted | Planned | StageLaidOut | TaskDivided | TaskLost | TaskCommitted | Publishing | Ended | TakenOver
+)
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True):

@@ -85,7 +85,7 @@ class Barrier:
                 self._places |= moved_places(self.layouts[stage.combiner], known[stage.combiner])
             layout = lay_out(stage, known, self.graph, self._settings, units, factors)
             if self._places:
-                layout = with_places(layout, self._places)
+                layout = with_places(layout, self._places, "reads blocks that were combined")
         self.layouts[number] = layout
         return layout
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from frazil_coordinator.schedule.messages import AttemptRecord, AttemptRef
+from frazil_coordinator.schedule.messages import AttemptRecord
 from frazil_coordinator.schedule.terms import StageShape
 from frazil_functions.ids import StageId, TaskIndex
 from frazil_functions.task import Descriptor
 
-__all__ = ["Due", "LiveAttempt", "Phase", "Reminder", "StageState", "TaskState"]
+__all__ = ["LiveAttempt", "Phase", "StageState", "TaskState"]
 
-Phase: TypeAlias = Literal["held", "ready", "running", "waiting", "done", "divided"]
-Reminder: TypeAlias = Literal["silence", "retry", "deadline", "patience", "slow"]
+Phase: TypeAlias = Literal["held", "ready", "running", "waiting", "blocked", "done", "divided", "void"]
+"""``held``: for a later wave; ``waiting``: for its next attempt; ``blocked``: until its inputs are there again; ``void``: it
+belonged to a stage that began anew."""
 
 
 @dataclass(slots=True)
@@ -26,12 +27,24 @@ class TaskState:
     stage: StageId
     index: TaskIndex
     phase: Phase = "held"
+    first_attempt: int = 0
+    """Number of its first attempt."""
+
     next_attempt: int = 0
     failures: int = 0
     platform_failures: int = 0
     retry_at: float = 0.0
     committed: Descriptor | None = None
     """Its answer: the first that came."""
+
+    lost: Descriptor | None = None
+    """Its answer before, which can't be read any more; None once there is another."""
+
+    losses: int = 0
+    """How often its output was lost."""
+
+    unread: set[str] = field(default_factory=set)
+    """Keys of objects that an attempt of it could not read."""
 
     history: list[AttemptRecord] = field(default_factory=list)
     speculated: bool = False
@@ -56,6 +69,12 @@ class StageState:
 
     asked: bool = False
     """Whether its inputs are being bound, or are bound."""
+
+    blocked: bool = False
+    """Whether the output of a producer was lost after it was asked for: nothing is launched until it is there again."""
+
+    first_attempt: int = 0
+    """Number of its tasks' first attempts: those below belonged to tasks that are void."""
 
     tasks: list[TaskState] = field(default_factory=list)
     order: list[TaskIndex] = field(default_factory=list)
@@ -97,16 +116,3 @@ class LiveAttempt:
 
     reminder: int = 0
     """Number of the one reminder of its silence that holds."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Due:
-    """Something to look at when its time comes; whether it still holds is checked then."""
-
-    at: float
-    number: int
-    """Breaks ties, in the order of making."""
-
-    what: Reminder = field(compare=False)
-    ref: AttemptRef | None = field(compare=False, default=None)
-    stage: StageId | None = field(compare=False, default=None)

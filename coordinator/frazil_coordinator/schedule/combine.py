@@ -29,7 +29,7 @@ from frazil_functions.task import BlockRef, Descriptor, ExchangeInput, TaskInput
 __all__ = ["Places", "lay_out_combiners", "moved_places", "with_places"]
 
 Places: TypeAlias = Mapping[tuple[str, int], tuple[str, int]]
-"""Where blocks were copied to: object key and offset, before and after."""
+"""Where blocks are now: object key and offset, before and after."""
 
 _CELL_BYTES: Final = 64 * MIB
 """Bytes that one combiner copies at most, unless one block has more."""
@@ -193,14 +193,14 @@ def moved_places(layout: Layout, descriptors: Sequence[Descriptor]) -> dict[tupl
     return places
 
 
-def with_places(layout: Layout, places: Places) -> Layout:
-    """Return the layout with the blocks that were copied read from where they are now."""
+def with_places(layout: Layout, places: Places, note: str) -> Layout:
+    """Return the layout with blocks read from where they are now, and with a note of it if there are any."""
     shares = tuple(
         replace(share, inputs=tuple(_at_places(given, places) for given in share.inputs)) for share in layout.shares
     )
     if shares == layout.shares:
         return layout
-    return replace(layout, shares=shares, notes=(*layout.notes, "reads blocks that were combined"))
+    return replace(layout, shares=shares, notes=(*layout.notes, note))
 
 
 def _at_places(given: TaskInput, places: Places) -> TaskInput:

@@ -17,7 +17,7 @@ from frazil_coordinator.schedule.messages import AttemptRef
 from frazil_functions.ids import StageId, TaskIndex
 from frazil_functions.task import Descriptor
 
-__all__ = ["Commit", "CommitLog", "StageLaidOut", "TaskCommitted", "TaskDivided", "as_taken_up"]
+__all__ = ["Commit", "CommitLog", "Decision", "StageLaidOut", "TaskCommitted", "TaskDivided", "TaskLost", "as_taken_up"]
 
 
 class StageLaidOut(msgspec.Struct, frozen=True, kw_only=True, tag="laid_out"):
@@ -46,8 +46,17 @@ class TaskDivided(msgspec.Struct, frozen=True, kw_only=True, tag="divided"):
     """See :attr:`StageLaidOut.after`."""
 
 
+class TaskLost(msgspec.Struct, frozen=True, kw_only=True, tag="lost"):
+    """The output of a task can't be read any more, and the task runs again."""
+
+    stage: StageId
+    task: TaskIndex
+    after: int
+    """See :attr:`StageLaidOut.after`."""
+
+
 class TaskCommitted(msgspec.Struct, frozen=True, kw_only=True, tag="committed"):
-    """An attempt gave an answer. The first one of a task counts."""
+    """An attempt gave an answer. The first one of a task counts, and the first one after each loss."""
 
     stage: StageId
     task: TaskIndex
@@ -60,13 +69,14 @@ class TaskCommitted(msgspec.Struct, frozen=True, kw_only=True, tag="committed"):
         return AttemptRef(self.stage, self.task, self.attempt)
 
 
-Commit: TypeAlias = StageLaidOut | TaskDivided | TaskCommitted
+Decision: TypeAlias = StageLaidOut | TaskDivided | TaskLost
+Commit: TypeAlias = Decision | TaskCommitted
 
 
 class CommitLog(Protocol):
     """Keeps commits in the order in which they are given."""
 
-    def note(self, commit: StageLaidOut | TaskDivided) -> None:
+    def note(self, commit: Decision) -> None:
         """Keep a decision. It is durable before any commit that is given after it is."""
         ...
 

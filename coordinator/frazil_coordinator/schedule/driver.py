@@ -26,6 +26,7 @@ from frazil_coordinator.schedule.commits import (
     StageLaidOut,
     TaskCommitted,
     TaskDivided,
+    TaskLost,
     as_taken_up,
 )
 from frazil_coordinator.schedule.history import with_history
@@ -49,6 +50,10 @@ from frazil_coordinator.schedule.messages import (
     Finish,
     Instruction,
     Launch,
+    LossRecovered,
+    Lost,
+    Moved,
+    Restart,
     ReturnSlot,
     SetTimer,
     SlotGranted,
@@ -180,7 +185,7 @@ class QueryDriver:
         self._unsure = Counter[StageId]()
         """Answers that are given to the log and not taken up, by stage."""
 
-        self._held: list[StageId] | None = None
+        self._held: dict[StageId, BindStage] | None = None
         """Stages to be bound when all is recovered; None when nothing is being recovered."""
 
         self._uploads: list[asyncio.Task[None]] = []
@@ -256,14 +261,14 @@ class QueryDriver:
         """Start the query, from where another coordinator left it."""
         if not self._history:
             return self._step(Submitted(), group)
-        self._held = []
+        self._held = {}
         finish = self._step(Submitted(), group)
         for commit in as_taken_up(self._history):
             finish = finish or await self._recover(commit, group)
         held, self._held = self._held, None
-        for stage in held if finish is None else ():
-            if stage not in self._stages.barrier.layouts:
-                self._bind(stage, group)
+        for bind in held.values() if finish is None else ():
+            if bind.stage not in self._stages.barrier.layouts:
+                self._bind(bind, group)
         return finish
 
     async def _recover(self, commit: Commit, group: asyncio.TaskGroup) -> Finish | None:
@@ -273,13 +278,15 @@ class QueryDriver:
                 self._step(StageRecovered(stage=commit.stage), group)
                 layout = self._stages.lay_out_again(commit)
                 await self._stages.prepare(layout.stage)
-                return self._step(self._stages.bound(layout), group)
+                return self._step(self._stages.bound(layout, self._state.first_attempt(commit.stage)), group)
             case TaskCommitted():
                 self._recorder.launched(commit.ref, self._clock(), here=False)
                 return self._step(AttemptRecovered(ref=commit.ref, descriptor=commit.descriptor), group)
             case TaskDivided():
                 ref = AttemptRef(commit.stage, commit.task, commit.attempt)
                 return self._step(DivisionRecovered(ref=ref, parts=self._stages.divide(ref) or 0), group)
+            case TaskLost():
+                return self._step(LossRecovered(stage=commit.stage, task=commit.task), group)
             case _:
                 assert_never(commit)
 
@@ -292,7 +299,7 @@ class QueryDriver:
         finish: Finish | None = None
         instructions = self._state.handle(event, now)
         answered = event.ref.stage if isinstance(event, AttemptSucceeded | AttemptRecovered) else None
-        if answered is not None:
+        if answered is not None and answered in self._stages.barrier.layouts:
             self._stages.answered(answered)
         for instruction in instructions:
             if isinstance(instruction, Finish):
@@ -301,6 +308,8 @@ class QueryDriver:
                 self._obey(instruction, group, now)
             if isinstance(instruction, Launch | CancelAttempt):
                 touched.add(instruction.ref.stage)
+            elif isinstance(instruction, Lost | Restart):
+                touched.add(instruction.stage)
         if isinstance(event, AttemptSucceeded | AttemptRecovered | AttemptFailed | AttemptDivided):
             touched.add(event.ref.stage)
         if touched:
@@ -322,15 +331,16 @@ class QueryDriver:
             self._answers += 1
             self._unsure[event.ref.stage] -= isinstance(event, AttemptSucceeded) and self._log is not None
             self._recorder.succeeded(event.ref, event.descriptor, now)
-            self._stages.needed(event.ref, event.descriptor.stats)
+            if not self._state.is_void(event.ref):
+                self._stages.needed(event.ref, event.descriptor.stats)
 
     def _obey(self, instruction: Instruction, group: asyncio.TaskGroup, now: float) -> None:
         match instruction:
             case BindStage():
                 if self._held is not None:
-                    self._held.append(instruction.stage)
+                    self._held[instruction.stage] = instruction
                 else:
-                    self._bind(instruction.stage, group)
+                    self._bind(instruction, group)
             case WantSlots():
                 self._share.want(instruction.count, instruction.spare)
             case Launch():
@@ -346,6 +356,14 @@ class QueryDriver:
             case Discard():
                 # Its object lies under the query's prefix, and goes with it.
                 self._recorder.discarded(instruction.ref)
+            case Lost():
+                self._lost(instruction)
+            case Moved():
+                self._stages.moved(instruction)
+            case Restart():
+                self._stages.forget(instruction.stage)
+                if self._held is not None:
+                    self._held.pop(instruction.stage, None)
             case Finish():
                 return
             case _:
@@ -358,27 +376,36 @@ class QueryDriver:
 
     # Stages
 
-    def _bind(self, number: StageId, group: asyncio.TaskGroup) -> None:
+    def _bind(self, bind: BindStage, group: asyncio.TaskGroup) -> None:
         try:
-            layout, decision = self._stages.lay_out(number, self._answers)
+            layout, decision = self._stages.lay_out(bind.stage, self._answers)
         except FrazilError as error:
-            self._events.put_nowait(BindFailed(stage=number, error=error))
+            self._events.put_nowait(BindFailed(stage=bind.stage, error=error))
             return
         if self._log is not None:
             self._log.note(decision)
         if self._stages.takes_time(layout.stage):
-            self._uploads.append(group.create_task(self._prepare(layout)))
+            self._uploads.append(group.create_task(self._prepare(layout, bind)))
         else:
-            self._events.put_nowait(self._stages.bound(layout))
+            self._events.put_nowait(self._stages.bound(layout, bind.first_attempt))
 
-    async def _prepare(self, layout: Layout) -> None:
-        number = layout.stage.id
+    async def _prepare(self, layout: Layout, bind: BindStage) -> None:
         try:
             await self._stages.prepare(layout.stage)
         except FrazilError as error:
-            self._events.put_nowait(BindFailed(stage=number, error=error))
+            self._events.put_nowait(BindFailed(stage=bind.stage, error=error))
         else:
-            self._events.put_nowait(self._stages.bound(layout))
+            self._events.put_nowait(self._stages.bound(layout, bind.first_attempt))
+
+    def _lost(self, lost: Lost) -> None:
+        """Note that a task runs again, because what it wrote can't be read any more."""
+        self._recorder.lost(lost.stage, lost.task)
+        if self._held is not None:
+            return  # another coordinator noted it
+        fields = {"query": self._query, "stage": lost.stage, "task": lost.task}
+        _LOG.warning("output lost, its task runs again", extra=fields)
+        if self._log is not None:
+            self._log.note(TaskLost(stage=lost.stage, task=lost.task, after=self._answers))
 
     # Attempts
 

@@ -17,9 +17,11 @@ from typing import TypeAlias
 from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, Stage, StageGraph
 from frazil_coordinator.schedule.arms import Fragments, takes_time
 from frazil_coordinator.schedule.barrier import Barrier
+from frazil_coordinator.schedule.combine import with_places
 from frazil_coordinator.schedule.commits import StageLaidOut
 from frazil_coordinator.schedule.layout import Layout
-from frazil_coordinator.schedule.messages import AttemptRef, StageBound
+from frazil_coordinator.schedule.losses import places_between
+from frazil_coordinator.schedule.messages import AttemptRef, Moved, StageBound
 from frazil_coordinator.schedule.peaks import Peaks, task_bytes
 from frazil_coordinator.schedule.preaggregation import WATCHED_TASKS, shrinks_too_little
 from frazil_coordinator.schedule.profile import Recorder
@@ -106,9 +108,11 @@ class Stages:
         self._keep(layout)
         return layout
 
-    def bound(self, layout: Layout) -> StageBound:
-        """Return what the state machine is told of the tasks of a stage that was laid out."""
-        return StageBound(stage=layout.stage.id, tasks=len(layout.order), weights=_weights(layout))
+    def bound(self, layout: Layout, first_attempt: int) -> StageBound:
+        """Return what the state machine is told of the tasks of a stage that was laid out, as it asked for them."""
+        return StageBound(
+            stage=layout.stage.id, tasks=len(layout.order), weights=_weights(layout), first_attempt=first_attempt
+        )
 
     def divide(self, ref: AttemptRef) -> int | None:
         """Divide the task of an attempt; return into how many parts, None when it can't be divided."""
@@ -118,6 +122,20 @@ class Stages:
             return None
         self._keep(divided)
         return len(divided.shares) - len(layout.shares)
+
+    def moved(self, moved: Moved) -> None:
+        """Read what a task wrote a second time from where it is now."""
+        places = places_between(moved.before, moved.after)
+        note = f"reads what task {moved.task} of stage {moved.stage} wrote again"
+        for layout in list(self.barrier.layouts.values()):
+            changed = with_places(layout, places, note)
+            if changed is not layout:
+                self._keep(changed)
+
+    def forget(self, number: StageId) -> None:
+        """Forget the tasks of a stage that begins anew."""
+        self.barrier.layouts.pop(number, None)
+        self._recorder.restarted(number)
 
     def answered(self, number: StageId) -> None:
         """Look what an answer of a stage means for tasks that are not sent yet."""

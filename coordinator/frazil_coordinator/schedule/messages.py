@@ -32,6 +32,10 @@ __all__ = [
     "Finish",
     "Instruction",
     "Launch",
+    "LossRecovered",
+    "Lost",
+    "Moved",
+    "Restart",
     "ReturnSlot",
     "SetTimer",
     "SlotGranted",
@@ -83,6 +87,9 @@ class StageBound:
 
     weights: tuple[float, ...] = ()
     """How many times the time of a common task each may take before it is slow, by what it reads; empty when not known."""
+
+    first_attempt: int = 0
+    """That of the `BindStage` that it answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +167,14 @@ class DivisionRecovered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LossRecovered:
+    """A coordinator before this one had found that the output of the task can't be read any more."""
+
+    stage: StageId
+    task: TaskIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlotGranted:
     """One attempt more may be in flight; answered by one `Launch` or one `ReturnSlot`."""
 
@@ -186,6 +201,7 @@ Event: TypeAlias = (
     | StageRecovered
     | AttemptRecovered
     | DivisionRecovered
+    | LossRecovered
     | SlotGranted
     | TimerFired
     | CancelRequested
@@ -200,6 +216,8 @@ class BindStage:
     """All producers of the stage are finished: bind its inputs, and answer with `StageBound` or `BindFailed`."""
 
     stage: StageId
+    first_attempt: int = 0
+    """Number of its tasks' first attempts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +268,31 @@ class Discard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """The output of the task can't be read any more, and the task runs again."""
+
+    stage: StageId
+    task: TaskIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """The task whose output was lost wrote the same bytes again: who reads them finds them there."""
+
+    stage: StageId
+    task: TaskIndex
+    before: Descriptor
+    after: Descriptor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """All that was known of the stage's tasks is void: it will be bound again."""
+
+    stage: StageId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     """The query has ended; always the last instruction."""
 
@@ -260,4 +303,6 @@ class Finish:
     """The failed attempts of the task that ended the query, in the order in which they ended."""
 
 
-Instruction: TypeAlias = BindStage | WantSlots | Launch | ReturnSlot | CancelAttempt | SetTimer | Discard | Finish
+Instruction: TypeAlias = (
+    BindStage | WantSlots | Launch | ReturnSlot | CancelAttempt | SetTimer | Discard | Lost | Moved | Restart | Finish
+)

@@ -120,6 +120,9 @@ class StageProfile(TypedDict):
     speculated: int
     """Attempts launched beside a slow one of the same task."""
 
+    lost: int
+    """Outputs that could not be read any more, so that their tasks ran again."""
+
     task_list: list[TaskProfile]
     """By task, those that are done."""
 
@@ -168,6 +171,7 @@ class StageRecord:
     failed: list[AttemptProfile] = field(default_factory=list)
     discarded: int = 0
     speculated: int = 0
+    lost: int = 0
     done: dict[int, Descriptor] = field(default_factory=dict)
     rows: int = 0
     """Rows of output of the tasks that are done."""
@@ -282,6 +286,20 @@ class Recorder:
             )
         )
 
+    def lost(self, stage: StageId, task: int) -> None:
+        """Note that the output of a task can't be read any more: the task is not done."""
+        record = self._stages[stage]
+        record.lost += 1
+        stats = record.done.pop(task).stats
+        record.rows -= stats.rows_out
+        record.bytes -= stats.bytes_out
+
+    def restarted(self, stage: StageId) -> None:
+        """Note that no task of a stage is done any more, although some were."""
+        record = self._stages[stage]
+        record.done.clear()
+        record.rows = record.bytes = 0
+
     def discarded(self, ref: AttemptRef) -> None:
         """Note that an attempt's output is not used."""
         self._stages[ref.stage].discarded += 1
@@ -331,6 +349,7 @@ def _stage_profile(record: StageRecord, now: float, *, busy: bool) -> StageProfi
         failed_attempts=list(record.failed),
         discarded=record.discarded,
         speculated=record.speculated,
+        lost=record.lost,
         task_list=[_task_profile(task, record.attempts[task], descriptor) for task, descriptor in answers],
     )
 

@@ -7,11 +7,11 @@ found (:mod:`frazil_coordinator.schedule.bind`) nor how an attempt is sent (:mod
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from frazil_coordinator.schedule.books import Due, LiveAttempt, Reminder, StageState, TaskState
+from frazil_coordinator.schedule.books import LiveAttempt, Phase, StageState, TaskState
+from frazil_coordinator.schedule.losses import ATTEMPTS_A_TASK, Losses
 from frazil_coordinator.schedule.messages import (
     AttemptDivided,
     AttemptFailed,
@@ -31,6 +31,7 @@ from frazil_coordinator.schedule.messages import (
     Finish,
     Instruction,
     Launch,
+    LossRecovered,
     ReturnSlot,
     SetTimer,
     SlotGranted,
@@ -40,6 +41,8 @@ from frazil_coordinator.schedule.messages import (
     TimerFired,
     WantSlots,
 )
+from frazil_coordinator.schedule.ready import ReadyTasks
+from frazil_coordinator.schedule.reminders import Reminders
 from frazil_coordinator.schedule.speculation import Speculation
 from frazil_coordinator.schedule.terms import RetryLimits, StageCounts, StageShape
 from frazil_functions.errors import CancelledQueryError, DeadlineError, FrazilError, FunctionLostError
@@ -80,8 +83,11 @@ class QueryState:
       tasks that are left then count as done without rows.
     * What a coordinator before this one had taken up is told again right after `Submitted`, in the same order
       (`StageRecovered`, then `StageBound`; `AttemptRecovered`; `DivisionRecovered`). Who tells it obeys `BindStage` later.
-    * A `BlockError` that names a producer's lost object counts as a failure of the consumer, which is tried again;
-      running the producer again is not part of this machine.
+    * An attempt that can't read an object that a task wrote (`BlockError`) is tried again, once, which does not count: the
+      read may be at fault. When the object can't be read again, it is lost (`Lost`): its task runs again, at most
+      `RetryLimits.max_attempts` times, and the stages that read it launch nothing before it is there. If it is the same
+      (:func:`~frazil_coordinator.schedule.losses.same_output`), they go on with it (`Moved`), else all stages behind it
+      begin anew (`Restart`).
     * `Finish` is the last instruction ever; before it, each attempt in flight is cancelled.
     """
 
@@ -93,16 +99,12 @@ class QueryState:
             for producer in dict.fromkeys((*shape.producers, *shape.awaits)):
                 self._consumers[producer].append(shape.id)
         self._live: dict[AttemptRef, LiveAttempt] = {}
-        self._urgent = self._awaited()
-        self._ready: list[tuple[bool, StageId, TaskIndex]] = []
-        """Tasks that want a slot: first those of stages that others await."""
-        self._ready_count = 0
+        self._ready = ReadyTasks(self._awaited())  # stages that others await come first
         self._wanted = 0
         self._spare = 0
         self._speculation = Speculation(self._stages, limits.speculation)
-        self._due: list[Due] = []
-        self._due_count = 0
-        self._timer: float | None = None
+        self._reminders = Reminders()
+        self._losses = Losses(self._stages, self._consumers, self)
         self._finished = False
         self._out: list[Instruction] = []
 
@@ -125,6 +127,14 @@ class QueryState:
     def is_live(self, ref: AttemptRef) -> bool:
         """Return whether the attempt is in flight, and was not given up."""
         return ref in self._live
+
+    def first_attempt(self, stage: StageId) -> int:
+        """Return the number of the first attempts of a stage's tasks; more than 0 when it began anew."""
+        return self._stages[stage].first_attempt
+
+    def is_void(self, ref: AttemptRef) -> bool:
+        """Return whether the attempt is one of a task before its stage began anew: its answer is not needed."""
+        return ref.attempt < self._stages[ref.stage].first_attempt
 
     def counts(self, stage: StageId) -> StageCounts:
         """Return how far `stage` is."""
@@ -184,8 +194,9 @@ class QueryState:
             case DivisionRecovered():
                 self._launched_before(event.ref)
                 task = self._stages[event.ref.stage].tasks[event.ref.task]
-                self._ready_count -= task.phase == "ready"
                 self._divide(task, event.parts, list(task.history))
+            case LossRecovered():
+                self._losses.lost(self._stages[event.stage].tasks[event.task])
             case SlotGranted():
                 self._granted(now)
             case TimerFired():
@@ -199,7 +210,7 @@ class QueryState:
 
     def _submit(self, now: float) -> None:
         if self._limits.timeout_s is not None:
-            self._remind(now + self._limits.timeout_s, "deadline")
+            self._reminders.add(now + self._limits.timeout_s, "deadline")
         for stage in self._stages:
             self._may_start(stage, now)
 
@@ -210,23 +221,26 @@ class QueryState:
         if any(not self._stages[other].complete for other in stage.shape.awaits):
             if stage.waiting_until is None and stage.shape.patience_s > 0:
                 stage.waiting_until = now + stage.shape.patience_s
-                self._remind(stage.waiting_until, "patience", stage=stage.shape.id)
+                self._reminders.add(stage.waiting_until, "patience", stage=stage.shape.id)
             if stage.waiting_until is not None and now < stage.waiting_until:
                 return
         stage.asked = True
-        self._out.append(BindStage(stage=stage.shape.id))
+        self._out.append(BindStage(stage=stage.shape.id, first_attempt=stage.first_attempt))
 
     def _bound(self, event: StageBound, now: float) -> None:
         stage = self._stages[event.stage]
-        if stage.bound:
+        if stage.bound or not stage.asked or event.first_attempt != stage.first_attempt:
             return
         stage.bound = True
-        stage.tasks = [TaskState(event.stage, TaskIndex(index)) for index in range(event.tasks)]
+        first = stage.first_attempt
+        stage.tasks = [
+            TaskState(event.stage, TaskIndex(index), first_attempt=first, next_attempt=first) for index in range(event.tasks)
+        ]
         stage.order = [task.index for task in stage.tasks]
         self._speculation.bound(event.stage, event.weights)
         if stage.shape.first_rows is None:
             for task in stage.tasks:
-                self._make_ready(task)
+                self.make_ready(task)
         else:
             self._next_wave(stage)
         if stage.complete:
@@ -242,7 +256,7 @@ class QueryState:
             return
         stage.wave = max(1, 2 * stage.wave)
         for task in held[: stage.wave]:
-            self._make_ready(task)
+            self.make_ready(task)
 
     def _completed(self, stage: StageState, now: float) -> None:
         if stage is self._stages[-1]:
@@ -251,26 +265,27 @@ class QueryState:
         for consumer in self._consumers[stage.shape.id]:
             waiting = self._stages[consumer]
             waiting.missing -= stage.shape.id in waiting.shape.producers
+            if waiting.blocked and not waiting.missing:
+                self._losses.unblock(waiting)
             self._may_start(waiting, now)
 
     # Attempts
 
-    def _make_ready(self, task: TaskState) -> None:
-        task.phase = "ready"
-        self._ready_count += 1
-        heapq.heappush(self._ready, (task.stage not in self._urgent, task.stage, task.index))
+    def make_ready(self, task: TaskState) -> None:
+        """Let a task have the next slot that it can get; for :class:`~frazil_coordinator.schedule.losses.Losses` too."""
+        if self._stages[task.stage].blocked:
+            task.phase = "blocked"
+        else:
+            self._ready.push(task)
 
     def _granted(self, now: float) -> None:
-        while self._ready:
-            _, stage, index = heapq.heappop(self._ready)
-            task = self._stages[stage].tasks[index]
-            if task.phase == "ready":
-                self._stages[stage].running += 1
-                task.phase = "running"
-                self._ready_count -= 1
-                self._wanted -= 1
-                self._launch(task, now)
-                return
+        task = self._ready.pop()
+        if task is not None:
+            self._stages[task.stage].running += 1
+            task.phase = "running"
+            self._wanted -= 1
+            self._launch(task, now)
+            return
         slow = self._speculation.take()
         if slow is None:
             self._out.append(ReturnSlot())
@@ -283,13 +298,13 @@ class QueryState:
         ref = AttemptRef(task.stage, task.index, task.next_attempt)
         stage = self._stages[task.stage]
         stage.attempts += 1
-        stage.retries += task.next_attempt > 0
+        stage.retries += task.next_attempt > task.first_attempt
         task.next_attempt += 1
         silent_at = now + self._limits.start_silence_s
         live = LiveAttempt(task, launched_at=now, silent_at=silent_at, speculative=speculative)
         self._live[ref] = live
         self._out.append(Launch(ref=ref, speculative=speculative))
-        live.reminder = self._remind(live.silent_at, "silence", ref)
+        live.reminder = self._reminders.add(live.silent_at, "silence", ref)
 
     def _alive(self, ref: AttemptRef, now: float) -> None:
         live = self._live.get(ref)
@@ -299,19 +314,21 @@ class QueryState:
         if live.started_at is None:
             # The reminder of the launch may come later than this silence ends, so it is replaced.
             live.started_at = now
-            live.reminder = self._remind(live.silent_at, "silence", ref)
+            live.reminder = self._reminders.add(live.silent_at, "silence", ref)
             self._look_again(ref.stage, self._speculation.look_at_one(ref, live, now))
 
     def _look_again(self, stage: StageId, at: float | None) -> None:
         if at is not None:
-            self._remind(at, "slow", stage=stage)
+            self._reminders.add(at, "slow", stage=stage)
 
     def _launched_before(self, ref: AttemptRef) -> None:
         """Note an attempt that was launched by a coordinator before this one."""
         stage = self._stages[ref.stage]
-        task = stage.tasks[ref.task]
         stage.attempts += 1
-        stage.retries += ref.attempt > 0
+        if self.is_void(ref):
+            return
+        task = stage.tasks[ref.task]
+        stage.retries += ref.attempt > task.first_attempt
         task.next_attempt = max(task.next_attempt, ref.attempt + 1)
 
     def _succeeded(self, event: AttemptSucceeded, now: float) -> None:
@@ -326,14 +343,12 @@ class QueryState:
         began = None if live is None else live.started_at
         self._speculation.done(task, event.descriptor.stats.seconds if began is None else now - began)
         # A second attempt beside it; or a retry that runs or waits while an attempt that was given up answers after all.
-        for ref in self._live_of(task):
-            self._drop(ref)
-            self._out.append(CancelAttempt(ref=ref))
-        self._ready_count -= task.phase == "ready"
-        task.phase = "done"
+        self.stop(task, "done")
         task.committed = event.descriptor
         stage = self._stages[task.stage]
         stage.done += 1
+        if task.lost is not None:
+            self._losses.found_again(task, event.descriptor)
         if stage.shape.first_rows is not None and all(one.phase in ("held", "done") for one in stage.in_order()):
             self._next_wave(stage)
         if stage.complete:
@@ -349,18 +364,18 @@ class QueryState:
 
     def _divide(self, task: TaskState, count: int, history: list[AttemptRecord]) -> None:
         stage = self._stages[task.stage]
-        for ref in self._live_of(task):
-            self._drop(ref)
-            self._out.append(CancelAttempt(ref=ref))
-        task.phase = "divided"
-        first = len(stage.tasks)
-        parts = [TaskState(task.stage, TaskIndex(first + part), history=list(history)) for part in range(count)]
+        self.stop(task, "divided")
+        attempt = task.first_attempt
+        new = (TaskIndex(len(stage.tasks) + part) for part in range(count))
+        parts = [
+            TaskState(task.stage, index, first_attempt=attempt, next_attempt=attempt, history=list(history)) for index in new
+        ]
         stage.tasks += parts
         self._speculation.divided(task, parts)
         place = stage.order.index(task.index)
         stage.order[place : place + 1] = [part.index for part in parts]
         for part in parts:
-            self._make_ready(part)
+            self.make_ready(part)
 
     def _failed(self, ref: AttemptRef, error: FrazilError, now: float) -> None:
         live = self._drop(ref)
@@ -368,24 +383,52 @@ class QueryState:
             return
         task = live.task
         task.history.append(self._record_of(live, ref, error, now))
-        if error.counts_as_failure:
+        writer = self._losses.writer_of(error)
+        if writer is not None and not self._losses.reads_again(task, error):
+            self._lost(writer, task, error)
+            return
+        if writer is None and error.counts_as_failure:
             task.failures += 1
-        else:
+        elif writer is None:
             task.platform_failures += 1
         if error.retryable and self._live_of(task):
             return  # the other attempt may still answer; when it fails too, all failures count
-        used_up = task.failures >= self._limits.max_attempts or task.platform_failures >= self._limits.max_platform_failures
-        if used_up or not error.retryable:
+        if not error.retryable or self._used_up(task):
             self._finish(error, tuple(task.history))
             return
         doublings = min(len(task.history) - 1, _MAX_DOUBLINGS)
         task.phase = "waiting"
         task.retry_at = now + min(self._limits.backoff_s * 2**doublings, self._limits.backoff_max_s)
-        self._remind(task.retry_at, "retry", ref)
+        self._reminders.add(task.retry_at, "retry", ref)
+
+    def _lost(self, writer: TaskState, reader: TaskState, error: FrazilError) -> None:
+        if writer.losses >= self._limits.max_attempts:
+            self._finish(error, tuple(reader.history))
+        else:
+            self._losses.lost(writer)
+
+    def _used_up(self, task: TaskState) -> bool:
+        return (
+            task.failures >= self._limits.max_attempts
+            or task.platform_failures >= self._limits.max_platform_failures
+            or task.next_attempt >= task.first_attempt + ATTEMPTS_A_TASK
+        )
 
     @staticmethod
     def _record_of(live: LiveAttempt, ref: AttemptRef, error: FrazilError, now: float) -> AttemptRecord:
         return AttemptRecord(ref=ref, kind=error.kind, message=error.message, seconds=now - live.launched_at)
+
+    def tell(self, instruction: Instruction) -> None:
+        """Give an instruction."""
+        self._out.append(instruction)
+
+    def stop(self, task: TaskState, phase: Phase) -> None:
+        """Let nothing of a task run or wait: it has another phase from now on."""
+        for ref in self._live_of(task):
+            self._drop(ref)
+            self._out.append(CancelAttempt(ref=ref))
+        self._ready.withdraw(task)
+        task.phase = phase
 
     def _drop(self, ref: AttemptRef) -> LiveAttempt | None:
         live = self._live.pop(ref, None)
@@ -395,26 +438,21 @@ class QueryState:
         return live
 
     def _live_of(self, task: TaskState) -> list[AttemptRef]:
-        refs = (AttemptRef(task.stage, task.index, attempt) for attempt in range(task.next_attempt))
+        attempts = range(task.first_attempt, task.next_attempt)
+        refs = (AttemptRef(task.stage, task.index, attempt) for attempt in attempts)
         return [ref for ref in refs if ref in self._live]
 
     def _task(self, ref: AttemptRef) -> TaskState | None:
         """Return the task of an attempt that was launched."""
         tasks = self._stages[ref.stage].tasks if ref.stage < len(self._stages) else []
         task = tasks[ref.task] if ref.task < len(tasks) else None
-        return task if task is not None and ref.attempt < task.next_attempt else None
+        return task if task is not None and task.first_attempt <= ref.attempt < task.next_attempt else None
 
     # Time
 
-    def _remind(self, at: float, what: Reminder, ref: AttemptRef | None = None, stage: StageId | None = None) -> int:
-        self._due_count += 1
-        heapq.heappush(self._due, Due(at, self._due_count, what, ref, stage))
-        return self._due_count
-
     def _fired(self, now: float) -> None:
-        self._timer = None
-        while self._due and self._due[0].at <= now and not self._finished:
-            due = heapq.heappop(self._due)
+        self._reminders.fired()
+        while not self._finished and (due := self._reminders.take(now)) is not None:
             if due.what == "deadline":
                 self._finish(DeadlineError(f"the query did not end within {self._limits.timeout_s} s"))
             elif due.what == "slow" and due.stage is not None:
@@ -429,14 +467,14 @@ class QueryState:
     def _retry(self, ref: AttemptRef) -> None:
         task = self._task(ref)
         if task is not None and task.phase == "waiting":
-            self._make_ready(task)
+            self.make_ready(task)
 
     def _silent(self, ref: AttemptRef, reminder: int, now: float) -> None:
         live = self._live.get(ref)
         if live is None or live.reminder != reminder:
             return
         if live.silent_at > now:
-            live.reminder = self._remind(live.silent_at, "silence", ref)
+            live.reminder = self._reminders.add(live.silent_at, "silence", ref)
             return
         waited = self._limits.start_silence_s if live.started_at is None else self._limits.silence_s
         what = "was not started" if live.started_at is None else "was silent"
@@ -455,9 +493,8 @@ class QueryState:
 
     def _tell_wants(self) -> None:
         spare = self._speculation.wanted
-        if (self._ready_count, spare) != (self._wanted, self._spare):
-            self._wanted, self._spare = self._ready_count, spare
+        if (len(self._ready), spare) != (self._wanted, self._spare):
+            self._wanted, self._spare = len(self._ready), spare
             self._out.append(WantSlots(count=self._wanted, spare=self._spare))
-        if self._due and (self._timer is None or self._due[0].at < self._timer):
-            self._timer = self._due[0].at
-            self._out.append(SetTimer(at=self._timer))
+        if (timer := self._reminders.timer()) is not None:
+            self._out.append(SetTimer(at=timer))

@@ -18,7 +18,7 @@ from frazil_coordinator.journal.records import (
     decode_segment,
     encode_segment,
 )
-from frazil_coordinator.schedule.commits import Commit, StageLaidOut, TaskCommitted, TaskDivided, as_taken_up
+from frazil_coordinator.schedule.commits import Commit, StageLaidOut, TaskCommitted, TaskDivided, TaskLost, as_taken_up
 from frazil_coordinator.status import QueryState
 from frazil_functions.errors import JournalError, WireError
 from frazil_functions.ids import QueryId, StageId, TaskIndex
@@ -100,6 +100,12 @@ def test_the_records_of_a_query_say_how_far_it_is() -> None:
     assert remembered.ended == ended()
     assert remembered.takeovers == 1
     assert remembered.segments == 3
+
+
+def test_a_loss_stands_among_the_commits_where_it_was_found() -> None:
+    lost = TaskLost(stage=StageId(0), task=TaskIndex(1), after=1)
+    records: list[Record] = [ACCEPTED, Planned(name="one"), committed(0, 1), lost, committed(0, 1)]
+    assert fold(decode_segment(encode_segment("w", records), "s")).commits == tuple(records[2:])
 
 
 def test_what_was_done_for_a_plan_that_was_given_up_does_not_count() -> None:

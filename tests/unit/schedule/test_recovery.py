@@ -13,7 +13,7 @@ import pytest
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.platform.base import PlatformStatus
-from frazil_coordinator.schedule.commits import Commit, StageLaidOut, TaskCommitted, TaskDivided
+from frazil_coordinator.schedule.commits import Commit, Decision, TaskCommitted, TaskDivided
 from frazil_coordinator.schedule.driver import QueryDriver
 from frazil_coordinator.schedule.layout import Layout
 from frazil_coordinator.schedule.slots import Slots
@@ -70,7 +70,7 @@ class Log:
     commits: list[Commit] = field(default_factory=list)
     waiting: list[Callable[[], None]] = field(default_factory=list)
 
-    def note(self, commit: StageLaidOut | TaskDivided) -> None:
+    def note(self, commit: Decision) -> None:
         self.commits.append(commit)
 
     def commit(self, commit: TaskCommitted, then: Callable[[], None], *, urgent: bool) -> None:
