@@ -2,8 +2,9 @@
 
 A segment is written by a conditional PUT of the next number. So there is one order of all segments, whoever writes them, and
 who is told that the next number is taken knows that another coordinator goes on with the query: it acts no more
-(`DeposedError`). Records that come while a segment is on its way wait for the next one; so do records that nobody waits for,
-until `group_s` after the one before. Requests: one PUT a segment, and one GET where an answer was lost.
+(`DeposedError`). Records that come while a segment is on its way wait for the next one; so do records that nobody is in a
+hurry for, until they are `ENOUGH`, or the first has waited for five times `group_s`, and until `group_s` after the segment
+before. Requests: one PUT a segment, and one GET where an answer was lost.
 
 Next: :mod:`frazil_coordinator.journal.records` for what is written.
 """
@@ -11,6 +12,7 @@ Next: :mod:`frazil_coordinator.journal.records` for what is written.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +25,17 @@ from frazil_functions.errors import BlockError, DeposedError, FrazilError, Journ
 from frazil_functions.ids import QueryId
 from frazil_functions.storage import Store
 
-__all__ = ["GROUP_S", "QueryLog", "create_once", "segment_key"]
+__all__ = ["ENOUGH", "GROUP_S", "QueryLog", "create_once", "segment_key"]
 
 GROUP_S: Final = 0.05
-"""Seconds for which a record that nobody waits for may wait for company (group commit)."""
+"""Seconds from one segment to the next, at least, when nobody is in a hurry (group commit)."""
+
+_COMPANY_GROUPS: Final = 5
+"""Times `group_s` for which an answer that nobody is in a hurry for waits for company: so much of what the tasks of a killed
+coordinator did last is done again. A query with few tasks a second would else write a segment for each of them."""
+
+ENOUGH: Final = 10
+"""Records that wait for no more company."""
 
 _FIRST_PAUSE_S: Final = 0.05
 _MAX_PAUSE_S: Final = 2.0
@@ -117,7 +126,11 @@ class QueryLog:
         self._group_s = group_s
         self._on_append = on_append
         self._waiting: list[_Waiting] = []
+        self._waits_since = 0.0
         self._hurry = asyncio.Event()
+        self._more = asyncio.Event()
+        """Set when it is time to look whether a segment is due."""
+
         self._flushing: asyncio.Task[None] | None = None
         self._written_at = float("-inf")
 
@@ -157,15 +170,20 @@ class QueryLog:
     async def aclose(self) -> None:
         """Write what waits, and end; a second call has no effect."""
         self._hurry.set()
+        self._more.set()
         if self._flushing is not None:
             await asyncio.wait({self._flushing})
 
     def _append(self, record: Record, then: Callable[[], None] | None, *, urgent: bool) -> None:
         if self.error is not None:
             return
+        if not self._waiting:
+            self._waits_since = asyncio.get_running_loop().time()
         self._waiting.append(_Waiting(record, then))
         if urgent:
             self._hurry.set()
+        if urgent or len(self._waiting) == ENOUGH:
+            self._more.set()
         if self._flushing is None:
             # Held here, and awaited by aclose: it outlives the call that starts it.
             self._flushing = asyncio.create_task(self._flush(), name=f"journal {self.query}")
@@ -189,14 +207,21 @@ class QueryLog:
             self._flushing = None
 
     async def _for_company(self) -> None:
-        """Wait until `group_s` after the segment before, or until somebody is in a hurry."""
-        left_s = self._written_at + self._group_s - asyncio.get_running_loop().time()
-        if left_s > 0:
-            try:
+        """Wait until a segment is due, or somebody is in a hurry."""
+        await self._unless_hurried(self._written_at + self._group_s)
+        if any(one.then is not None for one in self._waiting):
+            await self._unless_hurried(self._waits_since + _COMPANY_GROUPS * self._group_s, or_enough=True)
+
+    async def _unless_hurried(self, until: float, *, or_enough: bool = False) -> None:
+        """Wait until a time of the loop's clock, or until somebody is in a hurry, or enough wait."""
+        while not self._hurry.is_set() and not (or_enough and len(self._waiting) >= ENOUGH):
+            left_s = until - asyncio.get_running_loop().time()
+            if left_s <= 0:
+                return
+            self._more.clear()
+            with contextlib.suppress(TimeoutError):  # nobody was in a hurry
                 async with asyncio.timeout(left_s):
-                    await self._hurry.wait()
-            except TimeoutError:
-                pass  # nobody was in a hurry
+                    await self._more.wait()
 
     def _fail(self, error: FrazilError) -> None:
         self.error = error

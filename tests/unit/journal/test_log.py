@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from frazil_coordinator.journal.log import QueryLog, segment_key
+from frazil_coordinator.journal.log import ENOUGH, QueryLog, segment_key
 from frazil_coordinator.journal.records import Publishing, Record, decode_segment, encode_segment
 from frazil_coordinator.schedule.commits import StageLaidOut, TaskCommitted
 from frazil_functions.errors import DeposedError, JournalError, StorageError
@@ -121,7 +121,27 @@ def test_who_is_not_in_a_hurry_waits_for_company_but_not_for_long() -> None:
 
     run_virtually(run())
     assert [len(segment) for segment in store.segments()] == [1, 2]
-    assert 0.02 <= seconds[0] <= 0.051
+    assert 0.02 <= seconds[0] <= 0.252
+
+
+def test_many_answers_wait_for_no_more_company_than_they_are() -> None:
+    store, seconds = Store(), list[float]()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        log = log_of(store)
+        await log.write(committed(0))
+        began = loop.time()
+        for task in range(1, ENOUGH + 1):
+            await asyncio.sleep(0.006)
+            log.commit(committed(task), lambda: seconds.append(loop.time() - began), urgent=False)
+        await asyncio.sleep(0.05)
+        assert len(seconds) == ENOUGH
+        await log.aclose()
+
+    run_virtually(run())
+    assert [len(segment) for segment in store.segments()] == [1, ENOUGH]
+    assert 0.06 <= seconds[0] <= 0.07
 
 
 def test_a_decision_is_durable_before_the_answers_that_follow_from_it() -> None:
