@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.refusals import QueueFullError
 from frazil_coordinator.registry import QueryRecord
 from frazil_coordinator.schedule.slots import Claim
+from frazil_coordinator.spending import Spending
 from frazil_coordinator.status import QueryState
 from frazil_coordinator.tenancy import Tenant, Tenants
 from frazil_functions.errors import CancelledQueryError, DeadlineError
@@ -66,6 +68,8 @@ class Admission:
         self._ageing_s = ageing_s
         self._clock = clock
         self._lines: dict[str, _Line] = {}
+        self.spending = Spending()
+        """What the tenants used of their day."""
 
     def tenant(self, name: str) -> Tenant:
         """Return the tenant of that name."""
@@ -95,8 +99,12 @@ class Admission:
         ------
         QueueFullError
             When as many wait as may.
+        QuotaError
+            When a quota of the day is used up.
         """
         tenant = self._tenants.get(record.status.tenant)
+        if not always:
+            self.spending.check(tenant)
         line = self._lines.setdefault(tenant.name, _Line())
         if tenant.max_running_queries is None or len(line.running) < tenant.max_running_queries:
             line.running.add(record.id)
@@ -133,10 +141,22 @@ class Admission:
         if not place.turn.done():
             raise DeadlineError(f"the query had no turn within its time: it waited for {record.status.waits_for}")
 
+    def check_plan(self, tenant: str, graph: StageGraph) -> None:
+        """Refuse what is left of the tenant's day not enough for; raises as :meth:`Spending.check_plan`."""
+        whose = self._tenants.get(tenant)
+        self.spending.check(whose)
+        self.spending.check_plan(whose, graph)
+
+    def ended_before(self, record: QueryRecord) -> None:
+        """Count a query that ended under another coordinator."""
+        self.spending.found(record.status.tenant, record.id, record.profile, record.status.ended_unix_s)
+
     def leave(self, record: QueryRecord) -> None:
         """Take a query out, and give the next one its turn; no effect on one that is not there."""
         tenant = self._tenants.get(record.status.tenant)
         line = self._lines.get(tenant.name, _Line())
+        if record.id in line.running or record.id in line.waiting:
+            self.spending.settle(tenant.name, record.id, record.profile)
         line.running.discard(record.id)
         line.waiting.pop(record.id, None)
         for place in line.order():

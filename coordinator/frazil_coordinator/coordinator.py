@@ -261,6 +261,7 @@ class Coordinator:
                 continue
             self._add(record)
             if found.plan is None:
+                self._admission.ended_before(record)
                 self._keeper.keep(record)
             else:
                 self._admission.enter(record, always=True)
@@ -365,6 +366,7 @@ class Coordinator:
         graph, report = await self._execution.plan(plan, own)
         if dry_run:
             check_caps(graph, own)
+            self._admission.check_plan(tenant, graph)
         return explanation_of(report)
 
     async def analyze(

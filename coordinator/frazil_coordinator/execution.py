@@ -46,6 +46,7 @@ from frazil_coordinator.status import Explanation, QueryState, StageProgress
 from frazil_functions.errors import (
     BordersError,
     CancelledQueryError,
+    CapError,
     DeadlineError,
     FrazilError,
     InternalError,
@@ -96,6 +97,9 @@ class Execution:
     metrics: Metrics
     journal: Journal | None = None
     """What keeps queries whose records have a log."""
+
+    clock: Callable[[], float] = time.monotonic
+    """Seconds, those of the running loop's timers."""
 
     async def plan(self, plan: bytes, settings: Settings) -> tuple[StageGraph, Report]:
         """Plan in a thread; caps are not looked at.
@@ -184,6 +188,8 @@ class Execution:
         planned = await asyncio.to_thread(self.journal.stages, record.id, before.planned[-1])
         if planned.report is None:
             raise InternalError("the journal has no report of the plan")
+        tenant = self.admission.tenant(record.status.tenant)
+        self.admission.spending.reserve(tenant, record.id, planned.graph, always=True)
         _show_planned(record, planned.graph, planned.report)
         course = resumed_course(record.id, planned.graph, before)
         if course.sink is not None:
@@ -227,12 +233,14 @@ class Execution:
         graph, report = planning.result()
         record.report = report  # also of a query that a cap refuses
         check_caps(graph, record.settings)
+        self.admission.spending.reserve(self.admission.tenant(record.status.tenant), record.id, graph)
         _show_planned(record, graph, report)
         return graph, report
 
     async def _drive(self, record: QueryRecord, course: Course, left: Leftovers) -> tuple[BlockRef, ...]:
         """Run the planned query, and publish what it wrote for the user."""
         graph, sink = course.graph, course.sink
+        most = None if sink is not None else self.admission.tenant(record.status.tenant).max_result_bytes
         driver = QueryDriver(
             query=record.id,
             graph=graph,
@@ -240,10 +248,11 @@ class Execution:
             exchange_prefix=self.exchange_prefix,
             settings=_with_time_left(record),
             slots=self.slots,
-            on_progress=lambda progress: record.progress(_progress(progress)),
+            on_progress=lambda progress: _told(record, progress, most),
             put_fragment=lambda stage, fragment: self._put_fragment(record.id, stage, fragment),
             sink=None if sink is None else sink.output,
             peaks=self.peaks,
+            clock=self.clock,
             metrics=self.metrics,
             log=record.log,
             claim=self.admission.claim(record),
@@ -254,7 +263,7 @@ class Execution:
         left.runs += 1
         left.sinks += [] if sink is None else [sink]
         try:
-            blocks = await driver.run()
+            blocks = await _run_within(record, driver, most)
             if sink is not None:
                 await self._publish(record, sink, driver, again=course.publishing)
             # What is kept of the result must be there for another coordinator too.
@@ -282,6 +291,40 @@ class Execution:
         key = f"{prefix}{stage}/fragment"
         await asyncio.to_thread(self.store.put, key, [fragment])
         return key
+
+
+def _told(record: QueryRecord, progress: Progress, most: int | None) -> None:
+    """Show progress; a query whose result has become larger than `most` bytes need not go on."""
+    record.progress(_progress(progress))
+    if most is not None and progress.stages[-1].bytes > most and record.driver is not None:
+        record.driver.cancel()
+
+
+async def _run_within(record: QueryRecord, driver: QueryDriver, most: int | None) -> tuple[BlockRef, ...]:
+    """Run a driver to its end.
+
+    Raises
+    ------
+    CapError
+        When the result has more than `most` bytes.
+    FrazilError
+        As :meth:`QueryDriver.run`.
+    """
+    error: CancelledQueryError | None = None
+    blocks: tuple[BlockRef, ...] = ()
+    try:
+        blocks = await driver.run()
+    except CancelledQueryError as cancelled:
+        error = cancelled
+    size = driver.progress().stages[-1].bytes
+    if most is not None and size > most and not record.stop.done():
+        raise CapError(
+            f"the result has more bytes ({size:,} until it was stopped) than the max_result_bytes={most:,} of tenant "
+            f"{record.status.tenant!r}: select less, or write it to files with a sink"
+        ) from error
+    if error is not None:
+        raise error
+    return blocks
 
 
 async def _unless_abandoned(record: QueryRecord, work: Coroutine[None, None, tuple[BlockRef, ...]]) -> tuple[BlockRef, ...]:

@@ -14,6 +14,7 @@
     │   ├── BordersError             a text file was cut where no line ends; the query is planned again with whole files
     │   ├── DeadlineError            the query's time is up
     │   ├── CancelledQueryError      the query was cancelled
+    │   ├── QuotaError               a quota of the tenant's is used up; ``where`` says when to try again
     │   └── RequestError             a bad request of another kind (unknown query, bad setting)
     ├── TaskError                    the attempt failed; another may succeed, and it counts against the task
     │   ├── BlockError               an exchange block is missing or its checksum is wrong
@@ -62,6 +63,7 @@ __all__ = [
     "ProtocolError",
     "PythonPlanError",
     "QueryError",
+    "QuotaError",
     "RequestError",
     "SourceError",
     "StandbyError",
@@ -188,6 +190,12 @@ class CancelledQueryError(UserError):
     """The query was cancelled."""
 
     kind = "cancelled"
+
+
+class QuotaError(UserError):
+    """What the tenant may use in some time is used up; ``where["retry_after_s"]`` says in how many seconds that is over."""
+
+    kind = "quota"
 
 
 class RequestError(UserError):

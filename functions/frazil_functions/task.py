@@ -67,7 +67,7 @@ def input_path(number: int) -> str:
     return f"{INPUT_SCHEME}{number}"
 
 
-class Split(msgspec.Struct, frozen=True, kw_only=True):
+class Split(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The share of one source file that a task scans: a range of its rows."""
 
     path: str
@@ -119,7 +119,7 @@ class ScanInput(msgspec.Struct, frozen=True, kw_only=True, tag="scan"):
     """Serialised `pl.Expr` on the placeholder's columns: rows for which it is not true have no part in the answer."""
 
 
-class KeyRange(msgspec.Struct, frozen=True, kw_only=True):
+class KeyRange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A half-open interval ``low <= key < high`` of row-encoded sort keys; None is unbounded."""
 
     low: bytes | None
@@ -149,7 +149,7 @@ class SortKey(msgspec.Struct, frozen=True, kw_only=True):
     nulls_last: bool
 
 
-class BlockRef(msgspec.Struct, frozen=True, kw_only=True):
+class BlockRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where a reader finds one block."""
 
     key: str
@@ -295,7 +295,7 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
         return attempt_id(self.query, self.stage, self.task, self.attempt)
 
 
-class BlockInfo(msgspec.Struct, frozen=True, kw_only=True):
+class BlockInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One block of a finished attempt's object."""
 
     partition: int

@@ -36,6 +36,7 @@ from frazil_functions.errors import (
     PlanVersionError,
     PlatformError,
     ProtocolError,
+    QuotaError,
     RequestError,
     StorageError,
     StorageFullError,
@@ -77,6 +78,7 @@ _STATUS: Final[Mapping[type[FrazilError], int]] = {
     MediaTypeError: 415,
     TooManyQueriesError: 429,
     QueueFullError: 429,
+    QuotaError: 429,
     ShuttingDownError: 503,
     DeadlineError: 504,
     UserError: 400,
@@ -129,6 +131,8 @@ def problem(request: Request, error: FrazilError, *, status: int | None = None, 
         **members,
     }
     headers = dict(_HEADERS.get(status, {}))
+    if isinstance(error, QuotaError) and "retry_after_s" in error.where:
+        headers["Retry-After"] = error.where["retry_after_s"]
     return Response(msgspec.json.encode(document), status_code=status, media_type=PROBLEM_JSON, headers=headers)
 
 

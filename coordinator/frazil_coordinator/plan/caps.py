@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from frazil_coordinator.plan.figures import UNKNOWN, total
+from frazil_coordinator.plan.figures import UNKNOWN, Amount, total
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import CapError
 
-__all__ = ["check_caps", "over_caps"]
+__all__ = ["bytes_to_scan", "check_caps", "over_caps"]
 
 
 def check_caps(graph: StageGraph, settings: Settings) -> None:
@@ -34,7 +34,7 @@ def check_caps(graph: StageGraph, settings: Settings) -> None:
 
 def over_caps(graph: StageGraph, settings: Settings) -> Iterator[str]:
     """Yield what is wrong with each cap that the query is above."""
-    scanned = total(stage.bytes_scanned for stage in graph.estimates) if graph.estimates else UNKNOWN
+    scanned = bytes_to_scan(graph)
     if settings.max_bytes_scanned is not None:
         advice = "select fewer columns or files, filter on what files are parted by, or have the cap raised"
         if scanned.bound == "unknown":
@@ -64,6 +64,11 @@ def over_caps(graph: StageGraph, settings: Settings) -> Iterator[str]:
             f"the query would have {tasks:,} tasks, more than max_tasks={settings.max_tasks:,} allows: raise "
             "split_target_bytes or shuffle_target_bytes, or have the cap raised"
         )
+
+
+def bytes_to_scan(graph: StageGraph) -> Amount:
+    """Return the compressed bytes that the scans of a query will read."""
+    return total(stage.bytes_scanned for stage in graph.estimates) if graph.estimates else UNKNOWN
 
 
 def _dollars(amount: float) -> str:

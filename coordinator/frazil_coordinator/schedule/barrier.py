@@ -16,7 +16,7 @@ from frazil_coordinator.schedule.broadcast import joined_in_place
 from frazil_coordinator.schedule.combine import lay_out_combiners, moved_places, with_places
 from frazil_coordinator.schedule.layout import Layout, lay_out
 from frazil_coordinator.schedule.messages import AttemptRef
-from frazil_coordinator.schedule.peaks import Peaks
+from frazil_coordinator.schedule.peaks import Peaks, Rows, scan_rows
 from frazil_coordinator.settings import Settings
 from frazil_functions.ids import StageId
 from frazil_functions.task import Descriptor
@@ -49,6 +49,7 @@ class Barrier:
 
         self._settings = settings
         self._peaks = peaks or Peaks()
+        self._rows: dict[StageId, Rows] = {}
         self._places: dict[tuple[str, int], tuple[str, int]] = {}
 
     @property
@@ -87,13 +88,16 @@ class Barrier:
             if self._places:
                 layout = with_places(layout, self._places, "reads blocks that were combined")
         self.layouts[number] = layout
+        self._rows[number] = scan_rows(layout.stage)
         return layout
 
     def needed(self, ref: AttemptRef, peak_bytes: int) -> float | None:
         """Take the memory that an attempt needed, and return how many times its input that is, if it can be told."""
         layout = self.layouts[ref.stage]
         inputs = layout.shares[ref.task].inputs
-        return self._peaks.note(layout.stage, inputs, peak_bytes, self._settings.function_memory_bytes)
+        return self._peaks.note(
+            layout.stage, inputs, self._rows[ref.stage], peak_bytes, self._settings.function_memory_bytes
+        )
 
     def _known(self, stage: Stage, finished: Finished) -> Descriptors:
         """Return what stages wrote that this one has to do with, as far as they are finished."""

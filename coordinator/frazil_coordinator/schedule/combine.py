@@ -10,8 +10,10 @@ places all along: the reader's layout stays, with the new places in it. Pure fun
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Final, TypeAlias
 
 import msgspec
@@ -128,29 +130,31 @@ def _grid(lists: Sequence[Sequence[BlockRef]], settings: Settings) -> _Grid:
     broadcast, a partition that is cut by a finer hash) comes last in that task's part, next to the part of the later ones.
     """
     now = sum(map(requests_for, lists))
-    found: dict[tuple[str, int], tuple[BlockRef, int]] = {}
-    last: dict[tuple[str, int], int] = {}
+    found: dict[tuple[str, int], list[int]] = {}
+    maps: dict[str, int] = {}
+    placed: list[tuple[BlockRef, list[int]]] = []
     for task, blocks in enumerate(lists):
         for block in blocks:
             place = (block.key, block.offset)
-            found.setdefault(place, (block, task))
-            last[place] = task
-    maps = {block.key: block.map_index for block, _ in found.values()}
+            if (readers := found.get(place)) is not None:
+                readers[1] = task
+                continue
+            found[place] = readers = [task, task]
+            placed.append((block, readers))
+            maps[block.key] = block.map_index
     objects = {key: number for number, key in enumerate(sorted(maps, key=lambda key: (maps[key], key)))}
-    of_objects, of_tasks = grid_side(len(objects)), grid_side(len({first for _, first in found.values()}))
+    of_objects, of_tasks = grid_side(len(objects)), grid_side(len({first for first, _ in found.values()}))
     size = sum(block.length for blocks in lists for block in blocks)
     grid = _Grid(now=now, bytes=size, copying=len(objects) * of_tasks + of_objects * of_tasks, then=of_objects * len(lists))
     if (grid.copying + grid.then) * _WORTH > now:
         return grid
-    cells: dict[tuple[int, int], list[tuple[BlockRef, int, int]]] = {}
-    for place, (block, first) in found.items():
-        cell = (objects[block.key] * of_objects // len(objects), first * of_tasks // len(lists))
-        cells.setdefault(cell, []).append((block, first, last[place]))
-    ordered = [
-        # The sort is stable: blocks with the same readers stay in the order in which they are read.
-        [block for block, _, _ in sorted(cells[cell], key=lambda one: one[1:])]
-        for cell in sorted(cells)
-    ]
+    rows = {key: number * of_objects // len(objects) for key, number in objects.items()}
+    cells: dict[tuple[int, int], list[tuple[BlockRef, list[int]]]] = defaultdict(list)
+    for one in placed:
+        block, readers = one
+        cells[rows[block.key], readers[0] * of_tasks // len(lists)].append(one)
+    # The sort is stable: blocks with the same readers stay in the order in which they are read.
+    ordered = [[block for block, _ in sorted(cells[cell], key=itemgetter(1))] for cell in sorted(cells)]
     most = _most_bytes(settings)
     return replace(grid, cells=tuple(run for blocks in ordered for run in _runs(blocks, most)))
 

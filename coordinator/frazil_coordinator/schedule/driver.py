@@ -450,7 +450,11 @@ class QueryDriver:
         counts = self._state.counts(ref.stage)
         self._unsure[ref.stage] += 1
         commit = TaskCommitted(stage=ref.stage, task=ref.task, attempt=ref.attempt, descriptor=descriptor)
-        self._log.commit(commit, taken_up, urgent=counts.done + self._unsure[ref.stage] >= counts.tasks)
+        unsure = self._unsure[ref.stage]
+        # Others wait for the last answer of a stage, and for that of a wave of one that stops when it has rows enough.
+        last = counts.done + unsure >= counts.tasks
+        last_of_wave = self._stages.stage(ref.stage).first_rows is not None and unsure >= counts.running
+        self._log.commit(commit, taken_up, urgent=last or last_of_wave)
 
     def _fail(self, ref: AttemptRef, error: FrazilError, stats: TaskStats) -> None:
         error.where = {"stage": str(ref.stage), "task": str(ref.task), **error.where}

@@ -22,7 +22,7 @@ from frazil_coordinator.schedule.commits import StageLaidOut
 from frazil_coordinator.schedule.layout import Layout
 from frazil_coordinator.schedule.losses import places_between
 from frazil_coordinator.schedule.messages import AttemptRef, Moved, StageBound
-from frazil_coordinator.schedule.peaks import Peaks, task_bytes
+from frazil_coordinator.schedule.peaks import Peaks, scan_rows, task_bytes
 from frazil_coordinator.schedule.preaggregation import WATCHED_TASKS, shrinks_too_little
 from frazil_coordinator.schedule.profile import Recorder
 from frazil_coordinator.schedule.state import QueryState
@@ -197,7 +197,8 @@ class Stages:
 
 def _weights(layout: Layout) -> tuple[float, ...]:
     """Return how many times the bytes of a common task each reads; empty when that is not known of all."""
-    sizes = [task_bytes(layout.stage, share.inputs) for share in layout.shares]
+    rows = scan_rows(layout.stage)
+    sizes = [task_bytes(layout.stage, share.inputs, rows) for share in layout.shares]
     known = [size for size in sizes if size is not None]
     middle = median(known) if known else 0
     if middle <= 0 or len(known) < len(sizes):

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 from frazil_coordinator.plan.memory import EXPANSION, FACTORS, PROCESS_BYTES, ROW_BY_ROW, Factors, usable_bytes
 from frazil_coordinator.plan.model import ScanSource, Stage, StageKind
@@ -20,7 +20,10 @@ from frazil_coordinator.schedule.pieces import Inputs
 from frazil_coordinator.settings import MIB, Settings
 from frazil_functions.task import BlockInfo, BlockRef, Codec, ExchangeInput, ScanInput
 
-__all__ = ["Need", "Peaks", "operator_of", "task_bytes"]
+__all__ = ["Need", "Peaks", "Rows", "operator_of", "scan_rows", "task_bytes"]
+
+Rows: TypeAlias = tuple[int | None, ...]
+"""Rows of each of a stage's sources, where they are known."""
 
 _EXPANSION: Final[dict[Codec, int]] = {
     "ipc": 1, "ipc_lz4": 2, "ipc_stream": 1, "ipc_stream_zstd": 3, "ipc_zstd": 3, "parquet_snappy": 3, "parquet_zstd": 3,
@@ -81,18 +84,37 @@ def _in_memory_bytes(blocks: Iterable[BlockRef | BlockInfo]) -> int:
     return sum(block.length * _EXPANSION[block.codec] for block in blocks)
 
 
-def task_bytes(stage: Stage, inputs: Inputs) -> int | None:
-    """Return the in-memory bytes that a task reads, about; None when that is not known."""
+def scan_rows(stage: Stage) -> Rows:
+    """Return the rows of each of a stage's tables, all of its splits together; None where not all are counted, or none."""
+    return tuple(_rows(source) if isinstance(source, ScanSource) else None for source in stage.sources)
+
+
+def _rows(source: ScanSource) -> int | None:
+    rows = [split.rows for group in source.splits for split in group]
+    return sum(rows) if all(rows) else None
+
+
+def task_bytes(stage: Stage, inputs: Inputs, rows: Rows) -> int | None:
+    """Return the in-memory bytes that a task reads, about; None when that is not known.
+
+    Parameters
+    ----------
+    stage, inputs
+        The task.
+    rows
+        :func:`scan_rows` of the stage. It looks at the splits of all tasks, so it is not done again for each.
+    """
+    if stage.kind == "combine":  # a combiner has blocks of one of the stage's sources, as its only input
+        return sum(_in_memory_bytes(given.blocks) for given in inputs if isinstance(given, ExchangeInput))
     total = 0
-    for source, given in zip(stage.sources, inputs, strict=True):
+    for source, given, counted in zip(stage.sources, inputs, rows, strict=True):
         if isinstance(given, ExchangeInput):
             share = 1 if given.hash_share is None else given.hash_share.count
             total += _in_memory_bytes(given.blocks) // share
         elif isinstance(source, ScanSource) and isinstance(given, ScanInput):
-            rows = [split.rows for group in source.splits for split in group]
-            if not all(rows):
+            if counted is None:
                 return None
-            total += EXPANSION * source.bytes * sum(split.rows for split in given.splits) // max(1, sum(rows))
+            total += EXPANSION * source.bytes * sum(split.rows for split in given.splits) // max(1, counted)
     return total
 
 
@@ -108,19 +130,19 @@ class Peaks:
         """What to plan with now. An immutable value: it may be asked for in any thread."""
         return self._factors
 
-    def note(self, stage: Stage, inputs: Inputs, peak_bytes: int, limit_bytes: int | None) -> float | None:
+    def note(self, stage: Stage, inputs: Inputs, rows: Rows, peak_bytes: int, limit_bytes: int | None) -> float | None:
         """Take what a task needed, and return how many times its input that is; None when it can't be told.
 
         Parameters
         ----------
-        stage, inputs
-            The task.
+        stage, inputs, rows
+            See :func:`task_bytes`.
         peak_bytes
             Peak resident memory of its process. Of a task that ran out of memory, it is the least that it needs.
         limit_bytes
             What it was allowed to use; None when nobody said, and then nothing depends on it.
         """
-        size = None if stage.kind == "combine" or limit_bytes is None else task_bytes(stage, inputs)
+        size = None if stage.kind == "combine" or limit_bytes is None else task_bytes(stage, inputs, rows)
         if size is None or limit_bytes is None:
             return None
         operator = operator_of(stage.kind)

@@ -9,16 +9,17 @@ one of its queries:
 
 No tenant has more than `Claim.max_tasks`. A slot that nobody needs who may have it goes, in the same order, to a query that
 can use it nevertheless. Slots are for one task each and never called back, so a query that is to make room does so as its
-tasks end. Used by :mod:`frazil_coordinator.schedule.driver`.
+tasks end. Used by :mod:`frazil_coordinator.schedule.driver`; who waits is kept in :mod:`frazil_coordinator.schedule.line`.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+
+from frazil_coordinator.schedule.line import Line
 
 __all__ = ["AGEING_S", "Claim", "SlotShare", "Slots"]
 
@@ -60,13 +61,15 @@ class Slots:
         self._limit = limit
         self._ageing_s = ageing_s
         self._clock = clock
-        self._shares: dict[SlotShare, None] = {}
-        self._granting = False
-        self._turns: dict[str, float] = {}
-        """By tenant, when its next turn is: it moves on by 1 / weight with each slot (start-time fair queueing)."""
+        self._groups: dict[str, _Group] = {}
+        """By tenant; who got a slot last comes last."""
 
+        self._granting = False
+        self._taken = 0
         self._turn = 0.0
         """The turn of the last slot that was granted; who wanted none until now has its turn from here."""
+
+        self._granted = 0
 
     @property
     def limit(self) -> int:
@@ -76,7 +79,7 @@ class Slots:
     @property
     def taken(self) -> int:
         """Slots that queries have now; above the limit for a while after it was lowered."""
-        return sum(share.held for share in self._shares)
+        return self._taken
 
     def limit_of(self, claim: Claim) -> int:
         """Return how many slots a query may have at most."""
@@ -85,7 +88,7 @@ class Slots:
     @property
     def wanted(self) -> int:
         """Slots that queries want and don't have."""
-        return sum(share.wanted for share in self._shares)
+        return sum(share.wanted for group in self._groups.values() for share in group.needing)
 
     def resize(self, limit: int) -> None:
         """Change the number of slots. Those taken are never called back."""
@@ -102,9 +105,8 @@ class Slots:
         claim
             For whom.
         """
-        share = SlotShare(self, on_grant, claim)
-        self._shares[share] = None
-        return share
+        self._groups.setdefault(claim.tenant, _Group(claim, self._ageing_s)).queries += 1
+        return SlotShare(self, on_grant, claim, self._granted)
 
     def grant(self) -> None:
         """Grant what can be granted."""
@@ -112,13 +114,14 @@ class Slots:
             return
         self._granting = True
         try:
-            while self.taken < self._limit and (share := self._next()) is not None:
+            while self._taken < self._limit and (share := self._next()) is not None:
+                tenant = share.claim.tenant
                 # Behind those that wait as well, and have as few.
-                del self._shares[share]
-                self._shares[share] = None
-                self._turn = max(self._turn, self._turns.get(share.claim.tenant, 0.0))
-                self._turns[share.claim.tenant] = self._turn + 1 / share.claim.weight
-                share.receive()
+                group = self._groups[tenant] = self._groups.pop(tenant)
+                self._turn = max(self._turn, group.turn)
+                group.turn = self._turn + 1 / share.claim.weight
+                self._granted += 1
+                share.receive(self._granted)
         finally:
             self._granting = False
 
@@ -126,47 +129,69 @@ class Slots:
         """Return the time, in monotonic seconds."""
         return self._clock()
 
-    def forget(self, share: SlotShare) -> None:
-        """Take back all that `share` has."""
-        self._shares.pop(share, None)
+    def changed(self, share: SlotShare, held: int) -> None:
+        """Note that a query has so many slots more, and what it wants now."""
+        group = self._groups[share.claim.tenant]
+        self._taken += held
+        group.held += held
+        now = self._clock()
+        for line, wants in ((group.needing, share.wanted > 0), (group.sparing, share.spare > 0)):
+            if wants:
+                line.put(share, now)
+            else:
+                line.discard(share)
+
+    def forget(self, share: SlotShare, held: int) -> None:
+        """Take back the slots of a query that has closed its share."""
+        self.changed(share, -held)
+        group = self._groups[share.claim.tenant]
+        group.queries -= 1
+        if not group.queries and group.turn <= self._turn:  # nothing is to be remembered of it
+            del self._groups[share.claim.tenant]
         self.grant()
 
     def _next(self) -> SlotShare | None:
         """Return who gets the next slot; None when nobody wants one that may have it."""
-        held = Counter[str]()
-        for share in self._shares:
-            held[share.claim.tenant] += share.held
-        may = [
-            share
-            for share in self._shares
-            if share.claim.max_tasks is None or held[share.claim.tenant] < share.claim.max_tasks
-        ]
-        wanting = [share for share in may if share.wanted > 0] or [share for share in may if share.spare > 0]
+        may = [group for group in self._groups.values() if group.most is None or group.held < group.most]
+        needing = [(group, group.needing) for group in may if len(group.needing)]
+        wanting = needing or [(group, group.sparing) for group in may if len(group.sparing)]
         if not wanting:
             return None
+        _, line = min(wanting, key=lambda one: (one[0].held / one[0].weight, max(self._turn, one[0].turn)))
+        return line.first(self._clock())
 
-        def turn_of(claim: Claim) -> tuple[float, float]:
-            return held[claim.tenant] / claim.weight, max(self._turn, self._turns.get(claim.tenant, 0.0))
 
-        tenant = min((share.claim for share in wanting), key=turn_of).tenant
-        now = self._clock()
-        return min(
-            (share for share in wanting if share.claim.tenant == tenant),
-            key=lambda one: (-one.priority_at(now, self._ageing_s), one.held),
-        )
+class _Group:
+    """The queries of one tenant. Mutable; belongs to :class:`Slots`."""
+
+    def __init__(self, claim: Claim, ageing_s: float) -> None:
+        self.weight, self.most = claim.weight, claim.max_tasks
+        self.queries = 0
+        self.held = 0
+        self.turn = 0.0
+        """When its next turn is: it moves on by 1 / weight with each slot (start-time fair queueing)."""
+
+        self.needing = Line[SlotShare](ageing_s)
+        self.sparing = Line[SlotShare](ageing_s)
+        """Those that can use a slot that nobody needs."""
 
 
 class SlotShare:
     """One query's slots; made by :meth:`Slots.share`."""
 
-    def __init__(self, slots: Slots, on_grant: Callable[[], None], claim: Claim) -> None:
+    def __init__(self, slots: Slots, on_grant: Callable[[], None], claim: Claim, turn: int) -> None:
         self._slots = slots
         self._on_grant = on_grant
         self._granted = 0
         self._closed = False
-        self._waits_since = 0.0
         self.claim = claim
         """For whom the slots are."""
+
+        self.waits_since = 0.0
+        """Since when it wants slots and got none."""
+
+        self.turn = turn
+        """How many slots had been granted when it got its last one."""
 
         self.wanted = 0
         """Slots that are wanted and not granted."""
@@ -189,24 +214,28 @@ class SlotShare:
         """
         if not self._closed:
             if not self.wanted:
-                self._waits_since = self._slots.now()
+                self.waits_since = self._slots.now()
             self.wanted = max(0, count - self._granted)
             self.spare = max(0, spare - max(0, self._granted - count))
+            self._slots.changed(self, 0)
             self._slots.grant()
 
-    def priority_at(self, now: float, ageing_s: float) -> int:
-        """Return the priority of a query that wants slots, with what it has gained by waiting."""
-        return self.claim.priority + int((now - self._waits_since) / ageing_s)
+    @property
+    def priority(self) -> int:
+        """That of the query, without what it has gained by waiting."""
+        return self.claim.priority
 
-    def receive(self) -> None:
-        """Take one slot; called by :class:`Slots`."""
+    def receive(self, turn: int) -> None:
+        """Take one slot, granted as number `turn`; called by :class:`Slots`."""
         if self.wanted > 0:
             self.wanted -= 1
         else:
             self.spare -= 1
         self.held += 1
         self._granted += 1
-        self._waits_since = self._slots.now()
+        self.waits_since = self._slots.now()
+        self.turn = turn
+        self._slots.changed(self, 1)
         self._on_grant()
 
     def use(self) -> None:
@@ -222,10 +251,14 @@ class SlotShare:
         """Give back the slot of an attempt that has ended."""
         if not self._closed:
             self.held -= 1
+            self._slots.changed(self, -1)
             self._slots.grant()
 
     def close(self) -> None:
         """Give back everything; further calls do nothing."""
+        if self._closed:
+            return
+        held = self.held
         self._closed = True
         self.wanted = self.spare = self.held = 0
-        self._slots.forget(self)
+        self._slots.forget(self, held)

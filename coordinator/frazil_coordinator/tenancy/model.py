@@ -60,6 +60,16 @@ class Tenant:
     max_queued_queries: int | None = None
     """Queries that wait at once; more of them are refused. None: any."""
 
+    max_bytes_scanned_per_day: int | None = None
+    """Compressed bytes that its queries scan in a day of UTC, at least 1. None: any."""
+
+    max_function_seconds_per_day: float | None = None
+    """Seconds that functions work for its queries in a day of UTC, above 0; one that runs when they are used up is finished.
+    None: any."""
+
+    max_result_bytes: int | None = None
+    """Encoded bytes of one result, at least 1. None: any."""
+
     highest_priority: int = PRIORITIES[-1]
     """What its queries may ask for at most."""
 
@@ -78,9 +88,14 @@ class Tenant:
             ("max_running_tasks", self.max_running_tasks, 1),
             ("max_running_queries", self.max_running_queries, 1),
             ("max_queued_queries", self.max_queued_queries, 0),
+            ("max_bytes_scanned_per_day", self.max_bytes_scanned_per_day, 1),
+            ("max_result_bytes", self.max_result_bytes, 1),
         ):
             if value is not None and value < least:
                 raise RequestError(f"{name} must be at least {least}, not {value}")
+        seconds = self.max_function_seconds_per_day
+        if seconds is not None and not (seconds > 0 and math.isfinite(seconds)):
+            raise RequestError(f"max_function_seconds_per_day must be above 0, not {seconds!r}")
         if self.max_queued_queries is not None and self.max_running_queries is None:
             raise RequestError("max_queued_queries has no effect without max_running_queries: no query would wait")
         if self.highest_priority not in PRIORITIES:

@@ -189,6 +189,9 @@ def _in_range(frame: pl.DataFrame, wanted: KeyRange, sort_keys: Sequence[SortKey
 
 def requests_for(blocks: Sequence[BlockRef]) -> int:
     """Return how many GETs it takes to read `blocks` in this order."""
+    lengths = {block.key: block.length for block in blocks if block.data is None}
+    if len(lengths) == len(blocks):  # each in an object of its own: none is fetched together with another
+        return sum(-(-length // MAX_REQUEST_BYTES) for length in lengths.values())
     return sum(len(fetch.requests()) for fetch in _plan(blocks))
 
 

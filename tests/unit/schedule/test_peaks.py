@@ -16,7 +16,7 @@ from frazil_coordinator.plan.memory import FACTORS, PROCESS_BYTES, Factors, usab
 from frazil_coordinator.plan.model import ExchangeSource, ExchangeSpec, ScanSource, StageGraph, StageKind
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.schedule.driver import QueryDriver
-from frazil_coordinator.schedule.peaks import Peaks
+from frazil_coordinator.schedule.peaks import Peaks, scan_rows
 from frazil_coordinator.schedule.profile import Profile
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import MIB, Settings
@@ -53,7 +53,7 @@ def note(
     peaks: Peaks, factor: float, *, kind: StageKind = "join", size: int = READ, limit: int | None = LIMIT
 ) -> float | None:
     stage = stage_of(1, 1, ExchangeSource(stage=StageId(0), read="partition"), kind=kind)
-    return peaks.note(stage, (read(size),), PROCESS_BYTES + int(factor * size), limit)
+    return peaks.note(stage, (read(size),), scan_rows(stage), PROCESS_BYTES + int(factor * size), limit)
 
 
 def test_a_factor_becomes_larger_with_the_first_task_that_needs_more() -> None:
@@ -109,7 +109,7 @@ def test_a_factor_at_its_highest_is_still_measured() -> None:
 def test_of_a_partition_that_is_shared_a_task_holds_its_part() -> None:
     stage = stage_of(1, 1, ExchangeSource(stage=StageId(0), read="partition"), kind="group_by")
     share = HashShare(hash_keys=(), partitions=1, index=0, count=2)
-    factor = Peaks().note(stage, (read(2 * READ, hash_share=share),), PROCESS_BYTES + 3 * READ, LIMIT)
+    factor = Peaks().note(stage, (read(2 * READ, hash_share=share),), scan_rows(stage), PROCESS_BYTES + 3 * READ, LIMIT)
     assert factor == pytest.approx(3.0)
 
 
@@ -119,10 +119,12 @@ def test_a_scan_holds_its_splits() -> None:
     assert isinstance(source, ScanSource)
     scan = replace(scan, sources=(replace(source, bytes=4 * READ),))
     given = ScanInput(splits=source.splits[0])
-    assert Peaks().note(scan, (given,), PROCESS_BYTES + 6 * READ, LIMIT) == pytest.approx(2.0)  # thrice as large decoded
+    assert Peaks().note(scan, (given,), scan_rows(scan), PROCESS_BYTES + 6 * READ, LIMIT) == pytest.approx(
+        2.0
+    )  # thrice as large decoded
     unknown = ScanInput(splits=tuple(msgspec.structs.replace(split, rows=0) for split in source.splits[0]))
     nobody_counted = replace(scan, sources=(replace(source, bytes=4 * READ, splits=(unknown.splits,)),))
-    assert Peaks().note(nobody_counted, (unknown,), PROCESS_BYTES + 2 * READ, LIMIT) is None
+    assert Peaks().note(nobody_counted, (unknown,), scan_rows(nobody_counted), PROCESS_BYTES + 2 * READ, LIMIT) is None
 
 
 # Queries of one coordinator
