@@ -87,6 +87,14 @@ class Slots:
         """Slots that queries want and don't have."""
         return sum(share.wanted for share in self._shares)
 
+    def by_tenant(self) -> tuple[Counter[str], Counter[str]]:
+        """Return the slots that each tenant has, and those that it wants and doesn't have."""
+        held, wanted = Counter[str](), Counter[str]()
+        for share in self._shares:
+            held[share.claim.tenant] += share.held
+            wanted[share.claim.tenant] += share.wanted
+        return held, wanted
+
     def resize(self, limit: int) -> None:
         """Change the number of slots. Those taken are never called back."""
         self._limit = limit
