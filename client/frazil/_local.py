@@ -20,7 +20,7 @@ import polars as pl
 
 from frazil._parts import LocalOptions, open_coordinator
 from frazil_coordinator.settings import Settings
-from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
+from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus, Wanted
 from frazil_functions.errors import RequestError
 from frazil_functions.ids import QueryId
 
@@ -111,7 +111,7 @@ class LocalSession:
 
     def queries(self, *, limit: int, state: QueryState | None = None, label: str | None = None) -> tuple[QueryStatus, ...]:
         """Return the newest queries."""
-        return self._ask(lambda coordinator: coordinator.list(limit=limit, state=state, label=label))
+        return self._ask(lambda coordinator: coordinator.list(Wanted(limit=limit, state=state, label=label)))
 
     def close(self) -> None:
         """Stop functions and coordinator, and delete a temporary store; from a forked child this does nothing."""

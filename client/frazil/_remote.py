@@ -31,6 +31,7 @@ from frazil_coordinator.status import (
     QueryEvent,
     QueryState,
     QueryStatus,
+    Wanted,
     decode_event,
     decode_explanation,
     decode_status,
@@ -212,9 +213,24 @@ class RemoteSession:
 
     def queries(self, *, limit: int, state: QueryState | None = None, label: str | None = None) -> tuple[QueryStatus, ...]:
         """Return the coordinator's newest queries."""
-        chosen = {"limit": str(limit), "state": state and state.value, "label": label}
-        params = httpx.QueryParams({name: value for name, value in chosen.items() if value})
+        return self.wanted(Wanted(limit=limit, state=state, label=label))
+
+    def wanted(self, wanted: Wanted) -> tuple[QueryStatus, ...]:
+        """Return the coordinator's newest queries that are like that."""
+        chosen = {
+            "limit": wanted.limit,
+            "state": wanted.state and wanted.state.value,
+            "label": wanted.label,
+            "tenant": wanted.tenant,
+            "text": wanted.text,
+            "since": wanted.since_unix_s,
+        }
+        params = httpx.QueryParams({name: str(value) for name, value in chosen.items() if value is not None})
         return decode_statuses(self._send("GET", "/v1/queries", params=params))
+
+    def cluster(self) -> dict[str, object]:
+        """Return what the coordinator is busy with (docs/http-api.md)."""
+        return msgspec.json.decode(self._send("GET", "/v1/cluster"), type=dict[str, object])
 
     def close(self) -> None:
         """Hang up. Queries go on."""

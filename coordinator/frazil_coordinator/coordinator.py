@@ -19,6 +19,7 @@ import polars as pl
 
 from frazil_coordinator.admission import Admission
 from frazil_coordinator.background import Background
+from frazil_coordinator.cluster import Cluster
 from frazil_coordinator.draining import until_idle
 from frazil_coordinator.execution import Execution, Planner, explanation_of
 from frazil_coordinator.hygiene import SWEEP_AFTER_S, Cleaner
@@ -33,7 +34,7 @@ from frazil_coordinator.orphans import collect_orphans
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.plan.report import measured_report
-from frazil_coordinator.platform.base import Platform, PlatformStatus
+from frazil_coordinator.platform.base import Platform
 from frazil_coordinator.prices import Prices
 from frazil_coordinator.recovery import accept, recovered
 from frazil_coordinator.refusals import NotPlannedError, ShuttingDownError
@@ -44,7 +45,7 @@ from frazil_coordinator.schedule.cost import priced
 from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
-from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
+from frazil_coordinator.status import Explanation, QueryEvent, QueryStatus, Wanted
 from frazil_coordinator.tenancy import DEFAULT_TENANT, Tenants
 from frazil_functions.errors import StandbyError, from_wire
 from frazil_functions.ids import QueryId
@@ -114,7 +115,6 @@ class Coordinator:
         self.settings = settings
         """Of queries that come without their own."""
 
-        self._platform = platform
         self._store = store
         self._exchange_prefix = exchange_prefix
         self._registry = Registry(settings.max_queries)
@@ -147,6 +147,9 @@ class Coordinator:
         """Queries whose journals can't be read: that is said once."""
 
         self._accepting = True
+        self.cluster = Cluster(registry=self._registry, slots=slots, platform=platform, tenants=tenants)
+        """What it is busy with."""
+
         observe(self.metrics, registry=self._registry, slots=slots, platform=platform, leads=lambda: self.leads)
 
     @property
@@ -435,15 +438,9 @@ class Coordinator:
         await record.ended.wait()
         return record.status
 
-    def list(
-        self, *, limit: int = 100, state: QueryState | None = None, label: str | None = None, tenant: str | None = None
-    ) -> tuple[QueryStatus, ...]:
-        """Return at most `limit` queries, newest first: all, or those in `state`, or with `label`, or of `tenant`."""
-        return self._registry.select(limit=limit, state=state, label=label, tenant=tenant)
-
-    def platform_status(self) -> PlatformStatus:
-        """Return how many functions there are."""
-        return self._platform.status()
+    def list(self, wanted: Wanted | None = None) -> tuple[QueryStatus, ...]:
+        """Return queries, newest first."""
+        return self._registry.select(wanted or Wanted())
 
     async def probe(self) -> None:
         """Return when the coordinator can do its work: it accepts queries, and the store answers.

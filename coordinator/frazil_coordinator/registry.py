@@ -21,7 +21,7 @@ from frazil_coordinator.journal.log import QueryLog
 from frazil_coordinator.plan.report import Report
 from frazil_coordinator.schedule.profile import Profile
 from frazil_coordinator.settings import Settings
-from frazil_coordinator.status import QueryEvent, QueryState, QueryStatus, StageProgress
+from frazil_coordinator.status import QueryEvent, QueryState, QueryStatus, StageProgress, Wanted
 from frazil_coordinator.tenancy import DEFAULT_TENANT
 from frazil_functions.errors import FrazilError, JournalError, RequestError, to_wire
 from frazil_functions.ids import QueryId
@@ -363,15 +363,7 @@ class Registry:
                 total -= record.memory_bytes
                 record.blocks = None
 
-    def select(
-        self, *, limit: int, state: QueryState | None, label: str | None, tenant: str | None = None
-    ) -> tuple[QueryStatus, ...]:
-        """Return statuses, newest first."""
-        wanted = (
-            record.status
-            for record in reversed(self._records.values())
-            if (state is None or record.status.state is state)
-            and (label is None or label in record.status.labels)
-            and (tenant is None or record.status.tenant == tenant)
-        )
-        return tuple(status for status, _ in zip(wanted, range(limit), strict=False))
+    def select(self, wanted: Wanted) -> tuple[QueryStatus, ...]:
+        """Return the statuses of those that are wanted, newest first."""
+        found = (record.status for record in reversed(self._records.values()) if wanted.has(record.status))
+        return tuple(status for status, _ in zip(found, range(wanted.limit), strict=False))

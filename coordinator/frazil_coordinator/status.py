@@ -20,6 +20,7 @@ __all__ = [
     "QueryState",
     "QueryStatus",
     "StageProgress",
+    "Wanted",
     "decode_event",
     "decode_explanation",
     "decode_status",
@@ -117,6 +118,37 @@ class QueryStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     waits_for: str = ""
     """What a queued query waits for, and how many are before it; empty when it does not wait."""
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which queries a list shows; None is any."""
+
+    limit: int = 100
+    """At most so many, the newest."""
+
+    state: QueryState | None = None
+    label: str | None = None
+    tenant: str | None = None
+    text: str | None = None
+    """Somewhere in the id, a label, the tenant or the error; upper and lower case are the same."""
+
+    since_unix_s: float | None = None
+    """Submitted then or later, in seconds since 1970."""
+
+    def has(self, status: QueryStatus) -> bool:
+        """Return whether a query is wanted."""
+        return (
+            (self.state is None or status.state is self.state)
+            and (self.label is None or self.label in status.labels)
+            and (self.tenant is None or status.tenant == self.tenant)
+            and (self.since_unix_s is None or status.submitted_unix_s >= self.since_unix_s)
+            and (self.text is None or self.text.casefold() in _searched(status))
+        )
+
+
+def _searched(status: QueryStatus) -> str:
+    error = "" if status.error is None else status.error.message
+    return "\n".join((status.id, *status.labels, status.tenant, error)).casefold()
 
 
 class QueryEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -284,11 +284,36 @@ def test_queries_are_listed_and_cancelled(folder: Path, server: Server) -> None:
     listed = run("queries", *arguments, "--label=listed", "--json", cwd=folder)
     assert [one["id"] for one in json.loads(listed.stdout)] == [query.id]
     assert query.id in run("queries", *arguments, cwd=folder).stdout
+    config = folder / "config.toml"
+    config.write_text(f'default = "here"\n[profiles.here]\nurl = "{server.url}"\ntoken_command = "printf {TOKEN}"\n')
+    named = {"FRAZIL_CONFIG": str(config)}
+    seen = run("queries", "--text=LISTED", "--since=1h", "--tenant=default", "--json", cwd=folder, **named)
+    assert [one["id"] for one in json.loads(seen.stdout)] == [query.id]
+    assert run("queries", "--since=2100-01-01", "--json", cwd=folder, **named).stdout == "[]\n"
     done = run("cancel", query.id, *arguments, cwd=folder)
     assert (done.returncode, done.stderr) == (0, f"query {query.id} is succeeded\n")
     unknown = run("cancel", "nothing", *arguments, cwd=folder)
     assert unknown.returncode == 1
     assert "nothing" in unknown.stderr
+
+
+def test_top_looks_once_without_a_terminal(folder: Path, server: Server) -> None:
+    with frazil.connect(server.url, token=TOKEN) as engine:
+        query = engine.submit(pl.scan_parquet(folder / "t" / "*.parquet"), labels=["[red]seen"])
+        query.wait(60)
+    arguments = ["--url", server.url, "--token", TOKEN]
+    shown = run("top", *arguments, cwd=folder)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "slots 0/2" in shown.stdout
+    assert "[red]seen" in shown.stdout
+    told = json.loads(run("top", *arguments, "--json", "--limit=1", cwd=folder).stdout)
+    assert [one["id"] for one in told["queries"]] == [query.id]
+    assert told["cluster"]["slots"]["limit"] == 2
+
+
+def test_a_shell_completes_commands(tmp_path: Path) -> None:
+    done = run(cwd=tmp_path, _FRAZIL_COMPLETE="complete_bash", COMP_WORDS="frazil que", COMP_CWORD="1")
+    assert done.stdout.split() == ["queries"]
 
 
 def test_a_server_ends_in_order(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line ``frazil``: ``serve``, ``run``, ``explain``, ``queries``, ``cancel``, ``token`` (docs/cli.md).
+"""The command line ``frazil``: ``serve``, ``run``, ``explain``, ``queries``, ``cancel``, ``top``, ``token`` (docs/cli.md).
 
 Data goes to standard output, everything else to standard error. Errors are one message and an exit code:
 0 done, 1 the query (or script) failed, 2 bad usage, 3 the coordinator can't be reached, 130 interrupted.
@@ -17,7 +17,7 @@ import polars as pl
 import typer
 
 from frazil._session import UnreachableError
-from frazil.cli import _common, _explain, _queries, _run, _serve, _token
+from frazil.cli import _common, _explain, _queries, _run, _serve, _token, _top
 from frazil_functions.errors import FrazilError
 
 __all__ = ["main"]
@@ -26,7 +26,6 @@ _app = typer.Typer(
     name="frazil",
     help="Polars queries on functions that scale from zero.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 _app.command("serve")(_serve.serve)
@@ -34,6 +33,7 @@ _app.command("run", cls=_common.FileCommand)(_run.run)
 _app.command("explain", cls=_common.FileCommand)(_explain.explain)
 _app.command("queries")(_queries.queries)
 _app.command("cancel")(_queries.cancel)
+_app.command("top")(_top.top)
 _app.command("token")(_token.token)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from frazil._progress import ProgressBars
 from frazil._query import Query
 from frazil._remote import RemoteSession
 from frazil._session import Session
+from frazil.cli import _config
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import FrazilError, RequestError
 
@@ -30,10 +32,12 @@ __all__ = [
     "EXIT_UNREACHABLE",
     "EXIT_USAGE",
     "STDERR",
+    "AsJson",
     "FileCommand",
     "Idle",
     "MaxFunctions",
     "MemoryLimit",
+    "ProfileName",
     "ScriptError",
     "Store",
     "StoreOptions",
@@ -49,10 +53,15 @@ __all__ = [
     "note",
     "notes_of",
     "pairs",
+    "remote_session",
     "settings_from_env",
     "sql_query",
     "terminated_as_exit",
 ]
+
+_DEFAULT_ADDRESS: Final = "http://127.0.0.1:8080"
+_ANSWER_S: Final = 10.0
+"""Seconds for which a coordinator may not answer a command that asks for one thing."""
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -67,6 +76,16 @@ Url: TypeAlias = Annotated[
 Token: TypeAlias = Annotated[
     str | None, typer.Option("--token", envvar="FRAZIL_TOKEN", show_envvar=True, help="Token of the coordinator.")
 ]
+ProfileName: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--profile-name",
+        envvar="FRAZIL_PROFILE",
+        help="A profile of the configuration file, in place of --url and --token.",
+        autocompletion=_config.profile_names,
+    ),
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MaxFunctions: TypeAlias = Annotated[
     int | None, typer.Option("--max-functions", min=1, help="Most function processes on this machine; by default one a CPU.")
 ]
@@ -122,17 +141,19 @@ def engine_session(
     *,
     url: str | None,
     token: str | None,
+    profile_name: str | None,
     max_functions: int | None,
     store: str | None,
     store_options: Sequence[str] | None,
     memory_limit: str | None,
     idle_s: float,
 ) -> Session:
-    """Return a session with the coordinator at `url`, or with one in this process."""
+    """Return a session with the coordinator at `url` or of the profile, or with one in this process."""
     settings = settings_from_env()
+    place = _config.place_of(*_named(url, token, profile_name), use_default=False)
     try:
-        if url is not None:
-            return RemoteSession(url, token=token, settings=None if settings == Settings() else settings)
+        if place is not None:
+            return RemoteSession(place.url, token=place.token, settings=None if settings == Settings() else settings)
         options = local_options(
             max_functions=max_functions,
             store=store,
@@ -143,6 +164,32 @@ def engine_session(
     except RequestError as error:
         raise typer.BadParameter(str(error)) from error
     return LocalSession(options, settings)
+
+
+def remote_session(
+    url: str | None, token: str | None, profile_name: str | None, *, settings: Settings | None = None
+) -> RemoteSession:
+    """Return a session with the coordinator that is named, of the default profile, or of this machine."""
+    place = _config.place_of(*_named(url, token, profile_name), use_default=True)
+    place = place or _config.Place(url=_DEFAULT_ADDRESS, token=token)
+    try:
+        own = None if settings == Settings() else settings
+        return RemoteSession(place.url, token=place.token, settings=own, timeout_s=_ANSWER_S)
+    except RequestError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _named(url: str | None, token: str | None, profile_name: str | None) -> tuple[str | None, str | None, str | None]:
+    """Return what counts: an option of the command line above a variable of the other kind.
+
+    A token of the variable goes to the address of the option or the variable, and to that of no profile.
+    """
+    if url is not None and profile_name is not None:
+        if profile_name == os.environ.get("FRAZIL_PROFILE") and url != os.environ.get("FRAZIL_URL"):
+            profile_name = None
+        elif url == os.environ.get("FRAZIL_URL") and profile_name != os.environ.get("FRAZIL_PROFILE"):
+            url = None
+    return url, None if url is None and token == os.environ.get("FRAZIL_TOKEN") else token, profile_name
 
 
 def settings_from_env() -> Settings:

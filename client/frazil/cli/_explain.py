@@ -22,6 +22,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one document a query.")] = False,
     url: _common.Url = None,
     token: _common.Token = None,
+    profile_name: _common.ProfileName = None,
     max_functions: _common.MaxFunctions = None,
     store: _common.Store = None,
     store_option: _common.StoreOptions = None,
@@ -37,7 +38,8 @@ def explain(
     sql = _run.is_sql(file, arguments)
     tables, table_options = _common.pairs(table, "--table"), _common.pairs(storage_option, "--storage-option")
     session = _common.engine_session(
-        url=url, token=token, max_functions=max_functions, store=store, store_options=store_option,
+        url=url, token=token, profile_name=profile_name, max_functions=max_functions, store=store,
+        store_options=store_option,
         memory_limit=memory_limit, idle_s=30.0 if analyze else 0.0,
     )  # fmt: skip
     if analyze:

@@ -46,6 +46,7 @@ def run(
     arguments: Arguments = None,
     url: _common.Url = None,
     token: _common.Token = None,
+    profile_name: _common.ProfileName = None,
     max_functions: _common.MaxFunctions = None,
     store: _common.Store = None,
     store_option: _common.StoreOptions = None,
@@ -81,7 +82,8 @@ def run(
         raise typer.BadParameter("parquet is not for a terminal: name a file by --output")
     tables, table_options = _common.pairs(table, "--table"), _common.pairs(storage_option, "--storage-option")
     session = _common.engine_session(
-        url=url, token=token, max_functions=max_functions, store=store, store_options=store_option,
+        url=url, token=token, profile_name=profile_name, max_functions=max_functions, store=store,
+        store_options=store_option,
         memory_limit=memory_limit, idle_s=idle_s,
     )  # fmt: skip
     if dry_run:

@@ -8,9 +8,11 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 
 from frazil_coordinator.api.auth import require_token
+from frazil_coordinator.api.cluster import cluster_router
 from frazil_coordinator.api.health import probes_router, version_router
 from frazil_coordinator.api.measuring import Measured
 from frazil_coordinator.api.models import Problem
+from frazil_coordinator.api.pages import pages_router
 from frazil_coordinator.api.problems import PROBLEM_JSON, add_handlers
 from frazil_coordinator.api.queries import queries_router
 from frazil_coordinator.api.schemas import add_schemas
@@ -42,6 +44,8 @@ def create_app(coordinator: Coordinator, *, tokens: Sequence[str | Token] = ()) 
     app.include_router(probes_router(coordinator))
     app.include_router(version_router(), dependencies=guarded)
     app.include_router(queries_router(coordinator), dependencies=guarded)
+    app.include_router(cluster_router(coordinator), dependencies=guarded)
+    app.include_router(pages_router())
     add_handlers(app)
     app.add_middleware(Measured, metrics=coordinator.metrics)
     add_schemas(app)

@@ -40,7 +40,7 @@ def probes_router(coordinator: Coordinator) -> APIRouter:
             return problem(request, error, status=503)
         except TimeoutError:
             return problem(request, StorageError("the exchange store does not answer"), status=503)
-        platform = coordinator.platform_status()
+        platform = coordinator.cluster.functions()
         return Ready(
             functions=platform.functions,
             busy=platform.busy,

@@ -17,13 +17,17 @@ from frazil_coordinator.api.results import add_result
 from frazil_coordinator.api.schemas import json_of, plan_body, stream_of
 from frazil_coordinator.api.sse import EVENT_STREAM, event_stream
 from frazil_coordinator.coordinator import Coordinator
-from frazil_coordinator.status import Explanation, QueryState, QueryStatus, encode
+from frazil_coordinator.schedule.timeline import task_page
+from frazil_coordinator.status import Explanation, QueryState, QueryStatus, Wanted, encode
 from frazil_functions.errors import CancelledQueryError
 
-__all__ = ["MAX_WAIT_S", "queries_router"]
+__all__ = ["MAX_ATTEMPTS", "MAX_WAIT_S", "queries_router"]
 
 MAX_WAIT_S = 60.0
 """Longest long-poll, in seconds."""
+
+MAX_ATTEMPTS = 5000
+"""Attempts in one answer, at most."""
 
 Label = Annotated[str, Query(max_length=200)]
 Key = Annotated[str, Header(max_length=255)]
@@ -109,10 +113,17 @@ def _add_show(router: APIRouter, coordinator: Coordinator) -> None:
         state: QueryState | None = None,
         label: Label | None = None,
         tenant: str | None = None,
+        text: Annotated[str | None, Query(max_length=200)] = None,
+        since: Annotated[float | None, Query(ge=0)] = None,
     ) -> Response:
-        """List queries, newest first: those of the caller's tenant; an administrator's list is of all, or of `tenant`."""
-        shown = caller.tenant_shown(tenant)
-        return _json(coordinator.list(limit=limit, state=state, label=label, tenant=shown))
+        """List queries, newest first: those of the caller's tenant; an administrator's list is of all, or of `tenant`.
+
+        `text` is looked for in ids, labels, tenants and errors; `since` is in seconds since 1970.
+        """
+        wanted = Wanted(
+            limit=limit, state=state, label=label, tenant=caller.tenant_shown(tenant), text=text or None, since_unix_s=since
+        )
+        return _json(coordinator.list(wanted))
 
     @router.get("/queries/{query}", responses=json_of(200, "QueryStatus"))
     async def status(query: str, caller: Asker, wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0.0) -> Response:
@@ -129,6 +140,18 @@ def _add_show(router: APIRouter, coordinator: Coordinator) -> None:
     async def profile(query: str, caller: Asker) -> Response:
         """Show what a query used until now, by stage."""
         return Response(msgspec.json.encode(coordinator.profile(seen(query, caller))), media_type="application/json")
+
+    @router.get("/queries/{query}/tasks", responses=json_of(200, "TaskPage"))
+    async def tasks(
+        query: str,
+        caller: Asker,
+        stage: Annotated[int | None, Query(ge=0)] = None,
+        offset: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=0, le=MAX_ATTEMPTS)] = 1000,
+    ) -> Response:
+        """Show a page of the attempts of a query, in the order in which they were sent, and how even its stages are."""
+        page = task_page(coordinator.profile(seen(query, caller)), stage=stage, offset=offset, limit=limit)
+        return Response(msgspec.json.encode(page), media_type="application/json")
 
     @router.delete("/queries/{query}", responses=json_of(200, "QueryStatus"))
     async def cancel(query: str, caller: Asker) -> Response:

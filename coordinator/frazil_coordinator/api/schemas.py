@@ -8,7 +8,9 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from frazil_coordinator.api.cluster import ClusterView
 from frazil_coordinator.api.inputs import PLAN_MEDIA_TYPES, SETTINGS_HEADER
+from frazil_coordinator.schedule.timeline import TaskPage
 from frazil_coordinator.status import Explanation, QueryEvent, QueryStatus
 
 __all__ = ["add_schemas", "json_of", "plan_body", "stream_of"]
@@ -46,7 +48,7 @@ def plan_body() -> dict[str, Any]:
 
 def add_schemas(app: FastAPI) -> None:
     """Make ``/openapi.json`` name the types that :func:`json_of` refers to."""
-    named = (QueryStatus, QueryEvent, Explanation)
+    named = (QueryStatus, QueryEvent, Explanation, TaskPage, ClusterView)
     _, components = msgspec.json.schema_components(named, schema_hook=_schema_of, ref_template=_REF)
 
     def openapi() -> dict[str, Any]:

@@ -330,8 +330,9 @@ class QueryDriver:
         if isinstance(event, AttemptSucceeded | AttemptRecovered):
             self._answers += 1
             self._unsure[event.ref.stage] -= isinstance(event, AttemptSucceeded) and self._log is not None
-            self._recorder.succeeded(event.ref, event.descriptor, now)
-            if not self._state.is_void(event.ref):
+            void = self._state.is_void(event.ref)
+            self._recorder.succeeded(event.ref, event.descriptor, now, void=void)
+            if not void:
                 self._stages.needed(event.ref, event.descriptor.stats)
 
     def _obey(self, instruction: Instruction, group: asyncio.TaskGroup, now: float) -> None:
@@ -402,8 +403,7 @@ class QueryDriver:
         self._recorder.lost(lost.stage, lost.task)
         if self._held is not None:
             return  # another coordinator noted it
-        fields = {"query": self._query, "stage": lost.stage, "task": lost.task}
-        _LOG.warning("output lost, its task runs again", extra=fields)
+        _LOG.warning("output lost, its task runs again", extra=self._fields(AttemptRef(lost.stage, lost.task, 0)))
         if self._log is not None:
             self._log.note(TaskLost(stage=lost.stage, task=lost.task, after=self._answers))
 
@@ -450,10 +450,10 @@ class QueryDriver:
         counts = self._state.counts(ref.stage)
         self._unsure[ref.stage] += 1
         commit = TaskCommitted(stage=ref.stage, task=ref.task, attempt=ref.attempt, descriptor=descriptor)
-        unsure = self._unsure[ref.stage]
         # Others wait for the last answer of a stage, and for that of a wave of one that stops when it has rows enough.
-        last = counts.done + unsure >= counts.tasks
-        last_of_wave = self._stages.stage(ref.stage).first_rows is not None and unsure >= counts.running
+        last = counts.done + self._unsure[ref.stage] >= counts.tasks
+        in_waves = self._graph.stages[ref.stage].first_rows is not None
+        last_of_wave = in_waves and self._unsure[ref.stage] >= counts.running
         self._log.commit(commit, taken_up, urgent=last or last_of_wave)
 
     def _fail(self, ref: AttemptRef, error: FrazilError, stats: TaskStats) -> None:

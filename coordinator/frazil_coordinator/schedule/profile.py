@@ -16,7 +16,7 @@ from frazil_coordinator.schedule.messages import AttemptRef
 from frazil_functions.ids import QueryId, StageId
 from frazil_functions.task import Descriptor, TaskStats
 
-__all__ = ["AttemptProfile", "Profile", "Recorder", "RunState", "StageProfile", "TaskProfile"]
+__all__ = ["AttemptProfile", "Profile", "Recorder", "RunState", "RunningAttempt", "StageProfile", "TaskProfile"]
 
 RunState: TypeAlias = Literal["running", "succeeded", "failed", "cancelled"]
 
@@ -39,11 +39,35 @@ class AttemptProfile(TypedDict):
     requests: dict[str, int]
     """Exchange-store requests, as far as the attempt told."""
 
+    began_s: float
+    """When it was sent, in seconds since the first stage could start."""
+
+    cold_start: bool
+
+
+class RunningAttempt(TypedDict):
+    """An attempt that was sent and has not ended."""
+
+    task: int
+    attempt: int
+    began_s: float
+    """When it was sent, in seconds since the first stage could start."""
+
+    cold_start: bool
+
 
 class TaskProfile(TypedDict):
     """A task that is done: the figures of the attempt that gave its answer."""
 
     task: int
+    attempt: int
+    """Number of the attempt that gave it."""
+
+    began_s: float
+    """When that attempt was sent, in seconds since the first stage could start. Of an answer that another coordinator had
+    taken up, this and the next are when it was found in the journal."""
+
+    ended_s: float
     attempts: int
     """Attempts launched so far."""
 
@@ -126,6 +150,9 @@ class StageProfile(TypedDict):
     task_list: list[TaskProfile]
     """By task, those that are done."""
 
+    running: list[RunningAttempt]
+    """Attempts in flight, in the order in which they were sent."""
+
 
 class Profile(TypedDict):
     """A query."""
@@ -150,6 +177,14 @@ class _Attempt:
     cold_start: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    descriptor: Descriptor
+    attempt: int
+    launched_at: float
+    answered_at: float
+
+
 @dataclass(slots=True)
 class StageRecord:
     """What is known of a stage so far; owned by :class:`Recorder`."""
@@ -172,7 +207,7 @@ class StageRecord:
     discarded: int = 0
     speculated: int = 0
     lost: int = 0
-    done: dict[int, Descriptor] = field(default_factory=dict)
+    done: dict[int, _Answer] = field(default_factory=dict)
     rows: int = 0
     """Rows of output of the tasks that are done."""
 
@@ -248,16 +283,17 @@ class Recorder:
             if (told := self._told[ref.stage]) is not None:
                 told.cold_starts.inc()
 
-    def succeeded(self, ref: AttemptRef, descriptor: Descriptor, now: float) -> None:
-        """Note that an attempt succeeded; it is counted unless its task has an answer already."""
+    def succeeded(self, ref: AttemptRef, descriptor: Descriptor, now: float, *, void: bool = False) -> None:
+        """Note that an attempt succeeded; it is counted unless its task has an answer already, or is `void`."""
         record = self._stages[ref.stage]
         live = self._live.pop(ref, None)
         if live is not None and live.here and (told := self._told[ref.stage]) is not None:
             told.succeeded(descriptor.stats, now - live.launched_at)
         record.function_seconds += descriptor.stats.seconds
-        if ref.task in record.done:
+        if void or ref.task in record.done:
             return
-        record.done[ref.task] = descriptor
+        launched_at = now if live is None else live.launched_at
+        record.done[ref.task] = _Answer(descriptor=descriptor, attempt=ref.attempt, launched_at=launched_at, answered_at=now)
         record.last_answer = now
         record.rows += descriptor.stats.rows_out
         record.bytes += descriptor.stats.bytes_out
@@ -283,6 +319,8 @@ class Recorder:
                 message=message,
                 seconds=seconds,
                 requests=dict(stats.requests),
+                began_s=self._since(live.launched_at),
+                cold_start=live.cold_start,
             )
         )
 
@@ -290,7 +328,7 @@ class Recorder:
         """Note that the output of a task can't be read any more: the task is not done."""
         record = self._stages[stage]
         record.lost += 1
-        stats = record.done.pop(task).stats
+        stats = record.done.pop(task).descriptor.stats
         record.rows -= stats.rows_out
         record.bytes -= stats.bytes_out
 
@@ -307,8 +345,9 @@ class Recorder:
     def profile(self, now: float) -> Profile:
         """Return the profile so far."""
         end = now if self._ended is None else self._ended
-        busy = {ref.stage for ref in self._live}
-        stages = [_stage_profile(record, end, busy=record.stage.id in busy) for record in self._stages]
+        running = self._running()
+        began = self._began or 0.0
+        stages = [_stage_profile(record, end, running.get(record.stage.id, []), began) for record in self._stages]
         return Profile(
             query=self._query,
             state=self._state,
@@ -317,15 +356,28 @@ class Recorder:
             stages=stages,
         )
 
+    def _since(self, moment: float) -> float:
+        return moment - (moment if self._began is None else self._began)
 
-def _stage_profile(record: StageRecord, now: float, *, busy: bool) -> StageProfile:
+    def _running(self) -> dict[StageId, list[RunningAttempt]]:
+        found: dict[StageId, list[RunningAttempt]] = {}
+        for ref, live in self._live.items():
+            found.setdefault(ref.stage, []).append(
+                RunningAttempt(
+                    task=ref.task, attempt=ref.attempt, began_s=self._since(live.launched_at), cold_start=live.cold_start
+                )
+            )
+        return found
+
+
+def _stage_profile(record: StageRecord, now: float, running: list[RunningAttempt], began: float) -> StageProfile:
     stage = record.stage
     answers = sorted(record.done.items())
-    stats = [descriptor.stats for _, descriptor in answers]
+    stats = [answer.descriptor.stats for _, answer in answers]
     requests: Counter[str] = Counter()
     for one in stats:
         requests.update(one.requests)
-    end = now if busy or record.last_answer is None else record.last_answer
+    end = now if running or record.last_answer is None else record.last_answer
     return StageProfile(
         stage=stage.id,
         kind=stage.kind,
@@ -335,7 +387,7 @@ def _stage_profile(record: StageRecord, now: float, *, busy: bool) -> StageProfi
         rows_out=sum(one.rows_out for one in stats),
         bytes_in=sum(one.bytes_in for one in stats),
         bytes_out=sum(one.bytes_out for one in stats),
-        blocks=sum(len(descriptor.blocks) for _, descriptor in answers),
+        blocks=sum(len(answer.descriptor.blocks) for _, answer in answers),
         requests=dict(requests),
         seconds=0.0 if record.first_launch is None else end - record.first_launch,
         function_seconds=record.function_seconds,
@@ -350,20 +402,24 @@ def _stage_profile(record: StageRecord, now: float, *, busy: bool) -> StageProfi
         discarded=record.discarded,
         speculated=record.speculated,
         lost=record.lost,
-        task_list=[_task_profile(task, record.attempts[task], descriptor) for task, descriptor in answers],
+        task_list=[_task_profile(task, record.attempts[task], answer, began) for task, answer in answers],
+        running=running,
     )
 
 
-def _task_profile(task: int, attempts: int, descriptor: Descriptor) -> TaskProfile:
-    stats = descriptor.stats
+def _task_profile(task: int, attempts: int, answer: _Answer, began: float) -> TaskProfile:
+    stats = answer.descriptor.stats
     return TaskProfile(
         task=task,
+        attempt=answer.attempt,
+        began_s=answer.launched_at - began,
+        ended_s=answer.answered_at - began,
         attempts=attempts,
         rows_in=stats.rows_in,
         rows_out=stats.rows_out,
         bytes_in=stats.bytes_in,
         bytes_out=stats.bytes_out,
-        blocks=len(descriptor.blocks),
+        blocks=len(answer.descriptor.blocks),
         seconds=stats.seconds,
         peak_memory_bytes=stats.peak_memory_bytes,
         cold_start=stats.cold_start,

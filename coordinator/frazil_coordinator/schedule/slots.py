@@ -90,6 +90,12 @@ class Slots:
         """Slots that queries want and don't have."""
         return sum(share.wanted for group in self._groups.values() for share in group.needing)
 
+    def by_tenant(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the slots that each tenant has, and those that it wants and doesn't have; those with none are left out."""
+        held = {tenant: group.held for tenant, group in self._groups.items() if group.held}
+        wanted = {tenant: sum(share.wanted for share in group.needing) for tenant, group in self._groups.items()}
+        return held, {tenant: count for tenant, count in wanted.items() if count}
+
     def resize(self, limit: int) -> None:
         """Change the number of slots. Those taken are never called back."""
         self._limit = limit

@@ -19,7 +19,7 @@ from frazil_coordinator.refusals import NotPlannedError, PlanTooLargeError, Shut
 from frazil_coordinator.registry import TooManyQueriesError, UnknownQueryError
 from frazil_coordinator.retention import SMALL_RESULT_BYTES, ResultGoneError
 from frazil_coordinator.settings import Settings
-from frazil_coordinator.status import QueryState, QueryStatus
+from frazil_coordinator.status import QueryState, QueryStatus, Wanted
 from frazil_functions.errors import (
     CancelledQueryError,
     DeadlineError,
@@ -421,10 +421,10 @@ async def test_the_list_can_be_narrowed(store: CountingStore) -> None:
         bad = (await coordinator.submit(b"no plan", labels=["x"])).id
         for query in (good, bad):
             await coordinator.wait(query)
-        assert [status.id for status in coordinator.list(label="x")] == [bad, good]
-        assert [status.id for status in coordinator.list(label="y")] == [good]
-        assert [status.id for status in coordinator.list(state=QueryState.FAILED)] == [bad]
-        assert [status.id for status in coordinator.list(limit=1)] == [bad]
+        assert [status.id for status in coordinator.list(Wanted(label="x"))] == [bad, good]
+        assert [status.id for status in coordinator.list(Wanted(label="y"))] == [good]
+        assert [status.id for status in coordinator.list(Wanted(state=QueryState.FAILED))] == [bad]
+        assert [status.id for status in coordinator.list(Wanted(limit=1))] == [bad]
 
 
 async def test_closing_cancels_what_runs_and_accepts_nothing_more(store: CountingStore) -> None:

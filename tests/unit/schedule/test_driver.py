@@ -359,6 +359,10 @@ def test_the_profile_is_json_and_has_the_documented_figures() -> None:
     (failed,) = stage["failed_attempts"]
     assert (failed["task"], failed["attempt"], failed["kind"], failed["requests"]) == (1, 0, "storage", {"get": 1})
     assert [(task["task"], task["attempts"]) for task in stage["task_list"]] == [(0, 1), (1, 2)]
+    assert [task["attempt"] for task in stage["task_list"]] == [0, 1]
+    assert [task["began_s"] for task in stage["task_list"]] == pytest.approx([0.0, 0.35])
+    assert [task["ended_s"] for task in stage["task_list"]] == pytest.approx([1.0, 1.35])
+    assert (failed["began_s"], failed["cold_start"], stage["running"]) == (0.0, False, [])
 
 
 def test_a_request_carries_versions_limits_and_where_to_write() -> None:
