@@ -294,7 +294,7 @@ class Coordinator:
             self._registry.remove(record)
 
     def _has(self, query: QueryId) -> bool:
-        return query in self._unreadable or self._registry.has(query)
+        return query in self._unreadable or self._registry.has(query) or self._keeper.forgets(query)
 
     def _add(self, record: QueryRecord) -> None:
         for forgotten in self._registry.add(record):

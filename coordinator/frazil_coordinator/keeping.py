@@ -47,6 +47,11 @@ class Keeper:
         self._ttl_s = ttl_s
         self._spawn = spawn
         self._timers: dict[QueryId, asyncio.TimerHandle] = {}
+        self._forgetting: set[QueryId] = set()
+
+    def forgets(self, query: QueryId) -> bool:
+        """Return whether a query is being forgotten: what is still found of it is about to be deleted."""
+        return query in self._forgetting
 
     def keep(self, record: QueryRecord) -> None:
         """Keep an ended query for the rest of its time; no effect when nothing of it is kept."""
@@ -54,12 +59,19 @@ class Keeper:
             ended_unix_s = record.status.ended_unix_s or time.time()
             self._expire_in(record, max(0.0, self._ttl_s - (time.time() - ended_unix_s)))
 
-    async def forget(self, record: QueryRecord) -> None:
-        """Delete what is kept of a query."""
+    def forget(self, record: QueryRecord) -> Coroutine[None, None, None]:
+        """Delete what is kept of a query, which is known as one that is forgotten from now on."""
+        self._forgetting.add(record.id)
+        return self._forget(record)
+
+    async def _forget(self, record: QueryRecord) -> None:
         if (timer := self._timers.pop(record.id, None)) is not None:
             timer.cancel()
-        await self._results.drop(record)
-        await self._forget_journal(record)
+        try:
+            await self._results.drop(record)
+            await self._forget_journal(record)
+        finally:
+            self._forgetting.discard(record.id)
 
     def close(self) -> None:
         """Delete nothing any more."""

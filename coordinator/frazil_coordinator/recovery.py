@@ -108,6 +108,8 @@ def _find_all(journal: Journal, queries: Mapping[QueryId, int]) -> tuple[list[_F
         try:
             return _find(journal, query, queries[query])
         except FrazilError as error:
+            if not journal.has(query):  # forgotten since it was listed
+                return None
             _LOGGER.error("query not recovered", extra={"query": query, "error": error.message})
             unreadable.add(query)
             return None

@@ -14,7 +14,7 @@ from frazil_coordinator.settings import Settings
 from frazil_coordinator.tenancy import PRIORITIES, Tenant, Tenants
 from frazil_coordinator.tenancy.prefixes import lies_below
 from frazil_functions.arena import Arena
-from frazil_functions.errors import RequestError
+from frazil_functions.errors import PlanError, RequestError
 
 __all__ = ["Rights", "check_places"]
 
@@ -73,7 +73,11 @@ def check_places(plan: bytes, tenant: Tenant) -> None:
     prefixes = tenant.allowed_prefixes
     if prefixes is None:
         return
-    for path in places_of(Arena.decode(plan)):
+    try:
+        places = places_of(Arena.decode(plan))
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise PlanError(f"the plan is corrupt, and what it reads can't be told: {error!r}") from error
+    for path in places:
         if not lies_below(path, prefixes):
             folders = ", ".join(prefixes) or "no folder at all"
             raise ForbiddenError(f"{path!r} is not allowed: tenant {tenant.name!r} may read and write below {folders}")

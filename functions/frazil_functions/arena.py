@@ -59,6 +59,9 @@ class _Document(msgspec.Struct):
     dsl_plans: list[_NodeSlot]
 
 
+_MOST_NODES: Final = 100_000
+"""Nodes of a plan, each counted as often as it is read."""
+
 _DECODER: Final = msgspec.msgpack.Decoder(_Document)
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _NIL: Final = msgspec.Raw(b"\xc0")
@@ -109,10 +112,14 @@ class Arena:
             )
         try:
             document = _DECODER.decode(memoryview(plan)[_HEADER_BYTES:])
-        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, TypeError, ValueError) as error:
+            # Texts that are not UTF-8, and keys of maps that are none, are no errors of msgspec's own.
             raise PlanError(f"the plan is truncated or corrupt: {error}") from error
         arena = cls()
-        arena._fill(document)
+        try:
+            arena._fill(document)
+        except RecursionError as error:
+            raise PlanError("the plan is nested too deeply") from error
         return arena
 
     @classmethod
@@ -149,8 +156,8 @@ class Arena:
     @staticmethod
     def _live(document: _Document) -> list[int]:
         live = [index for index, slot in enumerate(document.dsl_plans) if slot.value is not None]
-        if any(not isinstance(document.dsl_plans[index].value, dict) for index in live):
-            raise PlanError("the plan is corrupt: a node is not a map")
+        for index in live:
+            _check_node(document.dsl_plans[index].value)
         return live
 
     def _number_inputs(self, number: int, numbers: dict[int, int]) -> None:
@@ -158,6 +165,8 @@ class Arena:
         for member, position, value in list(raw_children(self.nodes[number])):
             if not isinstance(value, dict):
                 raise PlanError("the plan is corrupt: an input is not a node")
+            if value.keys() != {"idx", "version"}:
+                _check_node(value)
             if value.keys() == {"idx", "version"}:
                 target = _known(numbers, value["idx"])
             else:
@@ -175,12 +184,22 @@ class Arena:
             cast("list[object]", members[member])[position] = target
 
     def _check_acyclic(self) -> None:
+        """Refuse a plan that contains itself, or that is far larger when each node is written out where it is read.
+
+        Polars reads either one for ever: it follows every reference, and a node that is read twice, twice.
+        """
+        sizes: dict[int, int] = {}
         state: dict[int, bool] = {}
         stack: list[tuple[int, bool]] = [(self.root, False)]
         while stack:
             number, leaving = stack.pop()
             if leaving:
                 state[number] = True
+                sizes[number] = 1 + sum(sizes[child] for child in self.inputs(number))
+                if sizes[number] > _MOST_NODES:
+                    raise PlanError(
+                        f"the plan reads its own parts so often that it would have more than {_MOST_NODES:,} nodes"
+                    )
             elif number not in state:
                 state[number] = False
                 stack.append((number, True))
@@ -395,8 +414,18 @@ class Arena:
             )
 
 
-def _known(numbers: dict[int, int], index: int) -> int:
-    if index not in numbers:
+def _check_node(value: object) -> None:
+    """Refuse what does not look like a node: a map of one name, with inputs that are nodes."""
+    if not isinstance(value, dict) or len(value) != 1 or not isinstance(next(iter(value)), str):
+        raise PlanError("the plan is corrupt: a node is not a map of one name")
+    (payload,) = value.values()
+    for member in INPUT_MEMBERS if isinstance(payload, dict) else ():
+        if not isinstance(payload.get(member), dict | list | None):
+            raise PlanError("the plan is corrupt: an input is not a node")
+
+
+def _known(numbers: dict[int, int], index: object) -> int:
+    if not isinstance(index, int) or index not in numbers:
         raise PlanError("the plan is corrupt: an input is missing")
     return numbers[index]
 

@@ -27,7 +27,7 @@ from frazil_coordinator.metered import MeteredStore
 from frazil_coordinator.metrics import Metrics
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.report import Report
-from frazil_functions.errors import JournalError
+from frazil_functions.errors import JournalError, StorageError
 from frazil_functions.ids import QueryId
 from frazil_functions.storage import Store
 
@@ -102,6 +102,13 @@ class Journal:
             query, _, name = info.key[start:].partition("/")
             found[QueryId(query)] += name.isdecimal()
         return dict(found)
+
+    def has(self, query: QueryId) -> bool:
+        """Return whether anything is kept of a query: 1 LIST; also True when the store can't tell."""
+        try:
+            return bool(self.store.list(self._folder(query)))
+        except StorageError:
+            return True
 
     def read(self, query: QueryId, segments: int) -> Remembered:
         """Return what the first `segments` segments of a query say, 1 GET each.

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 
 from frazil_coordinator.plan.combining import combined_above
 from frazil_coordinator.plan.context import Context
@@ -83,6 +83,17 @@ def plan_query(plan: bytes, settings: Settings, *, factors: Factors = FACTORS) -
     arena = Arena.decode(plan)
     if not settings.allow_udfs:
         arena.refuse_python("Settings.allow_udfs is off, here or at the coordinator")
+    try:
+        return _plan_or_tell(arena, settings, factors)
+    except RecursionError as error:
+        raise PlanError("the plan is nested too deeply") from error
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, StopIteration) as error:
+        if _is_written_by_polars(plan):
+            raise
+        raise PlanError(f"the plan is corrupt: {error!r}") from error
+
+
+def _plan_or_tell(arena: Arena, settings: Settings, factors: Factors) -> StageGraph:
     # Polars calls some of the user's functions while it resolves a plan, and they may raise anything.
     foreseen = (Exception,) if arena.python_functions() else (PolarsError, OSError, TypeError, ValueError)
     try:
@@ -92,6 +103,15 @@ def plan_query(plan: bytes, settings: Settings, *, factors: Factors = FACTORS) -
     except foreseen as error:
         # What polars raises while it resolves the plan is what its user would see.
         raise QueryError(str(error), exception=exception_name(error), where=_broken_scan(arena)) from error
+
+
+def _is_written_by_polars(plan: bytes) -> bool:
+    """Return whether polars reads a plan and would write the same; if not, it may have any form: its sender is at fault."""
+    try:
+        arena = Arena.decode(plan)
+        return Arena.of(arena.lazy()).digest() == arena.digest()
+    except (FrazilError, PolarsError, PanicException, OSError, TypeError, ValueError, RecursionError):
+        return False
 
 
 def _broken_scan(arena: Arena) -> dict[str, str]:
@@ -142,7 +162,7 @@ def _estimates(graph: StageGraph, settings: Settings, whole: WholeScans, factors
     """
     try:
         return estimate(graph, settings, whole, factors)
-    except (PolarsError, pl.exceptions.PanicException) as error:
+    except (PolarsError, PanicException) as error:
         logger.warning("a query could not be estimated", extra={"reason": str(error).partition("\n")[0]})
         return ()
 

@@ -20,6 +20,9 @@ _SCHEME: Final = re.compile(r"^([a-z][a-z0-9+.-]*):(//)?", re.IGNORECASE)
 _MOST_READINGS: Final = 5
 """Times that a path may be escaped; more is nobody's path."""
 
+_BRACED_DOTS: Final = re.compile(r"[{,]\.+[,}]")
+"""A choice of a pattern that is ``.`` or ``..``."""
+
 _PATTERN: Final = frozenset("*?[]{}")
 
 
@@ -82,7 +85,7 @@ def _canonical(path: str) -> str | None:
 
 def _stays(path: str) -> bool:
     """Return whether no part of a path may lead out of its folder."""
-    if "\\" in path or "\0" in path:
+    if "\\" in path or "\0" in path or _BRACED_DOTS.search(path):
         return False
     segments = path.split("/")
     # A pattern that begins with a dot may match "..", as `.*` and `.?` do.

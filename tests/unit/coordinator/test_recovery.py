@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,10 +18,12 @@ import pytest
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.journal.sealing import Sealer
+from frazil_coordinator.recovery import recovered
 from frazil_coordinator.schedule.bind import query_prefixes
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import QueryState
 from frazil_functions.errors import RequestError
+from frazil_functions.ids import QueryId
 from frazil_functions.storage import FolderStore, Store
 from support.fragments import FragmentPlatform, plan_in_stages
 from support.polling import eventually_async
@@ -118,3 +122,39 @@ async def test_a_query_has_no_more_rights_than_the_coordinator_that_goes_on_with
         await second.recover()
         (record,) = [one for one in second._registry if one.id == accepted.id]
         assert not record.settings.allow_udfs
+
+
+async def test_a_journal_that_is_deleted_after_it_was_listed_is_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FolderStore(tmp_path)
+    async with coordinator(store) as first:
+        await first.wait((await first.submit(PLAN)).id, 30)
+    journal = Journal(store=store, sealer=Sealer.of([SECRET]))
+
+    def forgotten_now(query: QueryId) -> bool:
+        journal.forget(query)
+        return False
+
+    assert await recovered(journal, forgotten_now) == ([], frozenset())
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_query_that_is_being_forgotten_is_not_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deleting, go_on = threading.Event(), threading.Event()
+    forget = Journal.forget
+
+    def slowly(journal: Journal, query: QueryId) -> None:
+        deleting.set()
+        assert go_on.wait(30)
+        forget(journal, query)
+
+    monkeypatch.setattr(Journal, "forget", slowly)
+    async with coordinator(FolderStore(tmp_path), Settings(max_queries=1)) as made:
+        await made.wait((await made.submit(PLAN)).id, 30)
+        second = await made.submit(PLAN)
+        await made.recover()
+        assert await asyncio.to_thread(deleting.wait, 30)
+        await made.recover()
+        assert [status.id for status in made.list()] == [second.id]
+        go_on.set()
