@@ -23,8 +23,10 @@ from frazil._query import Query, abandon, user_errors
 from frazil._serialize import SeveralSinksError, TableSinkError, serialize
 from frazil._session import Session
 from frazil._sinks import SinkMethods
+from frazil._tables import Tables, table_session
 from frazil._together import in_order, together
 from frazil._written import WrittenFile
+from frazil_coordinator.catalog.parameters import Parameters
 from frazil_coordinator.status import Explanation
 from frazil_functions.ids import QueryId
 
@@ -102,6 +104,38 @@ class Engine(SinkMethods):
     def close(self) -> None:
         """Stop what this engine started (functions, a temporary store) or hang up; a second call has no effect."""
         self._session.close()
+
+    @property
+    def tables(self) -> Tables:
+        """The coordinator's tables: names and the LazyFrames that scan them."""
+        return Tables(table_session(self._session))
+
+    def sql(
+        self, text: str, parameters: Parameters = (), *, labels: Iterable[str] = (), priority: int | None = None
+    ) -> Query:
+        """Start a statement over the coordinator's tables and return at once.
+
+        Parameters
+        ----------
+        text
+            One statement, in polars' SQL.
+        parameters
+            Values for ``?`` and ``$1``, or by name for ``:name``.
+        labels, priority
+            See :meth:`submit`.
+
+        Raises
+        ------
+        polars.exceptions.PolarsError
+            When polars refuses the statement.
+        """
+        session = table_session(self._session)
+        with user_errors():
+            status = session.submit_sql(
+                text, parameters, tuple(labels), priority=self._priority if priority is None else priority
+            )
+        self._last_query = Query(self._session, status)
+        return self._last_query
 
     @overload
     def submit(

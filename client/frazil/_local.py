@@ -19,8 +19,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import polars as pl
 
 from frazil._parts import LocalOptions, open_coordinator
+from frazil_coordinator.catalog.model import Table, TableSource
+from frazil_coordinator.catalog.parameters import Parameters, sendable
+from frazil_coordinator.catalog.plans import Statement
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus, Wanted
+from frazil_coordinator.tenancy import DEFAULT_TENANT
 from frazil_functions.errors import RequestError
 from frazil_functions.ids import QueryId
 
@@ -112,6 +116,38 @@ class LocalSession:
     def queries(self, *, limit: int, state: QueryState | None = None, label: str | None = None) -> tuple[QueryStatus, ...]:
         """Return the newest queries."""
         return self._ask(lambda coordinator: coordinator.list(Wanted(limit=limit, state=state, label=label)))
+
+    def submit_sql(self, text: str, parameters: Parameters, labels: Sequence[str], *, priority: int = 0) -> QueryStatus:
+        """Start a statement."""
+        from frazil_coordinator.statements import submit_sql
+
+        statement = Statement.of(text, sendable(parameters))
+        return self._call(lambda coordinator: submit_sql(coordinator, statement, labels=tuple(labels), priority=priority))
+
+    def explain_sql(self, text: str, parameters: Parameters, *, dry_run: bool = False) -> Explanation:
+        """Return how a statement would be cut into stages; that of ``EXPLAIN ANALYZE`` is run."""
+        from frazil_coordinator.statements import explain_sql
+
+        statement = Statement.of(text, sendable(parameters))
+        return self._call(lambda coordinator: explain_sql(coordinator, statement, dry_run=dry_run))
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the tables."""
+        return self._coordinator().coordinator.catalog.list(DEFAULT_TENANT)
+
+    def table(self, name: str) -> Table:
+        """Return a table."""
+        return self._coordinator().coordinator.catalog.get(DEFAULT_TENANT, name)
+
+    def put_table(self, name: str, source: TableSource, *, expected: int | None = None) -> Table:
+        """Make or replace a table."""
+        from frazil_coordinator.statements import put_table
+
+        return self._call(lambda coordinator: put_table(coordinator, name, source, expected=expected))
+
+    def drop_table(self, name: str, *, expected: int | None = None) -> None:
+        """Drop a table."""
+        self._coordinator().coordinator.catalog.drop(DEFAULT_TENANT, name, expected)
 
     def close(self) -> None:
         """Stop functions and coordinator, and delete a temporary store; from a forked child this does nothing."""

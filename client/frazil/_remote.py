@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
@@ -25,6 +25,8 @@ import polars as pl
 
 from frazil._ipc import read_batches
 from frazil._session import UnreachableError
+from frazil_coordinator.catalog.model import Table, TableSource
+from frazil_coordinator.catalog.parameters import Parameters, sendable
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import (
     Explanation,
@@ -57,6 +59,9 @@ _OF_THE_COORDINATOR: Final = frozenset({"standby", "deposed", "journal", "reques
 """Kinds of errors that answer 503 because of the coordinator: another one leads, or it ends."""
 
 _EVENT_FIELD: Final = "data:"
+_JSON: Final = {"Content-Type": "application/json"}
+_ANALYZE_S: Final = 86_400.0
+"""Seconds that EXPLAIN ANALYZE, which runs the query, may take."""
 
 
 class _Problem(msgspec.Struct, frozen=True):
@@ -232,6 +237,42 @@ class RemoteSession:
         """Return what the coordinator is busy with (docs/http-api.md)."""
         return msgspec.json.decode(self._send("GET", "/v1/cluster"), type=dict[str, object])
 
+    def submit_sql(self, text: str, parameters: Parameters, labels: Sequence[str], *, priority: int = 0) -> QueryStatus:
+        """Start a statement."""
+        params = httpx.QueryParams([*(("label", label) for label in labels), ("priority", str(priority))])
+        headers = {**self._headers, **_JSON, "Idempotency-Key": secrets.token_hex(16)}
+        return decode_status(
+            self._send(
+                "POST", "/v1/queries", content=_body(text, parameters), params=params, headers=headers, repeatable=True
+            )
+        )
+
+    def explain_sql(self, text: str, parameters: Parameters, *, dry_run: bool = False) -> Explanation:
+        """Return how a statement would be cut into stages; that of ``EXPLAIN ANALYZE`` is run."""
+        path = "/v1/queries?dry_run=true" if dry_run else "/v1/explain"
+        content, headers = _body(text, parameters), {**self._headers, **_JSON}
+        return decode_explanation(self._send("POST", path, content=content, headers=headers, patience_s=_ANALYZE_S))
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the tenant's tables."""
+        return _read(self._send("GET", "/v1/tables"), tuple[Table, ...])
+
+    def table(self, name: str) -> Table:
+        """Return a table."""
+        return _read(self._send("GET", f"/v1/tables/{quote(name, safe='')}"), Table)
+
+    def put_table(self, name: str, source: TableSource, *, expected: int | None = None) -> Table:
+        """Make or replace a table."""
+        new = {"If-None-Match": "*"} if expected == 0 else {}
+        headers = {**_JSON, **new, **({"If-Match": f'"{expected}"'} if expected else {})}
+        content = msgspec.json.encode(source)
+        return _read(self._send("PUT", f"/v1/tables/{quote(name, safe='')}", content=content, headers=headers), Table)
+
+    def drop_table(self, name: str, *, expected: int | None = None) -> None:
+        """Drop a table."""
+        headers = {"If-Match": f'"{expected}"'} if expected else {}
+        self._send("DELETE", f"/v1/tables/{quote(name, safe='')}", headers=headers)
+
     def close(self) -> None:
         """Hang up. Queries go on."""
         self._client.close()
@@ -302,6 +343,17 @@ class RemoteSession:
             _raise_if_elsewhere(response)
             _raise_for_problem(response)
             yield response
+
+
+def _body(text: str, parameters: Parameters) -> bytes:
+    return msgspec.json.encode({"sql": text, "parameters": sendable(parameters)})
+
+
+def _read(body: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise RequestError(f"not an answer of a Frazil coordinator: {error}") from error
 
 
 class _Retry:

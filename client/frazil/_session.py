@@ -7,16 +7,18 @@ Errors leave it as :class:`frazil_functions.errors.FrazilError`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import polars as pl
 
+from frazil_coordinator.catalog.model import Table, TableSource
+from frazil_coordinator.catalog.parameters import Parameters
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
 from frazil_functions.errors import FrazilError
 from frazil_functions.ids import QueryId
 
-__all__ = ["FallbackWarning", "Session", "UnreachableError"]
+__all__ = ["FallbackWarning", "Session", "TableSession", "UnreachableError"]
 
 
 class FallbackWarning(UserWarning):
@@ -27,6 +29,35 @@ class UnreachableError(FrazilError, ConnectionError):
     """The coordinator can't be reached, or it stopped answering."""
 
     kind: ClassVar[str] = "unreachable"
+
+
+@runtime_checkable
+class TableSession(Protocol):
+    """A connection to a coordinator that keeps tables."""
+
+    def submit_sql(self, text: str, parameters: Parameters, labels: Sequence[str], *, priority: int = 0) -> QueryStatus:
+        """Start a statement and return at once."""
+        ...
+
+    def explain_sql(self, text: str, parameters: Parameters, *, dry_run: bool = False) -> Explanation:
+        """Return how a statement would be cut into stages; that of ``EXPLAIN ANALYZE`` is run."""
+        ...
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the tables of the session's tenant, by name."""
+        ...
+
+    def table(self, name: str) -> Table:
+        """Return one of them."""
+        ...
+
+    def put_table(self, name: str, source: TableSource, *, expected: int | None = None) -> Table:
+        """Make or replace one; `expected` is the version that it replaces, 0 for none."""
+        ...
+
+    def drop_table(self, name: str, *, expected: int | None = None) -> None:
+        """Drop one; its files stay."""
+        ...
 
 
 class Session(Protocol):

@@ -19,6 +19,7 @@ import polars as pl
 
 from frazil_coordinator.admission import Admission
 from frazil_coordinator.background import Background
+from frazil_coordinator.catalog import Catalog
 from frazil_coordinator.cluster import Cluster
 from frazil_coordinator.draining import until_idle
 from frazil_coordinator.execution import Execution, Planner, explanation_of
@@ -147,9 +148,10 @@ class Coordinator:
         """Queries whose journals can't be read: that is said once."""
 
         self._accepting = True
+        self.catalog = Catalog(store)
+        """Its tenants' tables."""
         self.cluster = Cluster(registry=self._registry, slots=slots, platform=platform, tenants=tenants)
         """What it is busy with."""
-
         observe(self.metrics, registry=self._registry, slots=slots, platform=platform, leads=lambda: self.leads)
 
     @property
@@ -167,6 +169,7 @@ class Coordinator:
         idempotency_key: str = "",
         tenant: str = DEFAULT_TENANT,
         priority: int = 0,
+        sql: str = "",
     ) -> QueryStatus:
         """Accept a query and return at once; it is planned and run in the background.
 
@@ -178,8 +181,8 @@ class Coordinator:
             Bytes of ``LazyFrame.serialize()``.
         settings
             Of this query; by default the coordinator's.
-        labels
-            What the query is called in lists.
+        labels, sql
+            What the query is called in lists, and the statement that it was made of.
         discard_result
             Whether to delete the result at once: the query is run for its profile.
         idempotency_key
@@ -218,6 +221,7 @@ class Coordinator:
             tenant=tenant,
             priority=priority,
         )
+        record.sql = sql
         self._admission.enter(record)
         try:
             self._add(record)
@@ -419,7 +423,8 @@ class Coordinator:
         """
         record = self._registry.get(query)
         if record.report is not None:
-            return explanation_of(measured_report(record.report, self.profile(query)) if analyze else record.report)
+            report = measured_report(record.report, self.profile(query)) if analyze else record.report
+            return explanation_of(report, record.sql)
         if record.status.error is not None:
             raise from_wire(record.status.error)
         raise NotPlannedError(f"query {query} is being planned; ask again")

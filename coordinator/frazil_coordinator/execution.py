@@ -66,7 +66,7 @@ Planner: TypeAlias = Callable[[bytes, Settings], StageGraph]
 _LOGGER = logging.getLogger(__name__)
 
 
-def explanation_of(report: Report) -> Explanation:
+def explanation_of(report: Report, sql: str = "") -> Explanation:
     """Return how a plan looks, for people and for programs."""
     values = msgspec.convert(msgspec.to_builtins(report), dict[str, Any])
     return Explanation(
@@ -74,6 +74,7 @@ def explanation_of(report: Report) -> Explanation:
         stages=tuple(values["stages"]),
         predicted=values["predicted"],
         measured=values["measured"],
+        sql=sql,
     )
 
 

@@ -110,6 +110,7 @@ class QueryRecord:
         self.settings = settings
         self.submission = submission
         self.discard_result = discard_result
+        self.sql = ""  # the statement that it was made of; empty when it came as a plan, or from a journal
         now = time.time()
         self.status = QueryStatus(
             id=query, state=QueryState.PLANNING, submitted_unix_s=now, labels=labels, tenant=tenant, priority=priority

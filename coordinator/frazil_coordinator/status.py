@@ -177,6 +177,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     measured: dict[str, object] | None = None
     """What the whole query did, when it was run: the same members as ``measured`` of a stage."""
 
+    sql: str = ""
+    """The statement that the query was made of, while this coordinator knows it; it is in no journal."""
+
     def __str__(self) -> str:
         return self.text
 

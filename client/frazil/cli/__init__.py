@@ -1,4 +1,4 @@
-"""The command line ``frazil``: ``serve``, ``run``, ``explain``, ``queries``, ``cancel``, ``top``, ``token`` (docs/cli.md).
+"""The command line ``frazil`` (docs/cli.md).
 
 Data goes to standard output, everything else to standard error. Errors are one message and an exit code:
 0 done, 1 the query (or script) failed, 2 bad usage, 3 the coordinator can't be reached, 130 interrupted.
@@ -17,7 +17,7 @@ import polars as pl
 import typer
 
 from frazil._session import UnreachableError
-from frazil.cli import _common, _explain, _queries, _run, _serve, _token, _top
+from frazil.cli import _common, _explain, _queries, _run, _serve, _sql, _token, _top
 from frazil_functions.errors import FrazilError
 
 __all__ = ["main"]
@@ -34,6 +34,8 @@ _app.command("explain", cls=_common.FileCommand)(_explain.explain)
 _app.command("queries")(_queries.queries)
 _app.command("cancel")(_queries.cancel)
 _app.command("top")(_top.top)
+_app.command("sql")(_sql.sql)
+_app.add_typer(_sql.tables_app, name="tables")
 _app.command("token")(_token.token)
 
 

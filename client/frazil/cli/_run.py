@@ -77,7 +77,7 @@ def run(
     a script; what follows it is the script's own.
     """
     sql = is_sql(file, arguments)
-    format_ = format_ or _format_of(output)
+    format_ = format_ or format_of(output)
     if sql and format_ is Format.PARQUET and output is None and sys.stdout.isatty():
         raise typer.BadParameter("parquet is not for a terminal: name a file by --output")
     tables, table_options = _common.pairs(table, "--table"), _common.pairs(storage_option, "--storage-option")
@@ -99,7 +99,7 @@ def run(
         try:
             if sql:
                 frame = _common.sql_query(file.read_text(), tables, table_options).collect(engine=engine)
-                _write(frame, format_, output)
+                write(frame, format_, output)
             else:
                 run_script(file, arguments or (), engine)
         finally:
@@ -117,7 +117,8 @@ def is_sql(file: Path, arguments: Sequence[str] | None) -> bool:
     return file.suffix == ".sql"
 
 
-def _format_of(output: Path | None) -> Format:
+def format_of(output: Path | None) -> Format:
+    """Return the format that a file's suffix stands for; without one, a table."""
     suffix = "" if output is None else output.suffix.removeprefix(".")
     return Format(suffix) if suffix in tuple(Format) else Format.TABLE
 
@@ -176,7 +177,8 @@ def _where(error: BaseException, file: Path) -> str:
     return f"{place}: {type(error).__name__}: {error}{_common.notes_of(error)}"
 
 
-def _write(frame: pl.DataFrame, format_: Format, output: Path | None) -> None:
+def write(frame: pl.DataFrame, format_: Format, output: Path | None) -> None:
+    """Write a result to a file, or to standard output."""
     data = _encoded(frame, format_)
     if output is not None:
         output.write_bytes(data)

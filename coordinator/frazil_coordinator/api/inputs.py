@@ -14,7 +14,7 @@ from frazil_coordinator.refusals import PlanTooLargeError
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import PlanError, RequestError
 
-__all__ = ["PLAN_MEDIA_TYPES", "SETTINGS_HEADER", "read_plan", "read_settings"]
+__all__ = ["PLAN_MEDIA_TYPES", "SETTINGS_HEADER", "media_type_of", "read_body", "read_plan", "read_settings"]
 
 PLAN_MEDIA_TYPES: Final = ("application/vnd.frazil.plan", "application/octet-stream")
 SETTINGS_HEADER: Final = "Frazil-Settings"
@@ -35,10 +35,29 @@ async def read_plan(request: Request, limit: int) -> bytes:
     MediaTypeError
         When it is of another media type.
     """
-    media_type = request.headers.get("content-type", PLAN_MEDIA_TYPES[1]).partition(";")[0].strip().lower()
+    media_type = media_type_of(request)
     if media_type not in PLAN_MEDIA_TYPES:
         raise MediaTypeError(f"the body must be a plan: content-type {' or '.join(PLAN_MEDIA_TYPES)}, not {media_type}")
-    too_large = PlanTooLargeError(f"the plan has more than the {limit:,} bytes allowed")
+    body = await read_body(request, limit)
+    if not body:
+        raise PlanError("the body is empty: send the bytes of LazyFrame.serialize()")
+    return body
+
+
+def media_type_of(request: Request) -> str:
+    """Return the media type of the body, in lower case and without parameters."""
+    return request.headers.get("content-type", PLAN_MEDIA_TYPES[1]).partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the body, of at most `limit` bytes; no more than that is ever held.
+
+    Raises
+    ------
+    PlanTooLargeError
+        When it is larger; with a ``Content-Length``, before any of it is read.
+    """
+    too_large = PlanTooLargeError(f"the body has more than the {limit:,} bytes allowed")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         if "expect" not in request.headers:  # a client that asks first has sent nothing yet
@@ -51,8 +70,6 @@ async def read_plan(request: Request, limit: int) -> bytes:
             await _discard(request, limit)
             raise too_large
         body += chunk
-    if not body:
-        raise PlanError("the body is empty: send the bytes of LazyFrame.serialize()")
     return bytes(body)
 
 

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from frazil_coordinator.catalog import TableConflictError, UnknownTableError
 from frazil_coordinator.formats import NotAcceptableError
 from frazil_coordinator.refusals import (
     ForbiddenError,
@@ -66,6 +67,8 @@ class NotEndedError(RequestError):
 _STATUS: Final[Mapping[type[FrazilError], int]] = {
     UnauthorizedError: 401,
     UnknownQueryError: 404,
+    UnknownTableError: 404,
+    TableConflictError: 412,
     CancelledQueryError: 409,
     NotEndedError: 409,
     NotPlannedError: 409,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from typing import Annotated
 
 import msgspec
@@ -11,15 +9,16 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from frazil_coordinator.api.auth import Asker, visible
+from frazil_coordinator.api.hanging_up import while_connected
 from frazil_coordinator.api.inputs import read_plan, read_settings
 from frazil_coordinator.api.leader import leader_only
 from frazil_coordinator.api.results import add_result
 from frazil_coordinator.api.schemas import json_of, plan_body, stream_of
+from frazil_coordinator.api.sql import Asked, answer_statement, is_statement
 from frazil_coordinator.api.sse import EVENT_STREAM, event_stream
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.schedule.timeline import task_page
 from frazil_coordinator.status import Explanation, QueryState, QueryStatus, Wanted, encode
-from frazil_functions.errors import CancelledQueryError
 
 __all__ = ["MAX_ATTEMPTS", "MAX_WAIT_S", "queries_router"]
 
@@ -71,6 +70,16 @@ def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
         if not dry_run:
             lead()
         settings = read_settings(request, coordinator.settings)
+        if is_statement(request):
+            asked = Asked(
+                settings=settings,
+                labels=tuple(label or ()),
+                priority=priority,
+                dry_run=dry_run,
+                discard_result=discard_result,
+                idempotency_key=idempotency_key,
+            )
+            return await answer_statement(request, coordinator, caller, asked)
         plan = await read_plan(request, coordinator.settings.max_plan_bytes)
         if dry_run:
             return _json(await coordinator.explain(plan, settings, dry_run=True, tenant=caller.tenant))
@@ -96,10 +105,14 @@ def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
         if analyze:
             lead()
         settings = read_settings(request, coordinator.settings)
+        if is_statement(request):
+            return await answer_statement(
+                request, coordinator, caller, Asked(settings=settings, shown="analysis" if analyze else "plan")
+            )
         plan = await read_plan(request, coordinator.settings.max_plan_bytes)
         if analyze:
             work = coordinator.analyze(plan, settings, labels=label or (), tenant=caller.tenant, priority=priority)
-            return _json(await _while_connected(request, work))
+            return _json(await while_connected(request, work))
         return _json(await coordinator.explain(plan, settings, tenant=caller.tenant))
 
 
@@ -170,23 +183,3 @@ def _add_results(router: APIRouter, coordinator: Coordinator) -> None:
         return StreamingResponse(stream, media_type=EVENT_STREAM, headers=headers)
 
     add_result(router, coordinator)
-
-
-async def _while_connected(request: Request, work: Coroutine[None, None, Explanation]) -> Explanation:
-    """Wait for `work`; when the client hangs up, stop it."""
-    working = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise CancelledQueryError("the client hung up, and the query was cancelled")
-        return working.result()
-    finally:
-        for task in (working, gone):
-            task.cancel()
-        await asyncio.wait({working, gone})
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -10,6 +10,8 @@ from fastapi.openapi.utils import get_openapi
 
 from frazil_coordinator.api.cluster import ClusterView
 from frazil_coordinator.api.inputs import PLAN_MEDIA_TYPES, SETTINGS_HEADER
+from frazil_coordinator.api.sql import SqlBody
+from frazil_coordinator.catalog.model import Table, TableSource
 from frazil_coordinator.schedule.timeline import TaskPage
 from frazil_coordinator.status import Explanation, QueryEvent, QueryStatus
 
@@ -18,6 +20,7 @@ __all__ = ["add_schemas", "json_of", "plan_body", "stream_of"]
 Responses: TypeAlias = dict[int | str, dict[str, Any]]  # FastAPI's own type
 
 _REF: Final = "#/components/schemas/{name}"
+_DATE: Final = {"type": "date", "value": "2026-11-01"}
 _BINARY: Final = {"type": "string", "format": "binary"}
 
 
@@ -42,13 +45,15 @@ def plan_body() -> dict[str, Any]:
         "description": "JSON object of settings that this query has of its own",
         "schema": {"type": "string"},
     }
-    content = {media_type: {"schema": _BINARY} for media_type in PLAN_MEDIA_TYPES}
+    content: dict[str, Any] = {media_type: {"schema": _BINARY} for media_type in PLAN_MEDIA_TYPES}
+    statement = {"sql": "SELECT k, SUM(v) AS v FROM orders WHERE d >= $1 GROUP BY k", "parameters": [_DATE]}
+    content["application/json"] = {"schema": {"$ref": _REF.format(name="SqlBody")}, "example": statement}
     return {"requestBody": {"required": True, "content": content}, "parameters": [header]}
 
 
 def add_schemas(app: FastAPI) -> None:
     """Make ``/openapi.json`` name the types that :func:`json_of` refers to."""
-    named = (QueryStatus, QueryEvent, Explanation, TaskPage, ClusterView)
+    named = (QueryStatus, QueryEvent, Explanation, TaskPage, ClusterView, SqlBody, Table, TableSource)
     _, components = msgspec.json.schema_components(named, schema_hook=_schema_of, ref_template=_REF)
 
     def openapi() -> dict[str, Any]:

@@ -227,7 +227,7 @@ async def test_an_empty_body_is_no_plan(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_body_of_another_kind_is_refused(client: httpx.AsyncClient) -> None:
-    response = await client.post("/v1/queries", json={"sql": "SELECT 1"})
+    response = await client.post("/v1/queries", content=b"SELECT 1", headers={"content-type": "application/sql"})
     assert response.status_code == 415
     assert "vnd.frazil.plan" in error_of(response).message
 

@@ -198,5 +198,6 @@ function drawTables(view) {
 function drawPlan(view) {
   if (view.plan === null) return show(view.parts.plan);
   const open = view.parts.plan.querySelector("details")?.open ?? true;
-  refresh(view.parts.plan, h("section", { class: "panel" }, h("details", { open }, h("summary", { "data-key": "plan" }, h("h2", {}, "Plan")), h("pre", { class: "plan", tabindex: "0", "data-scroll": "plan", "aria-label": "Plan" }, view.plan.text))));
+  const sql = view.plan.sql ? section("SQL", "sql-title", h("pre", { class: "plan sql", tabindex: "0", "data-scroll": "sql", "aria-label": "SQL" }, view.plan.sql)) : null;
+  refresh(view.parts.plan, sql, h("section", { class: "panel" }, h("details", { open }, h("summary", { "data-key": "plan" }, h("h2", {}, "Plan")), h("pre", { class: "plan", tabindex: "0", "data-scroll": "plan", "aria-label": "Plan" }, view.plan.text))));
 }

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Final, cast
 
 import polars as pl
-from sqlglot import Dialect, TokenType, exp, parser
+from sqlglot import Dialect, Token, TokenType, exp, parser
 
 from frazil_coordinator.plan.exprs import from_expr, kind_of, members, substitute, to_expr
 from frazil_coordinator.plan.nodes import RawExpr
 from frazil_functions.arena import Raw
 
-__all__ = ["Unclear", "has_aggregate", "parse", "text_of", "to_polars", "with_named_windows"]
+__all__ = ["Unclear", "has_aggregate", "parse", "text_of", "to_polars", "tokens_of", "with_named_windows"]
 
 
 class Unclear(Exception):  # noqa: N818  # not an error: the query stays as it is
@@ -60,6 +60,17 @@ def parse(query: str) -> exp.Expr:
     if _literals(query) != _literals(text_of(trees[0])):
         raise Unclear("its literals would not be given back to polars as they were written")
     return trees[0]
+
+
+def tokens_of(query: str) -> list[Token]:
+    """Return the tokens of a text; comments are none.
+
+    Raises
+    ------
+    sqlglot.errors.TokenError
+        When a text or a comment has no end.
+    """
+    return list(_DIALECT.tokenize(query))
 
 
 def text_of(node: exp.Expr) -> str:
