@@ -15,6 +15,7 @@ tasks end. Used by :mod:`frazil_coordinator.schedule.driver`; who waits is kept 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -90,11 +91,11 @@ class Slots:
         """Slots that queries want and don't have."""
         return sum(share.wanted for group in self._groups.values() for share in group.needing)
 
-    def by_tenant(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Return the slots that each tenant has, and those that it wants and doesn't have; those with none are left out."""
-        held = {tenant: group.held for tenant, group in self._groups.items() if group.held}
+    def by_tenant(self) -> tuple[Counter[str], Counter[str]]:
+        """Return the slots that each tenant has, and those that it wants and doesn't have."""
+        held = Counter({tenant: group.held for tenant, group in self._groups.items()})
         wanted = {tenant: sum(share.wanted for share in group.needing) for tenant, group in self._groups.items()}
-        return held, {tenant: count for tenant, count in wanted.items() if count}
+        return held, Counter(wanted)
 
     def resize(self, limit: int) -> None:
         """Change the number of slots. Those taken are never called back."""
