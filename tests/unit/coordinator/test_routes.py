@@ -26,8 +26,8 @@ TENANTS = Tenants(
     by_name=MappingProxyType({name: Tenant(name=name) for name in ("blue", "red")}),
     tokens=(Token.of("blue-token", tenant="blue", role=Role.SUBMIT), Token.of("red-token", tenant="red", role=Role.SUBMIT)),
 )
-OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json"}
-"""Routes that need no token: they tell nothing of a query."""
+OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/ui", "/ui/", "/ui/{name}"}
+"""Routes that need no token: they tell nothing of a query. Those of the page are files, which ask with one."""
 
 
 @pytest.fixture
