@@ -145,12 +145,14 @@ def _of_tree(change: Callable[[Tree, Tree, Yard, random.Random], Tree]) -> Calla
     """Make a mutation of a decoded plan one of bytes; what can't be decoded any more is left as it is."""
 
     def mutate(plan: bytes, plans: Sequence[bytes], yard: Yard, source: random.Random) -> bytes:
+        other = msgspec.msgpack.decode(source.choice(plans)[len(plan_header()) :])
         try:
             tree = msgspec.msgpack.decode(plan[len(plan_header()) :])
-            other = msgspec.msgpack.decode(source.choice(plans)[len(plan_header()) :])
             return plan[: len(plan_header())] + _ENCODER.encode(change(tree, other, yard, source))
-        except Exception:  # an earlier mutation has left no plan to change
-            return plan
+        except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError):
+            return (
+                plan  # an earlier mutation has left what is no plan, or can't be read: msgspec's errors are of these kinds
+            )
 
     return mutate
 

@@ -28,7 +28,7 @@ __all__ = ["explain_sql", "plan_sql", "put_table", "submit_sql"]
 
 
 async def plan_sql(coordinator: Coordinator, statement: Statement, tenant: str = DEFAULT_TENANT) -> bytes:
-    """Return the plan of a statement over a tenant's tables: 1 LIST, and 1 LIST and GET for each table that it names.
+    """Return the plan of a statement over a tenant's tables: 1 LIST, and 1 GET for each table that it names.
 
     Raises
     ------
@@ -39,9 +39,8 @@ async def plan_sql(coordinator: Coordinator, statement: Statement, tenant: str =
 
 
 def _plan(coordinator: Coordinator, statement: Statement, tenant: str) -> bytes:
-    catalog = coordinator.catalog
-    named = words_of(statement.text) & catalog.names(tenant)
-    tables = {table.name: scan_of(table) for table in catalog.some(tenant, named)}
+    named = coordinator.catalog.some(tenant, words_of(statement.text))
+    tables = {table.name: scan_of(table) for table in named}
     return plan_of(statement, tables)
 
 

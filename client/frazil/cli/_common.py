@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Annotated, Final, TypeAlias
 
+import msgspec
 import polars as pl
 import typer
 from rich.console import Console
@@ -53,6 +54,7 @@ __all__ = [
     "note",
     "notes_of",
     "pairs",
+    "print_json",
     "remote_session",
     "settings_from_env",
     "sql_query",
@@ -198,6 +200,11 @@ def settings_from_env() -> Settings:
         return Settings.from_env()
     except RequestError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def print_json(value: object) -> None:
+    """Write a value to standard output as indented JSON."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
 def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:

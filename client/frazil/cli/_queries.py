@@ -7,7 +7,6 @@ import time
 from datetime import datetime
 from typing import Annotated, Final
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -55,7 +54,7 @@ def queries(
     found = session.wanted(wanted)
     session.close()
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        _common.print_json(found)
         return
     Console(soft_wrap=True, highlight=False).print(table_of(found, time.time()))
 
@@ -73,7 +72,7 @@ def cancel(
     status = session.status(QueryId(query))
     session.close()
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(status)).decode())
+        _common.print_json(status)
         return
     _common.note(f"query {query} is {status.state.value}")
 

@@ -18,7 +18,7 @@ from frazil._engine import Engine
 from frazil.cli import _common
 from frazil.cli._plans import show
 from frazil.cli._run import Format, format_of, write
-from frazil_coordinator.catalog.model import Table, TableFormat, TableSource
+from frazil_coordinator.catalog.model import TableFormat, TableSource
 from frazil_coordinator.catalog.parameters import Parameters
 from frazil_coordinator.status import Explanation
 
@@ -99,7 +99,7 @@ def list_tables(
     found = session.tables()
     session.close()
     if as_json:
-        typer.echo(_json(found))
+        _common.print_json(found)
         return
     grid = Grid("name", "format", "columns", "files", "rows", "bytes", "location", "comment", box=None, pad_edge=False)
     for table in found:
@@ -124,7 +124,7 @@ def show_table(
     table = session.table(name)
     session.close()
     if as_json:
-        typer.echo(_json(table))
+        _common.print_json(table)
         return
     typer.echo(f"{table.name} (version {table.version}): {table.format} at {table.location}")
     if table.comment:
@@ -173,7 +173,7 @@ def put_table(
     table = session.put_table(name, source, expected=if_version)
     session.close()
     if as_json:
-        typer.echo(_json(table))
+        _common.print_json(table)
     else:
         _common.note(f"table {name} is of version {table.version}: {len(table.columns)} columns")
 
@@ -191,10 +191,6 @@ def drop_table(
     session.drop_table(name, expected=if_version)
     session.close()
     _common.note(f"table {name} is dropped")
-
-
-def _json(value: Table | tuple[Table, ...]) -> str:
-    return msgspec.json.format(msgspec.json.encode(value)).decode()
 
 
 def _number(value: int | None) -> str:

@@ -47,7 +47,7 @@ def top(
         cluster, found = _look(session, wanted)
         if as_json:
             document = {"cluster": cluster, "queries": msgspec.to_builtins(found)}
-            typer.echo(msgspec.json.format(msgspec.json.encode(document)).decode())
+            _common.print_json(document)
         elif not sys.stdout.isatty():
             Console(soft_wrap=True, highlight=False).print(_view(cluster, found, time.time()))
         else:

@@ -151,7 +151,7 @@ def _literal(value: object, name: str) -> str:
             case "boolean":
                 return "TRUE" if plain else "FALSE"
             case "string":
-                return exp.Literal.string(_text(plain)).sql()
+                return exp.Literal.string(_unicode(_text(plain))).sql()
             case "int":
                 return _number(_checked_int(plain, name))
             case "float":
@@ -190,6 +190,12 @@ def _typed(value: object, name: str) -> tuple[str, object]:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else repr(value)
+
+
+def _unicode(text: str) -> str:
+    """Return a text that polars can take: Python's may hold halves of surrogate pairs."""
+    text.encode()  # raises UnicodeEncodeError, a ValueError
+    return text
 
 
 def _checked_int(value: object, name: str) -> int:

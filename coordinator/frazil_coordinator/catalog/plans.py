@@ -57,6 +57,10 @@ class Statement:
         """
         if not text.strip() or len(text) > _MAX_CHARACTERS:
             raise RequestError(f"sql must be a statement of 1 to {_MAX_CHARACTERS:,} characters")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise RequestError(f"sql must be Unicode: {error}") from error
         shown: Shown = "result"
         if (match := _EXPLAIN.match(text)) is not None:
             shown = "analysis" if match[2] else "plan"

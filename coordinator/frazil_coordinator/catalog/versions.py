@@ -8,7 +8,8 @@ there. Every coordinator on the store may call these. They block.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
@@ -41,17 +42,17 @@ class Catalog:
         self._store = store
         self._prefix = prefix
 
-    def names(self, tenant: str) -> frozenset[str]:
-        """Return the names that a tenant uses or has used: 1 LIST."""
-        return frozenset(self._newest(tenant))
-
     def list(self, tenant: str) -> tuple[Table, ...]:
-        """Return a tenant's tables by name: 1 LIST, and as :meth:`some`."""
-        return self.some(tenant, self.names(tenant))
+        """Return a tenant's tables by name: 1 LIST, and 1 GET each."""
+        return self._all(tenant, self._newest(tenant))
 
-    def some(self, tenant: str, names: Iterable[str]) -> tuple[Table, ...]:
-        """Return those of these tables that there are: 1 LIST and 1 GET each."""
-        found = (self._find(tenant, name) for name in sorted(names))
+    def some(self, tenant: str, names: AbstractSet[str]) -> tuple[Table, ...]:
+        """Return those of these tables that there are: 1 LIST, and 1 GET each."""
+        newest = self._newest(tenant)
+        return self._all(tenant, {name: newest[name] for name in newest.keys() & names})
+
+    def _all(self, tenant: str, newest: Mapping[str, int]) -> tuple[Table, ...]:
+        found = (self._find(tenant, name, newest[name]) for name in sorted(newest))
         return tuple(table for table in found if table is not None)
 
     def get(self, tenant: str, name: str) -> Table:
@@ -62,7 +63,7 @@ class Catalog:
         UnknownTableError
             When the tenant has none of that name.
         """
-        table = self._find(tenant, check_name(name))
+        table = self._find(tenant, check_name(name), self._newest(tenant).get(name, 0))
         if table is None:
             raise UnknownTableError(f"there is no table {name!r}")
         return table
@@ -130,15 +131,15 @@ class Catalog:
         except FrazilError as error:
             _LOGGER.warning("old versions of a table not deleted", extra={"table": name, "error": type(error).__name__})
 
-    def _find(self, tenant: str, name: str) -> Table | None:
+    def _find(self, tenant: str, name: str, newest: int) -> Table | None:
+        """Return a table whose newest version was listed, 0 for none; lists again when a greater one came meanwhile."""
         for _ in range(_TRIES):
-            newest = self._newest(tenant).get(name, 0)
             if newest == 0:
                 return None
             try:
                 return self._read(tenant, name, newest)
             except BlockError:
-                continue  # a greater version came meanwhile
+                newest = self._newest(tenant).get(name, 0)
         raise StorageError(f"the table {name!r} is changed by others all the time: try again")
 
     def _read(self, tenant: str, name: str, version: int) -> Table | None:

@@ -81,8 +81,8 @@ class QueryState:
     * A task that is divided (`AttemptDivided`) gives way to new ones in its place; a late answer of it is discarded.
     * Of a stage with `StageShape.first_rows`, 1, 2, 4 … tasks run at a time, in order, until they have that many rows; the
       tasks that are left then count as done without rows.
-    * What a coordinator before this one had taken up is told again right after `Submitted`, in the same order
-      (`StageRecovered`, then `StageBound`; `AttemptRecovered`; `DivisionRecovered`). Who tells it obeys `BindStage` later.
+    * What a coordinator before this one had taken up is told again right after `Submitted`, in the same order, by
+      `StageRecovered` and its like. Who tells it obeys `BindStage` later.
     * An attempt that can't read an object that a task wrote (`BlockError`) is tried again, once, which does not count: the
       read may be at fault. When the object can't be read again, it is lost (`Lost`): its task runs again, at most
       `RetryLimits.max_attempts` times, and the stages that read it launch nothing before it is there. If it is the same

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frazil_coordinator.catalog.parameters import Parameters, bound, sendable
+from frazil_coordinator.catalog.plans import Statement
 from frazil_functions.errors import RequestError
 
 MOMENT = datetime.fromisoformat("2026-11-30T08:00:00.000005")
@@ -53,7 +54,7 @@ def test_floats_stay_floats_and_integers_may_limit() -> None:
     assert frame.schema["f"] == pl.Float64
 
 
-@given(st.text(alphabet=st.characters(exclude_characters="\0"), max_size=30))
+@given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=30))
 def test_no_text_leaves_its_literal(text: str) -> None:
     assert answer("SELECT ? AS v, 'k' AS k", [text]).rows() == [(text, "k")]
 
@@ -76,6 +77,7 @@ def test_what_looks_like_a_placeholder_in_texts_names_comments_and_casts_is_none
         ("SELECT ?, 'a\\'", [1], "must not hold"),
         ("SELECT ?", [2**63], "64 bits"),
         ("SELECT ?", [[1]], "neither a JSON value"),
+        ("SELECT ?", ["half a pair: \ud800"], "is no string"),
         ("SELECT ?", [{"type": "date", "value": "yesterday"}], "is no date"),
         ("SELECT ?", [{"type": "date", "value": "2026-01-01' OR 1=1 --"}], "is no date"),
         ("SELECT ?", [{"type": "int", "value": "1); DROP"}], "is no int"),
@@ -93,3 +95,8 @@ def test_what_can_not_be_bound_is_refused(text: str, parameters: Parameters, wor
 def test_a_value_without_a_literal_is_refused_where_it_is_given() -> None:
     with pytest.raises(RequestError, match="list can't be a parameter"):
         sendable([[1]])
+
+
+def test_a_statement_that_is_not_unicode_is_refused() -> None:
+    with pytest.raises(RequestError, match="must be Unicode"):
+        Statement.of("SELECT '\ud800'")

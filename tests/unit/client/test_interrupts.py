@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import polars as pl
 import pytest
@@ -19,6 +20,14 @@ class _InterruptedWhilePickled:
     def __getstate__(self) -> dict[str, object]:
         signal.raise_signal(signal.SIGINT)
         return {}
+
+
+@pytest.fixture(autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C interrupt: a process that a shell started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupt_while_polars_pickles_is_raised_afterwards() -> None:

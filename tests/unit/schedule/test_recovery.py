@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.platform.base import PlatformStatus
-from frazil_coordinator.schedule.commits import Commit, Decision, TaskCommitted, TaskDivided
+from frazil_coordinator.schedule.commits import Commit, TaskCommitted, TaskDivided
 from frazil_coordinator.schedule.driver import QueryDriver
 from frazil_coordinator.schedule.layout import Layout
 from frazil_coordinator.schedule.slots import Slots
@@ -23,6 +23,7 @@ from frazil_functions.exchange.reader import read_exchange
 from frazil_functions.ids import QueryId, StageId, TaskIndex
 from frazil_functions.run import run_task
 from frazil_functions.task import ExchangeInput, Failed, Started, Succeeded, TaskEvent, TaskRequest
+from support.driven import KINDS, KeptLog, queries
 from support.memory_store import MemoryStore
 from support.parity import assert_same
 
@@ -64,25 +65,6 @@ class Platform:
 
 
 @dataclass
-class Log:
-    """Keeps commits, and says that answers are durable some steps of the loop later, in their order."""
-
-    commits: list[Commit] = field(default_factory=list)
-    waiting: list[Callable[[], None]] = field(default_factory=list)
-
-    def note(self, commit: Decision) -> None:
-        self.commits.append(commit)
-
-    def commit(self, commit: TaskCommitted, then: Callable[[], None], *, urgent: bool) -> None:
-        self.commits.append(commit)
-        self.waiting.append(then)
-        asyncio.get_running_loop().call_later(0.002, self._durable)
-
-    def _durable(self) -> None:
-        self.waiting.pop(0)()
-
-
-@dataclass
 class Ran:
     """A run of a query."""
 
@@ -99,7 +81,7 @@ def run(
     *,
     out_of_memory: frozenset[tuple[int, int]] = frozenset(),
 ) -> Ran:
-    platform, log = Platform(store, out_of_memory), Log(commits=list(history))
+    platform, log = Platform(store, out_of_memory), KeptLog(commits=list(history), delay_s=0.002)
 
     async def drive() -> Ran:
         driver = QueryDriver(
@@ -130,29 +112,12 @@ def tables(tmp_path: Path) -> tuple[pl.LazyFrame, pl.LazyFrame]:
     return pl.scan_parquet(tmp_path / "facts.parquet"), pl.scan_parquet(tmp_path / "names.parquet")
 
 
-def _queries(facts: pl.LazyFrame, names: pl.LazyFrame) -> dict[str, pl.LazyFrame]:
-    few = names.filter(pl.col("name").str.ends_with("3")).unique("name")
-    return {
-        "whole groups": facts.group_by("k").agg(pl.col("x").median(), n=pl.col("x").n_unique()).sort("k"),
-        "two steps": facts.group_by("k").agg(pl.col("x").sum()).sort("k"),
-        "a join whose sides may be filtered and switched": facts.join(few, on="k").sort("x", "name"),
-        "a skewed join": facts.join(names, on="k").group_by("name").agg(pl.col("x").max()).sort("name"),
-        "a sort": facts.sort("x", descending=True),
-        "first rows": facts.filter(pl.col("x") > 20).head(7),
-        "a union": pl.concat([facts.select("k"), names.select("k")]).unique().sort("k"),
-        "a window": facts.with_columns(m=pl.col("x").max().over("k")).sort("x"),
-    }
-
-
-KINDS = tuple(_queries(pl.LazyFrame({"k": [0], "x": [0.0]}), pl.LazyFrame({"k": [0], "name": [""]})))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("out_of_memory", [frozenset(), frozenset({(0, 1), (1, 0), (2, 1)})], ids=["", "divided"])
 def test_a_driver_goes_on_after_any_number_of_records(
     tables: tuple[pl.LazyFrame, pl.LazyFrame], kind: str, out_of_memory: frozenset[tuple[int, int]]
 ) -> None:
-    query, store = _queries(*tables)[kind], MemoryStore()
+    query, store = queries(*tables)[kind], MemoryStore()
     graph = plan_query(query.serialize(), TINY)
     whole = run(graph, store, out_of_memory=out_of_memory)
     assert_same(whole.answer, query.collect(), ordered=True)
@@ -167,7 +132,7 @@ def test_a_driver_goes_on_after_any_number_of_records(
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_tasks_are_those_that_were_decided_before(tables: tuple[pl.LazyFrame, pl.LazyFrame], kind: str) -> None:
     """The same stages with the same tasks, inputs and notes, though nobody measured or waited for anything again."""
-    query, store = _queries(*tables)[kind], MemoryStore()
+    query, store = queries(*tables)[kind], MemoryStore()
     graph = plan_query(query.serialize(), TINY)
     whole = run(graph, store, out_of_memory=frozenset({(0, 1), (1, 0)}))
     again = run(graph, store, whole.commits)
