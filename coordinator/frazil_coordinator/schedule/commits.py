@@ -63,6 +63,11 @@ class TaskCommitted(msgspec.Struct, frozen=True, kw_only=True, tag="committed"):
     attempt: int
     descriptor: Descriptor
 
+    @classmethod
+    def of(cls, ref: AttemptRef, descriptor: Descriptor) -> TaskCommitted:
+        """Return the answer of an attempt."""
+        return cls(stage=ref.stage, task=ref.task, attempt=ref.attempt, descriptor=descriptor)
+
     @property
     def ref(self) -> AttemptRef:
         """The attempt."""

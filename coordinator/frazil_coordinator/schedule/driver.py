@@ -33,6 +33,7 @@ from frazil_coordinator.schedule.history import with_history
 from frazil_coordinator.schedule.laid_out import PutFragment, Stages
 from frazil_coordinator.schedule.layout import Layout
 from frazil_coordinator.schedule.messages import (
+    AttemptAnswered,
     AttemptDivided,
     AttemptFailed,
     AttemptHeartbeat,
@@ -447,14 +448,13 @@ class QueryDriver:
         if self._log is None:
             taken_up()
             return
+        self._events.put_nowait(AttemptAnswered(ref=ref))
         counts = self._state.counts(ref.stage)
         self._unsure[ref.stage] += 1
-        commit = TaskCommitted(stage=ref.stage, task=ref.task, attempt=ref.attempt, descriptor=descriptor)
         # Others wait for the last answer of a stage, and for that of a wave of one that stops when it has rows enough.
-        last = counts.done + self._unsure[ref.stage] >= counts.tasks
-        in_waves = self._graph.stages[ref.stage].first_rows is not None
-        last_of_wave = in_waves and self._unsure[ref.stage] >= counts.running
-        self._log.commit(commit, taken_up, urgent=last or last_of_wave)
+        in_waves, unsure = self._graph.stages[ref.stage].first_rows is not None, self._unsure[ref.stage]
+        last = counts.done + unsure >= counts.tasks or (in_waves and unsure >= counts.running)
+        self._log.commit(TaskCommitted.of(ref, descriptor), taken_up, urgent=last)
 
     def _fail(self, ref: AttemptRef, error: FrazilError, stats: TaskStats) -> None:
         error.where = {"stage": str(ref.stage), "task": str(ref.task), **error.where}

@@ -14,6 +14,7 @@ from frazil_functions.ids import StageId, TaskIndex
 from frazil_functions.task import Descriptor
 
 __all__ = [
+    "AttemptAnswered",
     "AttemptDivided",
     "AttemptFailed",
     "AttemptHeartbeat",
@@ -115,6 +116,13 @@ class AttemptHeartbeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptAnswered:
+    """The attempt's output is in place; `AttemptSucceeded` follows when that is durable, however long it takes."""
+
+    ref: AttemptRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptSucceeded:
     """The attempt's output is in place."""
 
@@ -195,6 +203,7 @@ Event: TypeAlias = (
     | BindFailed
     | AttemptStarted
     | AttemptHeartbeat
+    | AttemptAnswered
     | AttemptSucceeded
     | AttemptFailed
     | AttemptDivided
