@@ -23,8 +23,9 @@ from frazil_coordinator.platform.local import LocalPlatform
 from frazil_coordinator.schedule.profile import Profile
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import QueryState, QueryStatus
+from frazil_functions.errors import FunctionLostError
 from frazil_functions.storage import open_store
-from frazil_functions.task import Started, TaskEvent, TaskRequest
+from frazil_functions.task import Started, Succeeded, TaskEvent, TaskRequest
 from support.faults import Fault, faulty_ingress
 from support.functions import KEY, function_process
 from support.parity import assert_same
@@ -71,8 +72,11 @@ class _Killing(LocalPlatform):
             async for event in events:
                 if hit and isinstance(event, Started):
                     self.hits += 1
-                    (pid,) = self.pids()
-                    os.kill(pid, signal.SIGKILL)
+                    (function,) = self._functions
+                    os.kill(function.pid, signal.SIGKILL)
+                    await function.wait_ended()
+                if hit and isinstance(event, Succeeded):  # written before the signal came: the answer is lost with it
+                    raise FunctionLostError("killed in the moment of its answer")
                 yield event
 
 
