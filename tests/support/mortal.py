@@ -29,10 +29,11 @@ from frazil_coordinator.api.server import serve
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.journal.sealing import Sealer
-from frazil_coordinator.leadership import Leadership
+from frazil_coordinator.leadership import Leadership, probe_conditional_puts
 from frazil_coordinator.platform.local import LocalPlatform
 from frazil_coordinator.settings import Settings
 from frazil_functions.storage import ObjectInfo, Store, open_store
+from support.lease_process import RACERS
 from support.processes import stop_process
 
 __all__ = ["KEYS", "LEASE_S", "TOKEN", "DyingStore", "When", "mortal_coordinator"]
@@ -181,7 +182,8 @@ async def _serve(url: str, port: int, number: int, when: When, settings: Setting
     store = DyingStore(open_store(url, options), number, when, _kill_myself)
     platform = LocalPlatform(max_functions=2, store_url=url, store_options=options)
     journal = Journal(store=store, sealer=Sealer.of(KEYS))
-    leadership = await Leadership.probed(store, lease_s=LEASE_S)
+    probe = await asyncio.to_thread(lambda: probe_conditional_puts(store, "probe", racers=RACERS))
+    leadership = Leadership(store, probe, lease_s=LEASE_S)
     coordinator = Coordinator(
         settings=settings, platform=platform, store=store, sweep_after_s=(0.1,), journal=journal, leadership=leadership
     )
