@@ -35,6 +35,7 @@ from frazil_functions.memory import MemoryWatch, resident_bytes, return_freed_me
 from frazil_functions.sink import node_of, sink_options, write_sink
 from frazil_functions.sources import changed_source, secret_values
 from frazil_functions.storage import CountingStore, Store
+from frazil_functions.storage_hedged import Hedging
 from frazil_functions.stream import batches, feed, feed_whole, whole
 from frazil_functions.task import (
     Descriptor,
@@ -114,6 +115,8 @@ class TaskRun:
         Whether it is the first task of the process.
     allow_udfs
         Whether the fragment may hold Python objects of the user's.
+    hedging
+        When requests to the exchange store are made twice; None: never.
     """
 
     def __init__(
@@ -125,9 +128,12 @@ class TaskRun:
         memory_limit_bytes: int | None = None,
         cold_start: bool = False,
         allow_udfs: bool = False,
+        hedging: Hedging | None = None,
     ) -> None:
         self._request = request
-        self._store = CountingStore(store)
+        self._counted = CountingStore(store)
+        self._hedged = None if hedging is None else hedging.over(self._counted)
+        self._store: Store = self._hedged or self._counted
         self.cancelled = cancelled
         """Stops the run."""
         limits = [limit for limit in (memory_limit_bytes, request.limits.memory_bytes) if limit is not None]
@@ -171,11 +177,15 @@ class TaskRun:
             rows_out=self._rows_out,
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
-            requests=self._store.requests,
+            requests=self._requests(),
             seconds=time.perf_counter() - self._started_s,
             peak_memory_bytes=self._memory.peak_bytes,
             cold_start=self._cold_start,
         )
+
+    def _requests(self) -> dict[str, int]:
+        hedges = 0 if self._hedged is None else self._hedged.hedges
+        return {**self._counted.requests, **({"hedge": hedges} if hedges else {})}
 
     def heartbeat(self) -> Heartbeat:
         """Return how far the attempt is."""
@@ -321,7 +331,7 @@ class TaskRun:
         request = self._request
         execution = f"{request.stage}-{request.task}-{request.attempt}-{uuid.uuid4().hex}"
         try:
-            files = write_sink(self._counted(bound, fail), bound.lf.collect_schema(), sink, execution)
+            files = write_sink(self._rows(bound, fail), bound.lf.collect_schema(), sink, execution)
         except FrazilError:
             raise
         except BaseException as error:
@@ -332,7 +342,7 @@ class TaskRun:
         self._bytes_out = sum(file.bytes for file in files)
         return files
 
-    def _counted(self, bound: BoundFragment, fail: Callable[[BaseException], FrazilError]) -> Iterator[pl.DataFrame]:
+    def _rows(self, bound: BoundFragment, fail: Callable[[BaseException], FrazilError]) -> Iterator[pl.DataFrame]:
         """Yield the fragment's rows while the task shall go on."""
         for frame in _batches(bound, fail, batches if self._streaming else whole):
             self._count(frame)
