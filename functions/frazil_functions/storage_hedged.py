@@ -30,8 +30,8 @@ _LOOK_EVERY: Final = 32
 """Requests of a kind after which the slowest of them are looked for again."""
 
 _SLOW_FROM: Final = 0.95
-"""Share of requests that are not slow. Were it 0.99, a store that is slow once in a hundred times would have no slow requests
-(docs/adr/0011-hedged-requests.md); `HedgeLimits.share` bounds what 0.95 costs."""
+"""Share of requests that are not slow. Were it 0.99, a store that is slow once in a hundred times would have no slow
+requests (docs/adr/0011-hedged-requests.md); `HedgeLimits.share` bounds what 0.95 costs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
