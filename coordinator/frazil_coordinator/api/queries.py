@@ -30,7 +30,7 @@ MAX_ATTEMPTS = 5000
 
 Label = Annotated[str, Query(max_length=200)]
 Key = Annotated[str, Header(max_length=255)]
-Labels = Annotated[list[Label] | None, Query(max_length=20)]
+Labels = Annotated[list[Label], Query(max_length=20, default_factory=list)]
 
 
 def queries_router(coordinator: Coordinator) -> APIRouter:
@@ -56,7 +56,7 @@ def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
     async def submit(
         request: Request,
         caller: Asker,
-        label: Labels = None,
+        label: Labels,
         priority: int = 0,
         dry_run: bool = False,
         discard_result: bool = False,
@@ -73,7 +73,7 @@ def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
         if is_statement(request):
             asked = Asked(
                 settings=settings,
-                labels=tuple(label or ()),
+                labels=tuple(label),
                 priority=priority,
                 dry_run=dry_run,
                 discard_result=discard_result,
@@ -86,7 +86,7 @@ def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
         status = await coordinator.submit(
             plan,
             settings=settings,
-            labels=label or (),
+            labels=label,
             discard_result=discard_result,
             idempotency_key=idempotency_key,
             tenant=caller.tenant,
@@ -95,9 +95,7 @@ def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
         return _json(status, 202, Location=f"/v1/queries/{status.id}")
 
     @router.post("/explain", responses=json_of(200, "Explanation"), openapi_extra=plan_body())
-    async def explain(
-        request: Request, caller: Asker, label: Labels = None, priority: int = 0, analyze: bool = False
-    ) -> Response:
+    async def explain(request: Request, caller: Asker, label: Labels, priority: int = 0, analyze: bool = False) -> Response:
         """Say how a plan would be cut into stages, and what it would read and cost; nothing runs.
 
         With `analyze`, run it, discard its result, and answer at its end with what it did beside.
@@ -111,7 +109,7 @@ def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
             )
         plan = await read_plan(request, coordinator.settings.max_plan_bytes)
         if analyze:
-            work = coordinator.analyze(plan, settings, labels=label or (), tenant=caller.tenant, priority=priority)
+            work = coordinator.analyze(plan, settings, labels=label, tenant=caller.tenant, priority=priority)
             return _json(await while_connected(request, work))
         return _json(await coordinator.explain(plan, settings, tenant=caller.tenant))
 

@@ -32,8 +32,10 @@ def json_of(status: int, name: str, *, array: bool = False) -> Responses:
 
 
 def stream_of(*media_types: str) -> Responses:
-    """Return the ``responses`` of a route that streams one of `media_types`."""
-    return {200: {"description": "A stream", "content": {media_type: {"schema": _BINARY} for media_type in media_types}}}
+    """Return the ``responses`` of a route that streams one of `media_types`; as JSON, the rows are an array of objects."""
+    rows = {"type": "array", "items": {"type": "object"}}
+    content = {one: {"schema": rows if one == "application/json" else _BINARY} for one in media_types}
+    return {200: {"description": "A stream", "content": content}}
 
 
 def plan_body() -> dict[str, Any]:

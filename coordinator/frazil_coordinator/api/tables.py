@@ -6,13 +6,13 @@ import asyncio
 from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import Response
 
 from frazil_coordinator.api.auth import Asker
 from frazil_coordinator.api.inputs import read_body
 from frazil_coordinator.api.schemas import json_of
-from frazil_coordinator.catalog.model import Table, TableSource
+from frazil_coordinator.catalog.model import NAME_PATTERN, Table, TableSource
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.statements import put_table
 from frazil_functions.errors import RequestError
@@ -23,11 +23,18 @@ _MAX_BYTES: Final = 256 * 1024
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/TableSource"}}},
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/TableSource"},
+                "example": {"location": "s3://lake/orders/*.parquet", "format": "parquet", "comment": "one file a day"},
+            }
+        },
     }
 }
 
 _Match = Annotated[str, Header(max_length=40)]
+_Name = Annotated[str, Path(examples=["orders"], json_schema_extra={"pattern": NAME_PATTERN})]
+"""Told of here, and refused by the catalog, which says what a name may be."""
 
 
 def tables_router(coordinator: Coordinator) -> APIRouter:
@@ -41,12 +48,14 @@ def tables_router(coordinator: Coordinator) -> APIRouter:
         return Response(msgspec.json.encode(found), media_type="application/json")
 
     @router.get("/{name}", responses=json_of(200, "Table"))
-    async def table(name: str, caller: Asker) -> Response:
+    async def table(name: _Name, caller: Asker) -> Response:
         """Show a table."""
         return _answer(await asyncio.to_thread(coordinator.catalog.get, caller.tenant, name))
 
     @router.put("/{name}", responses={**json_of(200, "Table"), **json_of(201, "Table")}, openapi_extra=_BODY)
-    async def put(request: Request, name: str, caller: Asker, if_match: _Match = "", if_none_match: _Match = "") -> Response:
+    async def put(
+        request: Request, name: _Name, caller: Asker, if_match: _Match = "", if_none_match: _Match = ""
+    ) -> Response:
         """Make or replace a table, after a look at its files.
 
         With `If-None-Match: *` it must be new; with `If-Match`, of that version.
@@ -61,7 +70,7 @@ def tables_router(coordinator: Coordinator) -> APIRouter:
         return _answer(made, 201 if made.version == 1 else 200)
 
     @router.delete("/{name}", status_code=204, response_class=Response)
-    async def drop(name: str, caller: Asker, if_match: _Match = "") -> Response:
+    async def drop(name: _Name, caller: Asker, if_match: _Match = "") -> Response:
         """Drop a table; its files stay."""
         await asyncio.to_thread(coordinator.catalog.drop, caller.tenant, name, _version(if_match))
         return Response(status_code=204)

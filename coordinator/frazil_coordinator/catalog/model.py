@@ -14,6 +14,7 @@ import msgspec
 from frazil_functions.errors import RequestError
 
 __all__ = [
+    "NAME_PATTERN",
     "Column",
     "Statistics",
     "Table",
@@ -26,7 +27,10 @@ __all__ = [
 
 TableFormat: TypeAlias = Literal["parquet", "csv", "ndjson", "ipc"]
 
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+NAME_PATTERN: Final = "^[A-Za-z_][A-Za-z0-9_]{0,127}$"
+"""What a table may be called."""
+
+_NAME: Final = re.compile(NAME_PATTERN)
 _SCHEMES: Final = ("s3://", "s3a://", "gs://", "gcs://", "az://", "azure://", "adl://", "abfs://", "abfss://", "file://")
 _SUFFIXES: Final[Mapping[str, TableFormat]] = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson",

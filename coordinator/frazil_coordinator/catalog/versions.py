@@ -99,7 +99,10 @@ class Catalog:
     def _change(self, tenant: str, name: str, table: Table | None, expected: int | None) -> Table:
         for _ in range(_TRIES):
             newest = self._newest(tenant).get(name, 0)
-            now = self._read(tenant, name, newest) if newest else None
+            try:
+                now = self._read(tenant, name, newest) if newest else None
+            except BlockError:
+                continue  # a greater version came since it was listed, and this one was deleted for it
             if expected is not None and expected != (0 if now is None else now.version):
                 raise TableConflictError(
                     f"the table {name!r} is {'not there' if now is None else f'of version {now.version}'}, and not "

@@ -10,7 +10,7 @@ import pytest
 from frazil_coordinator.catalog import Catalog, Table, TableConflictError, TableSource, UnknownTableError
 from frazil_functions.errors import RequestError
 from frazil_functions.storage import FolderStore
-from frazil_functions.storage_model import CountingStore
+from frazil_functions.storage_model import CountingStore, ObjectInfo
 
 
 @pytest.fixture
@@ -79,6 +79,27 @@ def test_of_racing_changes_of_one_version_one_wins(store: CountingStore) -> None
     for thread in threads:
         thread.join()
     assert [Catalog(store).get("a", "orders").location] == won
+
+
+class Overtaken(CountingStore):
+    """A store in which others change the table, once, after it was listed."""
+
+    def list(self, prefix: str) -> list[ObjectInfo]:
+        found = super().list(prefix)
+        if not self.overtaken:
+            self.overtaken = True
+            Catalog(self).put("a", table(location="/data/others.parquet"))
+        return found
+
+    overtaken = False
+
+
+def test_a_version_that_is_replaced_between_the_listing_and_the_reading_is_no_error(tmp_path: Path) -> None:
+    Catalog(CountingStore(FolderStore(tmp_path))).put("a", table())
+    assert Catalog(Overtaken(FolderStore(tmp_path))).get("a", "orders").location == "/data/others.parquet"
+    assert Catalog(Overtaken(FolderStore(tmp_path))).put("a", table()).version == 4
+    with pytest.raises(TableConflictError, match="is of version 5"):
+        Catalog(Overtaken(FolderStore(tmp_path))).put("a", table(), expected=4)
 
 
 def test_requests_are_those_that_the_docstrings_promise(store: CountingStore) -> None:
