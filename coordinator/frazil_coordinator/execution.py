@@ -29,12 +29,14 @@ from frazil_coordinator.metrics import Metrics
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.explain import explain_text
 from frazil_coordinator.plan.model import StageGraph
-from frazil_coordinator.plan.report import Report, planned_report
+from frazil_coordinator.plan.report import Report, measured_report, planned_report
 from frazil_coordinator.platform.base import Platform
 from frazil_coordinator.prices import Prices
 from frazil_coordinator.publication import Publication, PublicationName
+from frazil_coordinator.refusals import NotPlannedError
 from frazil_coordinator.registry import QueryRecord
 from frazil_coordinator.retention import small_result_in_memory
+from frazil_coordinator.reuse.reuse import Reuse
 from frazil_coordinator.schedule.bind import query_prefixes
 from frazil_coordinator.schedule.cost import priced
 from frazil_coordinator.schedule.driver import QueryDriver
@@ -52,13 +54,14 @@ from frazil_functions.errors import (
     InternalError,
     PlanError,
     QueryError,
+    from_wire,
     to_wire,
 )
 from frazil_functions.ids import QueryId, StageId
 from frazil_functions.storage import Store
 from frazil_functions.task import BlockRef
 
-__all__ = ["Execution", "Planner", "explanation_of"]
+__all__ = ["Execution", "Planner", "explanation_of", "explanation_of_query"]
 
 Planner: TypeAlias = Callable[[bytes, Settings], StageGraph]
 """Blocking; raises `PlanError` and other user errors."""
@@ -76,6 +79,22 @@ def explanation_of(report: Report, sql: str = "") -> Explanation:
         measured=values["measured"],
         sql=sql,
     )
+
+
+def explanation_of_query(record: QueryRecord, profile: dict[str, object] | None) -> Explanation:
+    """Return how a query was cut into stages, with what `profile` measured beside, if it is given.
+
+    Raises
+    ------
+    FrazilError
+        Why it could not be planned; `NotPlannedError` while it is being planned.
+    """
+    if record.report is not None:
+        report = record.report if profile is None else measured_report(record.report, profile)
+        return explanation_of(report, record.sql)
+    if record.status.error is not None:
+        raise from_wire(record.status.error)
+    raise NotPlannedError(f"query {record.id} is being planned; ask again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +115,9 @@ class Execution:
     """For planning."""
 
     metrics: Metrics
+    reuse: Reuse
+    """What they share."""
+
     journal: Journal | None = None
     """What keeps queries whose records have a log."""
 
@@ -138,6 +160,7 @@ class Execution:
             if not record.abandoned:
                 await self._settle(record, blocks, error, left)
         finally:
+            self.reuse.left(record.id)
             self.admission.leave(record)
 
     async def _settle(
@@ -257,6 +280,7 @@ class Execution:
             metrics=self.metrics,
             log=record.log,
             claim=self.admission.claim(record),
+            sharing=self.reuse.sharing(record.id, record.status.tenant, record.settings),
             history=course.history,
         )
         record.driver = driver

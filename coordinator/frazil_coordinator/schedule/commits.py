@@ -62,6 +62,9 @@ class TaskCommitted(msgspec.Struct, frozen=True, kw_only=True, tag="committed"):
     task: TaskIndex
     attempt: int
     descriptor: Descriptor
+    reused: bool = False
+    """Whether the attempt was not sent, because the answer was there or came from another query; a record without it is of
+    an attempt that was."""
 
     @property
     def ref(self) -> AttemptRef:

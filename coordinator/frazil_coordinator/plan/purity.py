@@ -1,0 +1,69 @@
+"""Whether a fragment always gives the same answer for the same inputs: only then may its answer be used again.
+
+Nothing is run or unpickled; what is not known to be pure is taken for impure. :mod:`frazil_coordinator.reuse.digests` asks,
+and so does EXPLAIN (docs/reuse.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from frazil_functions.arena import Arena
+from frazil_functions.arena_nodes import python_kinds
+from frazil_functions.task import INPUT_SCHEME
+
+__all__ = ["why_impure"]
+
+_SINKS: Final = frozenset({"Sink", "SinkMultiple"})
+_PLUGINS: Final = frozenset({"FfiPlugin", "PluginV1", "Plugin"})
+
+
+def why_impure(arena: Arena) -> str | None:
+    """Return why two runs of a fragment may differ, or what it reads is not known; None when they are the same.
+
+    Parameters
+    ----------
+    arena
+        The fragment: its inputs are placeholders (`frazil_functions.task.INPUT_SCHEME`).
+    """
+    for number in arena.reachable():
+        node = arena.nodes[number]
+        if python := sorted(set(python_kinds([node]))):
+            return f"Python code ({', '.join(python)}), of which nobody knows whether it is pure"
+        paths = arena.scan_paths(number)
+        if paths is not None and any(not path.startswith(INPUT_SCHEME) for path in paths):
+            return "a scan that is not split: which version of its files a task reads is not known beforehand"
+        if arena.kind(number) in _SINKS:
+            return "a sink"
+        for part in _parts(node):
+            if (reason := _of_part(part)) is not None:
+                return reason
+    return None
+
+
+def _of_part(part: dict[str, object]) -> str | None:
+    """Return why a map inside of a node is impure."""
+    random = part.get("Random")
+    if isinstance(random, dict) and random.get("seed") is None:
+        return "sample or shuffle without a seed"
+    if "seed" in part and part["seed"] is None:
+        options = part.get("options")
+        method = options.get("method") if isinstance(options, dict) else part.get("method")
+        if method == "Random":
+            return 'rank(method="random") without a seed'
+    if part.keys() & _PLUGINS:
+        return "a plugin, of which nobody knows whether it is pure"
+    return None
+
+
+def _parts(node: object) -> Iterator[dict[str, object]]:
+    """Yield every map inside a node, itself first."""
+    stack = [node]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            yield value
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
