@@ -128,7 +128,7 @@ class Coordinator:
         self._admission = Admission(tenants, settings.ageing_s)
         slots = Slots(settings.max_in_flight or platform.max_in_flight, ageing_s=settings.ageing_s)
         peaks = Peaks()
-        self.reuse = Reuse(store, settings.reuse_ttl_s, self._registry.result_keys)
+        self.reuse = Reuse(store, settings.reuse_ttl_s, self._registry.result_keys, self.metrics)
         """What queries share."""
         self._execution = Execution(
             planner=planner or (lambda plan, settings: plan_query(plan, settings, factors=peaks.factors)),

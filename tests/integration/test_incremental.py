@@ -105,6 +105,28 @@ def test_a_file_more_in_a_table_of_50_costs_the_scan_of_that_file(table: Table, 
     assert sum(stage["attempts"] for stage in again["stages"]) == 0, "nothing changed: nothing runs"
 
 
+def test_an_equal_query_is_answered_with_the_earlier_result_while_that_is_young_enough(table: Table, tmp_path: Path) -> None:
+    table.write("a.parquet", 3)
+    table.write("b.parquet", 4)
+    store = f"{table.url}/../x" if table.options == {} else f"{table.url}/x"
+    settings = frazil.Settings(reuse="result", inline_limit_bytes=0)
+    with frazil.local(max_functions=1, settings=settings, store=store, storage_options=table.options or None) as engine:
+        run(engine, table.groups())
+        first = engine.last_query
+        assert first is not None
+        second = run(engine, table.groups())
+        assert second["result_of"] == first.id
+        assert (second["stages"], second["bytes_scanned"]) == ([], 0)
+        assert "STAGE" in (engine.last_query or first).explain(analyze=True)
+        table.write("b.parquet", 5)
+        third = run(engine, table.groups())
+        assert "result_of" not in third, "a file has another etag"
+        assert scans(third) == (1, 1)
+    old = frazil.Settings(reuse="result", inline_limit_bytes=0, max_age_s=0.0)
+    with frazil.local(max_functions=1, settings=old, store=store, storage_options=table.options or None) as engine:
+        assert "result_of" not in run(engine, table.groups())
+
+
 def test_a_file_that_is_replaced_or_comes_in_the_middle_or_goes_changes_no_other_task(
     table: Table, engine: frazil.Engine
 ) -> None:

@@ -16,13 +16,14 @@ from typing import Final
 import msgspec
 import polars as pl
 
+from frazil_coordinator.plan.model import InlineSource, ScanSource, Source, Stage, StageGraph
 from frazil_coordinator.plan.purity import why_impure
 from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.arena import Arena
 from frazil_functions.errors import PlanError
 from frazil_functions.task import BlockRef, ExchangeInput, Output, ScanInput, Split, TaskInput, TaskRequest
 
-__all__ = ["DIGEST_VERSION", "Digests", "TaskDigest"]
+__all__ = ["DIGEST_VERSION", "Digests", "Fragment", "TaskDigest", "result_digest"]
 
 DIGEST_VERSION: Final = 1
 """Changes with what a digest is made of: then nothing that was kept before is found any more."""
@@ -50,9 +51,13 @@ class TaskDigest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Fragment:
+class Fragment:
+    """What of a fragment counts."""
+
     digest: str
     impure: str | None
+    """Why its answers may differ; None when they never do."""
+
     numbered: bool
     """Whether a scan numbers its rows: then it matters how many are before a split."""
 
@@ -68,7 +73,7 @@ class Digests:
 
     def __init__(self, is_kept: Callable[[str], bool]) -> None:
         self._is_kept = is_kept
-        self._fragments: dict[bytes, _Fragment] = {}
+        self._fragments: dict[bytes, Fragment] = {}
         self._inputs: dict[int, tuple[TaskInput, bytes]] = {}
         """By identity: what every task of a stage reads is one value."""
 
@@ -84,7 +89,7 @@ class Digests:
         """
         if request.sink is not None:
             return None
-        work = self._fragment(fragment)
+        work = self.look_into(fragment)
         if work.impure is not None:
             return None
         own: list[bytes] = []
@@ -99,9 +104,10 @@ class Digests:
 
     def why_not(self, fragment: bytes) -> str | None:
         """Return why the answers of a fragment's tasks are never used again; None when they may be."""
-        return self._fragment(fragment).impure
+        return self.look_into(fragment).impure
 
-    def _fragment(self, fragment: bytes) -> _Fragment:
+    def look_into(self, fragment: bytes) -> Fragment:
+        """Return what of a fragment counts; it is looked into once."""
         known = self._fragments.get(fragment)
         if known is None:
             known = self._fragments[fragment] = _look_into(fragment)
@@ -127,15 +133,48 @@ class Digests:
         return ["exchange", given.key_range, given.sort_keys, given.hash_share, given.predicate, blocks]
 
 
-def _look_into(fragment: bytes) -> _Fragment:
+def result_digest(graph: StageGraph) -> str | None:
+    """Return the digest of a query: of its stages, and of all files and frames that they read.
+
+    None when its result can't be used again: because it writes files, because of what :func:`why_impure` says of a stage, or
+    because the etag of a file is not known.
+    """
+    if graph.sink is not None:
+        return None
+    digests, stages = Digests(lambda _: False), list[object]()
+    for stage in graph.stages:
+        fragment = digests.look_into(stage.fragment)
+        sources = [_source(source, numbered=fragment.numbered) for source in stage.sources]
+        if fragment.impure is not None or any(source is None for source in sources):
+            return None
+        stages.append([stage.kind, fragment.digest, sources, stage.tasks, stage.first_rows, _written(stage)])
+    schema = [[name, repr(dtype)] for name, dtype in graph.schema.items()]
+    return _digest([DIGEST_VERSION, _RELEASE, PROTOCOL_VERSION, pl.__version__, stages, schema])
+
+
+def _source(source: Source, *, numbered: bool) -> list[object] | None:
+    if isinstance(source, ScanSource):
+        given = [_scan(ScanInput(splits=splits, scan_type=source.scan_type), numbered=numbered) for splits in source.splits]
+        return None if any(one is None for one in given) else ["scan", given]
+    if isinstance(source, InlineSource):
+        return ["inline", [[_block(block) for block in blocks] for blocks in source.blocks]]
+    return ["exchange", source.stage, source.read, source.first_task, source.tasks, source.partitions]
+
+
+def _written(stage: Stage) -> list[object]:
+    spec = stage.output
+    return [spec.kind, spec.partitions, spec.hash_keys, spec.sort_keys, spec.row_tag, spec.final]
+
+
+def _look_into(fragment: bytes) -> Fragment:
     if not fragment:  # of a combiner, which copies blocks
-        return _Fragment(digest="", impure=None, numbered=False)
+        return Fragment(digest="", impure=None, numbered=False)
     try:
         arena = Arena.decode(fragment)
         numbered = any(_numbers_rows(arena, number) for number in arena.reachable())
-        return _Fragment(digest=arena.digest(), impure=why_impure(arena), numbered=numbered)
+        return Fragment(digest=arena.digest(), impure=why_impure(arena), numbered=numbered)
     except PlanError as error:
-        return _Fragment(digest="", impure=f"it can't be looked into: {error.message}", numbered=False)
+        return Fragment(digest="", impure=f"it can't be looked into: {error.message}", numbered=False)
 
 
 def _numbers_rows(arena: Arena, number: int) -> bool:

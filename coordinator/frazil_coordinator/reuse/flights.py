@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from frazil_coordinator.reuse.kept import Kept
+from frazil_coordinator.reuse.forms import Kept
 
 __all__ = ["Flights", "Key", "Then"]
 

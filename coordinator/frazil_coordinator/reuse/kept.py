@@ -14,31 +14,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import struct
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
-import google_crc32c
-import msgspec
-
 from frazil_coordinator.reuse.digests import TaskDigest
-from frazil_functions.errors import BlockError, FrazilError, JournalError
-from frazil_functions.ids import QueryId
-from frazil_functions.storage import Store
-from frazil_functions.task import Descriptor
+from frazil_coordinator.reuse.forms import Kept, KeptResult, decode_kept, decode_result, encode_kept, encode_result
+from frazil_functions.errors import BlockError, FrazilError
+from frazil_functions.storage import ObjectInfo, Store
 
-__all__ = ["KEPT_PREFIX", "Kept", "KeptAnswers", "collect_kept", "decode_kept", "encode_kept"]
+__all__ = ["KEPT_PREFIX", "KeptAnswers", "collect_kept"]
 
 KEPT_PREFIX: Final = "kept"
 """Key prefix of all that is kept."""
-
-_MAGIC: Final = b"FRZK"
-_VERSION: Final = 1
-_HEAD: Final = struct.Struct("<4sHxxI")
-"""Magic, version, two zeros, CRC-32C of the body."""
 
 _AT_ONCE: Final = 16
 _FEW: Final = 12
@@ -48,56 +38,6 @@ _MARGIN_S: Final = 900.0
 """Seconds for which data stays after nobody may begin to use it any more: clocks differ."""
 
 _LOGGER = logging.getLogger(__name__)
-
-
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What was answered."""
-
-    digest: str
-    """Of the task."""
-
-    work: str
-    """Of what is done for it."""
-
-    query: QueryId
-    """Whose task it was."""
-
-    kept_unix_s: float
-    """When the answer came."""
-
-    descriptor: Descriptor
-
-
-_ENCODER: Final = msgspec.msgpack.Encoder()
-_DECODER: Final = msgspec.msgpack.Decoder(Kept)
-
-
-def encode_kept(kept: Kept) -> bytes:
-    """Return the bytes of an answer that is kept."""
-    body = _ENCODER.encode(kept)
-    return _HEAD.pack(_MAGIC, _VERSION, google_crc32c.value(body)) + body
-
-
-def decode_kept(data: bytes, name: str) -> Kept:
-    """Return an answer that was kept.
-
-    Raises
-    ------
-    JournalError
-        When it is none, of another version, or damaged; `name` is what it is called then.
-    """
-    if len(data) < _HEAD.size or not data.startswith(_MAGIC):
-        raise JournalError(f"{name} is no answer that was kept")
-    _, version, crc32c = _HEAD.unpack_from(data)
-    if version != _VERSION:
-        raise JournalError(f"{name} is of version {version}, and this coordinator reads {_VERSION}")
-    body = data[_HEAD.size :]
-    if google_crc32c.value(body) != crc32c:
-        raise JournalError(f"{name} is damaged: its checksum is wrong")
-    try:
-        return _DECODER.decode(body)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise JournalError(f"{name} can't be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +99,38 @@ class KeptAnswers:
         """Let nobody use an answer any more, whose data is lost: 1 DELETE."""
         self.store.delete([self._key(digest)])
 
+    def keep_result(self, result: KeptResult) -> None:
+        """Keep the result of a query, in the place of an older one: 1 PUT."""
+        self.store.put(self._result_key(result.digest), [encode_result(result)])
+
+    def find_result(self, digest: str, max_age_s: float | None) -> KeptResult | None:
+        """Return the result of a query that ended at most `max_age_s` ago, if it can be read.
+
+        Requests: 1 GET, and when there is one, 1 HEAD for each object that it lies in.
+        """
+        key = self._result_key(digest)
+        try:
+            result = decode_result(self.store.get(key), key)
+            age_s = self.now_unix_s() - result.ended_unix_s
+            if not self.is_fresh(result.ended_unix_s) or (max_age_s is not None and age_s > max_age_s):
+                return None
+            places = sorted({block.key for block in result.blocks if block.data is None})
+            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="frazil-kept") as pool:
+                list(pool.map(self.store.head, places))
+        except BlockError:
+            return None  # there is none, or a part of it is gone
+        except FrazilError as error:
+            _LOGGER.warning("result that was kept not used", extra={"error": error.message})
+            return None
+        return result if result.digest == digest else None
+
+    def result_prefix(self, digest: str, task: int) -> str:
+        """Return the key prefix of what a task writes that is a part of a result, and has no digest of its own."""
+        return f"{self.folder}/data/{digest[:2]}/{digest}-{task}"
+
+    def _result_key(self, digest: str) -> str:
+        return f"{self.folder}/results/{digest}"
+
     def is_fresh(self, kept_unix_s: float) -> bool:
         """Return whether an answer of that time may still be used."""
         return self.now_unix_s() - kept_unix_s < self.ttl_s
@@ -168,7 +140,8 @@ class KeptAnswers:
         if len(tasks) <= _FEW:
             return list(tasks.values())
         folder = f"{self.folder}/tasks/{work}"
-        names = (info.key.rpartition("/")[2] for info in self.store.list(folder) if self.is_fresh(info.modified_unix_s))
+        young = (info for info in self.store.list(folder) if not _is_older(info, self.ttl_s, self.now_unix_s()))
+        names = (info.key.rpartition("/")[2] for info in young)
         return [tasks[name] for name in names if name in tasks]
 
     def _read(self, digest: TaskDigest) -> Kept | None:
@@ -206,12 +179,14 @@ def collect_kept(store: Store, ttl_s: float, in_use: Callable[[], Collection[str
         When the store refuses.
     """
     now = time.time()
-    old = [
-        info.key
-        for info in store.list(prefix)
-        if now - info.modified_unix_s > ttl_s + (_MARGIN_S if "/data/" in info.key else 0.0)
-    ]
+    margins = ((info, _MARGIN_S if "/data/" in info.key else 0.0) for info in store.list(prefix))
+    old = [info.key for info, margin_s in margins if _is_older(info, ttl_s + margin_s, now)]
     held = in_use()
     gone = [key for key in old if key not in held]
     store.delete(gone)
     return len(gone)
+
+
+def _is_older(info: ObjectInfo, age_s: float, now_unix_s: float) -> bool:
+    """Return whether an object is certainly older: of a store that tells no times, none is."""
+    return info.modified_unix_s > 0.0 and now_unix_s - info.modified_unix_s > age_s

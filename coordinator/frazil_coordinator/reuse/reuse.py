@@ -10,9 +10,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Final
 
+from frazil_coordinator.metrics import Metrics
 from frazil_coordinator.reuse.flights import Flights
+from frazil_coordinator.reuse.forms import KeptResult
 from frazil_coordinator.reuse.kept import KeptAnswers, collect_kept
 from frazil_coordinator.reuse.sharing import Sharing
 from frazil_coordinator.settings import Settings
@@ -39,9 +42,18 @@ class Reuse:
         Seconds for which answers are used again.
     results_in_use
         Returns the keys of objects in which results lie that can be read.
+    metrics
+        What is told of answers that are kept.
     """
 
-    def __init__(self, store: Store, ttl_s: float, results_in_use: Callable[[], Collection[str]] = frozenset) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ttl_s: float,
+        results_in_use: Callable[[], Collection[str]] = frozenset,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._metrics = metrics
         self._store = store
         self._ttl_s = ttl_s
         self._flights = Flights()
@@ -55,8 +67,26 @@ class Reuse:
         """Return what is kept for a tenant."""
         return KeptAnswers(store=self._store, tenant=tenant, ttl_s=self._ttl_s)
 
-    def sharing(self, query: QueryId, tenant: str, settings: Settings) -> Sharing | None:
-        """Return what a query shares with others while it runs, until :meth:`left`; None when it wants nothing of them."""
+    async def earlier(self, digest: str, tenant: str, settings: Settings) -> KeptResult | None:
+        """Return the result of an equal query that is not too old: requests of :meth:`KeptAnswers.find_result`."""
+        return await asyncio.to_thread(self.answers(tenant).find_result, digest, settings.max_age_s)
+
+    def keep_result(self, result: KeptResult, tenant: str) -> None:
+        """Keep the result of a query that has succeeded, if all of it stays."""
+        answers = self.answers(tenant)
+        if all(block.data is not None or answers.is_kept(block.key) for block in result.blocks):
+            self.write(f"result {result.digest}", partial(answers.keep_result, result))
+
+    def sharing(self, query: QueryId, tenant: str, settings: Settings, result: str | None = None) -> Sharing | None:
+        """Return what a query shares with others while it runs, until :meth:`left`; None when it wants nothing of them.
+
+        Parameters
+        ----------
+        query, tenant, settings
+            The query.
+        result
+            Its digest, when its result is to be kept.
+        """
         if settings.reuse == "off":
             return None
         if time.monotonic() - self._collected_at > _COLLECT_EVERY_S:
@@ -68,6 +98,8 @@ class Reuse:
             flights=self._flights,
             write=self.write,
             inline_limit_bytes=settings.inline_stage_limit_bytes,
+            result=result,
+            metrics=self._metrics,
         )
         self._running[query] = sharing
         return sharing

@@ -17,9 +17,11 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from frazil_coordinator.metrics import Metrics
 from frazil_coordinator.reuse.digests import Digests, TaskDigest
 from frazil_coordinator.reuse.flights import Flights, Key, Then
-from frazil_coordinator.reuse.kept import Kept, KeptAnswers
+from frazil_coordinator.reuse.forms import Kept
+from frazil_coordinator.reuse.kept import KeptAnswers
 from frazil_functions.errors import FrazilError
 from frazil_functions.ids import QueryId, StageId, TaskIndex
 from frazil_functions.task import Descriptor, TaskRequest
@@ -76,11 +78,16 @@ class Sharing:
     inline_limit_bytes: int
     """Inline output of kept answers that a stage takes at most."""
 
+    metrics: Metrics | None = None
+    result: str | None = None
+    """Digest of the query, when its result shall be kept."""
+
     keys: set[str] = field(default_factory=set)
     """Objects that stay which the query refers to."""
 
     _digests: Digests = field(init=False)
     _sent: dict[Ref, TaskDigest] = field(default_factory=dict)
+    _flying: set[Ref] = field(default_factory=set)
     _of_tasks: dict[tuple[StageId, TaskIndex], TaskDigest] = field(default_factory=dict)
     _ranged: dict[StageId, list[tuple[TaskDigest, Kept]]] = field(default_factory=dict)
     _spoiled: set[str] = field(default_factory=set)
@@ -150,8 +157,16 @@ class Sharing:
         if not self.flights.leads(key, _Owner(self.query, ref[0], ref[1])):
             return Claim(request=None, flight=key)
         self._sent[ref] = digest
+        self._flying.add(ref)
         output = msgspec.structs.replace(request.output, prefix=self.answers.data_prefix(digest))
         return Claim(request=msgspec.structs.replace(request, output=output))
+
+    def of_result(self, request: TaskRequest) -> TaskRequest:
+        """Return what a task of the last stage is told, whose output shall stay when the query has ended."""
+        if self.result is None or self.answers.is_kept(f"{request.output.prefix}/"):
+            return request
+        prefix = self.answers.result_prefix(self.result, request.task)
+        return msgspec.structs.replace(request, output=msgspec.structs.replace(request.output, prefix=prefix))
 
     def follow(self, ref: Ref, flight: Key, then: Then) -> None:
         """Have `then` called when a task that runs elsewhere has ended."""
@@ -162,6 +177,7 @@ class Sharing:
         digest = self._sent.pop(ref, None)
         if digest is None:
             return
+        self._flying.discard(ref)
         self.refer(descriptor)
         self._of_tasks[ref[0], ref[1]] = digest
         kept = Kept(digest=digest.task, work=digest.work, query=self.query, kept_unix_s=time.time(), descriptor=descriptor)
@@ -178,9 +194,10 @@ class Sharing:
             self._keep(digest, kept)
 
     def failed(self, ref: Ref) -> None:
-        """Note that an attempt gives no answer."""
-        digest = self._sent.pop(ref, None)
-        if digest is not None:
+        """Note that an attempt gives no answer, or that nobody waits for it; one may come after all."""
+        digest = self._sent.get(ref)
+        if digest is not None and ref in self._flying:
+            self._flying.remove(ref)
             self.flights.failed(self._key(digest), _Owner(self.query, ref[0], ref[1]))
 
     def lost(self, stage: StageId, task: TaskIndex, candidate: Candidate) -> None:
@@ -201,6 +218,8 @@ class Sharing:
     def _keep(self, digest: TaskDigest, kept: Kept) -> None:
         self._spoiled.discard(digest.task)
         self.write(digest.task, partial(self.answers.keep, digest, kept))
+        if self.metrics is not None:
+            self.metrics.reuse.kept.inc()
 
     def refer(self, descriptor: Descriptor) -> None:
         """Note that the query needs the object of an answer, so that it is not collected."""

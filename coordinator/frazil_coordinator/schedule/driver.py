@@ -306,7 +306,8 @@ class QueryDriver:
             if event.ref.stage in self._stages.barrier.layouts:
                 self._stages.answered(event.ref.stage)
             if self._elsewhere is not None:
-                self._elsewhere.taken_up(event, complete=self._state.is_complete(event.ref.stage))
+                used = not any(isinstance(one, Discard) for one in instructions)
+                self._elsewhere.taken_up(event, used=used, complete=self._state.is_complete(event.ref.stage))
         for instruction in instructions:
             if isinstance(instruction, Finish):
                 finish = instruction

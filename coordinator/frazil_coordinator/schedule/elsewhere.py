@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from frazil_coordinator.plan.model import ScanSource, Stage, StageGraph
 from frazil_coordinator.plan.scanned import scanned_bytes
-from frazil_coordinator.reuse.kept import Kept
+from frazil_coordinator.reuse.forms import Kept
 from frazil_coordinator.reuse.sharing import Candidate, Sharing
 from frazil_coordinator.schedule.answers import Answers
 from frazil_coordinator.schedule.attempts import Requests
@@ -100,16 +100,19 @@ class Elsewhere:
         if ref.stage not in self._never:  # another coordinator had laid it out
             self._never[ref.stage] = self._why_never(self._stages.stage(ref.stage))
         if self._never[ref.stage]:
-            return request
+            return self._kept(request)
         claim = self.sharing.claim(ref, request, self._fragment(request))
         if claim.request is not None:
-            return claim.request
+            return self._kept(claim.request)
         self._tell(RunsElsewhere(ref=ref))
         if claim.kept is not None:
             self._landed(ref, claim.kept)
         elif claim.flight is not None:
             self.sharing.follow(ref, claim.flight, lambda kept: self._landed(ref, kept))
         return None
+
+    def _kept(self, request: TaskRequest) -> TaskRequest:
+        return self.sharing.of_result(request) if request.stage == self._graph.root.id else request
 
     def _landed(self, ref: AttemptRef, kept: Kept | None) -> None:
         if kept is None:
@@ -122,8 +125,21 @@ class Elsewhere:
         """Let nobody use the answer of a task any more, whose object can't be read."""
         self.sharing.lost(ref.stage, ref.task, self._candidate(self._stages.stage(ref.stage), ref))
 
-    def taken_up(self, event: AttemptSucceeded | AttemptRecovered | AnswerReused, *, complete: bool) -> None:
-        """Give an answer of this query to others, once it is durable; `complete`: all tasks of its stage have one."""
+    def taken_up(self, event: AttemptSucceeded | AttemptRecovered | AnswerReused, *, used: bool, complete: bool) -> None:
+        """Give an answer of this query to others, once it is durable.
+
+        Parameters
+        ----------
+        event
+            The answer.
+        used
+            Whether it is the task's: who needs the same shall go on with the same.
+        complete
+            Whether all tasks of its stage have one.
+        """
+        if not used:
+            self.sharing.failed(event.ref)
+            return
         self.sharing.refer(event.descriptor)
         self.sharing.answered(event.ref, event.descriptor)
         if complete:

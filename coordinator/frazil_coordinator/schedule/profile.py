@@ -247,6 +247,7 @@ class Recorder:
 
     def __init__(self, query: QueryId, graph: StageGraph, metrics: Metrics | None = None) -> None:
         self._query = query
+        self._metrics = metrics
         self._stages = [StageRecord(stage, stage.tasks) for stage in graph.stages]
         self._told = [None if metrics is None else metrics.stage(stage.kind) for stage in graph.stages]
         self._live: dict[AttemptRef, _Attempt] = {}
@@ -326,6 +327,9 @@ class Recorder:
             descriptor=descriptor, attempt=ref.attempt, launched_at=launched_at, answered_at=now, reused=reused
         )
         record.first_launch = now if record.first_launch is None else record.first_launch
+        if reused and self._metrics is not None:
+            self._metrics.reuse.tasks.labels(record.stage.kind).inc()
+            self._metrics.reuse.bytes.inc(record.scan_bytes[ref.task] if ref.task < len(record.scan_bytes) else 0)
         record.last_answer = now
         record.rows += descriptor.stats.rows_out
         record.bytes += descriptor.stats.bytes_out

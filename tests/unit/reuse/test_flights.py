@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from frazil_coordinator.reuse.flights import Flights
-from frazil_coordinator.reuse.kept import Kept
+from frazil_coordinator.reuse.forms import Kept
 from frazil_functions.ids import QueryId
 from frazil_functions.task import Descriptor
 

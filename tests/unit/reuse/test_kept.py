@@ -10,11 +10,12 @@ from typing import Final
 import pytest
 
 from frazil_coordinator.reuse.digests import TaskDigest
-from frazil_coordinator.reuse.kept import Kept, KeptAnswers, collect_kept, decode_kept, encode_kept
+from frazil_coordinator.reuse.forms import Kept, KeptResult, decode_kept, decode_result, encode_kept, encode_result
+from frazil_coordinator.reuse.kept import KeptAnswers, collect_kept
 from frazil_functions.errors import JournalError
 from frazil_functions.ids import QueryId
 from frazil_functions.storage import CountingStore, FolderStore
-from frazil_functions.task import BlockInfo, Descriptor, KeySummary, TaskStats
+from frazil_functions.task import BlockInfo, BlockRef, Descriptor, KeySummary, TaskStats
 
 GOLDEN: Final = Path(__file__).parents[2] / "golden" / "reuse" / "kept-v1.bin"
 """Written once, by ``python -m unit.reuse.test_kept`` in tests/, and never again: later versions must read it."""
@@ -63,8 +64,8 @@ def test_an_answer_of_version_1_is_read_as_it_was_meant() -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "no answer"),
-        (b"FRZJ" + encode_kept(kept(1))[4:], "no answer"),
+        (b"", "nothing that was kept"),
+        (b"FRZJ" + encode_kept(kept(1))[4:], "nothing that was kept"),
         (encode_kept(kept(1))[:4] + b"\x02" + encode_kept(kept(1))[5:], "version 2"),
         (encode_kept(kept(1))[:-1] + b"\x00", "checksum"),
     ],
@@ -142,5 +143,41 @@ def test_old_answers_go_and_their_data_after_them_but_for_what_is_in_use(store: 
     assert [info.key[-1] for info in store.list("kept/") if "/tasks/" in info.key] == ["0"]
 
 
+def result(key: str = "", data: bytes | None = b"abc", ended_unix_s: float | None = None) -> KeptResult:
+    block = BlockRef(key=key, offset=0, length=3, rows=1, crc32c=7, codec="ipc", map_index=0, data=data)
+    when = time.time() if ended_unix_s is None else ended_unix_s
+    return KeptResult(digest="d", query=QueryId("q"), ended_unix_s=when, blocks=(block,))
+
+
+GOLDEN_RESULT: Final = result(ended_unix_s=12.5)
+
+
+def test_a_result_of_version_1_is_read_as_it_was_meant() -> None:
+    assert decode_result(GOLDEN.with_name("result-v1.bin").read_bytes(), "golden") == GOLDEN_RESULT
+    with pytest.raises(JournalError, match="nothing that was kept"):
+        decode_result(encode_kept(kept(1)), "an answer")
+
+
+def test_a_result_is_found_by_one_get_while_it_is_young_enough_and_all_there(store: CountingStore) -> None:
+    mine = answers(store)
+    assert mine.find_result("d", None) is None
+    mine.keep_result(result())
+    before = store.requests
+    assert mine.find_result("d", None) == mine.find_result("d", 60.0) is not None
+    assert requests(store, before) == {"get": 2}
+    assert answers(store, "another").find_result("d", None) is None
+    mine.keep_result(result(ended_unix_s=time.time() - 100.0))
+    assert mine.find_result("d", 60.0) is None
+    assert mine.find_result("d", 200.0) is not None
+    assert answers(store, ttl_s=50.0).find_result("d", None) is None
+    large = result(key=f"{mine.result_prefix('d', 0)}/0-a", data=None)
+    mine.keep_result(large)
+    assert mine.find_result("d", None) is None, "a part of it is gone"
+    store.put(large.blocks[0].key, [b"rows"])
+    before = store.requests
+    assert mine.find_result("d", None) == large
+    assert requests(store, before) == {"get": 1, "head": 1}
+
+
 if __name__ == "__main__":
-    GOLDEN.write_bytes(encode_kept(GOLDEN_KEPT))
+    GOLDEN.with_name("result-v1.bin").write_bytes(encode_result(GOLDEN_RESULT))
