@@ -122,6 +122,8 @@ class Reuse:
                     await asyncio.to_thread(work)
                 except FrazilError as error:
                     _LOGGER.warning("answer not kept", extra={"error": error.message})
+                except Exception:  # nobody waits for it who could be told
+                    _LOGGER.exception("unforeseen error in the coordinator", extra={"reuse": name})
 
         task = asyncio.create_task(run(), name=f"reuse {name}")
         self._writing[name] = task

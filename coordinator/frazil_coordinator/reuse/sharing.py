@@ -100,15 +100,19 @@ class Sharing:
         return self._digests.why_not(fragment)
 
     async def look_up(self, candidates: Mapping[TaskIndex, Candidate]) -> dict[TaskIndex, Kept]:
-        """Return the answers of tasks of one stage that are kept; requests are those of :meth:`KeptAnswers.find`.
+        """Return the answers of tasks of one stage that are kept.
 
-        What can't be looked up is not found: the task runs.
+        Requests are those of :meth:`KeptAnswers.find`, and the same once more for tasks that are not found, where there are
+        two fragments that do the same. What can't be looked up is not found: the task runs.
         """
         digests = await asyncio.to_thread(self._candidates, candidates)
         recent = {one.task: self._recent(one) for own in digests.values() for one in own}
         found = {name: kept for name, kept in recent.items() if kept is not None}
-        unknown = [one for own in digests.values() if not any(d.task in found for d in own) for one in own]
-        if unknown:
+        for form in range(max(map(len, digests.values()), default=0)):
+            missing = [own for own in digests.values() if not any(one.task in found for one in own)]
+            unknown = [own[form] for own in missing if form < len(own)]
+            if not unknown:
+                continue
             try:
                 found |= await asyncio.to_thread(self.answers.find, unknown)
             except FrazilError as error:
