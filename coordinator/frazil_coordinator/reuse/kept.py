@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
+import google_crc32c
+
 from frazil_coordinator.reuse.digests import TaskDigest
 from frazil_coordinator.reuse.forms import Kept, KeptResult, decode_kept, decode_result, encode_kept, encode_result
 from frazil_functions.errors import BlockError, FrazilError
@@ -34,6 +36,7 @@ _AT_ONCE: Final = 16
 _FEW: Final = 12
 """Tasks up to which each is asked for by a GET: a LIST costs as much as twelve."""
 
+_LOOKED_INTO_BYTES: Final = 1024 * 1024
 _MARGIN_S: Final = 900.0
 """Seconds for which data stays after nobody may begin to use it any more: clocks differ."""
 
@@ -81,6 +84,24 @@ class KeptAnswers:
             with ThreadPoolExecutor(min(_AT_ONCE, len(wanted)), thread_name_prefix="frazil-kept") as pool:
                 found = list(pool.map(self._read, wanted))
         return {one.digest: one for one in found if one is not None}
+
+    def is_whole(self, kept: Kept) -> bool:
+        """Return whether the data of an answer is there, for who has nobody that would find out by reading it.
+
+        Requests: none for an inline one; 1 GET up to 1 MiB, whose checksums are looked at; 1 HEAD above.
+        """
+        descriptor = kept.descriptor
+        end = max((block.offset + block.length for block in descriptor.blocks), default=0)
+        if descriptor.key is None or not end:
+            return True
+        try:
+            if end > _LOOKED_INTO_BYTES:
+                return self.store.head(descriptor.key).size >= end
+            data = self.store.get_range(descriptor.key, 0, end)
+        except BlockError:
+            return False
+        parts = ((block, data[block.offset : block.offset + block.length]) for block in descriptor.blocks)
+        return all(google_crc32c.value(part) == block.crc32c for block, part in parts)
 
     def keep(self, digest: TaskDigest, kept: Kept) -> bool:
         """Keep an answer whose data is in place, and return whether it was written: 1 conditional PUT.

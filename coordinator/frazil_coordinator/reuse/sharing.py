@@ -99,11 +99,12 @@ class Sharing:
         """Return why answers of a fragment's tasks are never used again; None when they may be."""
         return self._digests.why_not(fragment)
 
-    async def look_up(self, candidates: Mapping[TaskIndex, Candidate]) -> dict[TaskIndex, Kept]:
-        """Return the answers of tasks of one stage that are kept.
+    async def look_up(self, candidates: Mapping[TaskIndex, Candidate], *, to_the_end: bool = False) -> dict[TaskIndex, Kept]:
+        """Return the answers of tasks of one stage that are kept; `to_the_end`: of the stage that no other one reads.
 
         Requests are those of :meth:`KeptAnswers.find`, and the same once more for tasks that are not found, where there are
-        two fragments that do the same. What can't be looked up is not found: the task runs.
+        two fragments that do the same. What can't be looked up is not found: the task runs. Data that no task will read is
+        looked at (:meth:`KeptAnswers.is_whole`): where it is lost, a query that has ended could not run the task again.
         """
         digests = await asyncio.to_thread(self._candidates, candidates)
         recent = {one.task: self._recent(one) for own in digests.values() for one in own}
@@ -117,7 +118,23 @@ class Sharing:
                 found |= await asyncio.to_thread(self.answers.find, unknown)
             except FrazilError as error:
                 _LOGGER.warning("kept answers not looked up", extra={"query": self.query, "error": error.message})
-        return self._taken(digests, found)
+        taken = self._taken(digests, found)
+        return await self._whole(taken) if to_the_end else taken
+
+    async def _whole(self, taken: dict[TaskIndex, Kept]) -> dict[TaskIndex, Kept]:
+        """Return the answers whose data is there, and have the others forgotten."""
+        whole: dict[TaskIndex, Kept] = {}
+        for task, kept in taken.items():
+            try:
+                is_whole = await asyncio.to_thread(self.answers.is_whole, kept)
+            except FrazilError as error:
+                _LOGGER.warning("kept answer not used", extra={"query": self.query, "error": error.message})
+                continue
+            if is_whole:
+                whole[task] = kept
+            else:
+                self._forget(TaskDigest(work=kept.work, task=kept.digest))
+        return whole
 
     def _candidates(self, candidates: Mapping[TaskIndex, Candidate]) -> dict[TaskIndex, list[TaskDigest]]:
         digests: dict[TaskIndex, list[TaskDigest]] = {}
@@ -149,13 +166,14 @@ class Sharing:
         if known is None or known.task != kept.digest:
             self._of_tasks[stage, task] = TaskDigest(work=kept.work, task=kept.digest)
 
-    def claim(self, ref: Ref, request: TaskRequest, fragment: bytes) -> Claim:
-        """Return what is to be done for an attempt that is about to be sent."""
+    def claim(self, ref: Ref, request: TaskRequest, fragment: bytes, *, to_the_end: bool = False) -> Claim:
+        """Return what is to be done for an attempt that is about to be sent; `to_the_end` as of :meth:`look_up`."""
         digest = self._digests.of(request, fragment)
         if digest is None:
             return Claim(request=request)
         key = self._key(digest)
-        kept = None if digest.task in self._spoiled else self._recent(digest)
+        # Whether the data of what was answered a while ago is still there can't be seen without waiting.
+        kept = None if to_the_end or digest.task in self._spoiled else self._recent(digest)
         if kept is not None:
             return Claim(request=None, kept=kept)
         if not self.flights.leads(key, _Owner(self.query, ref[0], ref[1])):
@@ -208,9 +226,12 @@ class Sharing:
         """Let nobody use the answer of a task any more, whose object can't be read; `candidate`: as it would be sent now."""
         digest = self._of_tasks.pop((stage, task), None) or self._digests.of(candidate.request, candidate.fragments[0])
         if digest is not None:
-            self._spoiled.add(digest.task)
-            self.flights.forget(self._key(digest))
-            self.write(digest.task, partial(self.answers.forget, digest))
+            self._forget(digest)
+
+    def _forget(self, digest: TaskDigest) -> None:
+        self._spoiled.add(digest.task)
+        self.flights.forget(self._key(digest))
+        self.write(digest.task, partial(self.answers.forget, digest))
 
     def close(self) -> None:
         """End it: what the query led is led by nobody, and it follows nothing."""

@@ -70,7 +70,8 @@ class Elsewhere:
         if reason:
             return {}
         first = [TaskIndex(task) for task in layout.order]
-        kept = await self.sharing.look_up({task: self._candidate(stage, AttemptRef(stage.id, task, 0)) for task in first})
+        candidates = {task: self._candidate(stage, AttemptRef(stage.id, task, 0)) for task in first}
+        kept = await self.sharing.look_up(candidates, to_the_end=self._is_last(stage.id))
         for task, one in kept.items():
             self.sharing.take(AttemptRef(stage.id, task, 0), one)
         return {task: one.descriptor for task, one in kept.items()}
@@ -101,7 +102,7 @@ class Elsewhere:
             self._never[ref.stage] = self._why_never(self._stages.stage(ref.stage))
         if self._never[ref.stage]:
             return self._kept(request)
-        claim = self.sharing.claim(ref, request, self._fragment(request))
+        claim = self.sharing.claim(ref, request, self._fragment(request), to_the_end=self._is_last(ref.stage))
         if claim.request is not None:
             return self._kept(claim.request)
         self._tell(RunsElsewhere(ref=ref))
@@ -112,7 +113,10 @@ class Elsewhere:
         return None
 
     def _kept(self, request: TaskRequest) -> TaskRequest:
-        return self.sharing.of_result(request) if request.stage == self._graph.root.id else request
+        return self.sharing.of_result(request) if self._is_last(request.stage) else request
+
+    def _is_last(self, stage: StageId) -> bool:
+        return stage == self._graph.root.id
 
     def _landed(self, ref: AttemptRef, kept: Kept | None) -> None:
         if kept is None:

@@ -210,6 +210,27 @@ async def test_kept_answers_whose_data_is_lost_cost_their_tasks_and_are_kept_aga
     assert (ran(profile), sum(stage["lost"] for stage in profile["stages"])) == (0, 0)
 
 
+async def test_a_kept_result_whose_data_is_lost_or_damaged_is_made_again(
+    tables: tuple[pl.LazyFrame, pl.LazyFrame],
+) -> None:
+    query, world = queries(*tables)["a sort"], World()
+    graph = plan_query(query.serialize(), TINY)
+    await world.run("a", graph)
+    last = [c for c in world.logs["a"].commits if isinstance(c, TaskCommitted) and c.stage == graph.root.id]
+    keys = [one.descriptor.key for one in last if one.descriptor.key is not None]
+    assert len(keys) >= 2
+    for remembers in (True, False):
+        world.store.delete(keys[:1])
+        world.store.put(keys[1], [bytes(byte ^ 1 for byte in world.store.get(keys[1]))])
+        if not remembers:
+            world.restart()
+        answer, profile = await world.run(f"b{remembers}", graph)
+        assert_same(answer, query.collect(), ordered=True)
+        assert (profile["stages"][-1]["attempts"], ran(profile)) == (2, 2)
+        last = [c for c in world.logs[f"b{remembers}"].commits if isinstance(c, TaskCommitted) and not c.reused]
+        keys = [one.descriptor.key for one in last if one.descriptor.key is not None]
+
+
 @pytest.mark.parametrize("kind", ["two steps", "a skewed join", "a sort", "a window"])
 async def test_another_coordinator_goes_on_with_a_query_of_which_a_part_was_reused(
     tables: tuple[pl.LazyFrame, pl.LazyFrame], kind: str
