@@ -100,6 +100,9 @@ def test_a_file_more_in_a_table_of_50_costs_the_scan_of_that_file(table: Table, 
     (ran,) = [task for task in second["stages"][0]["task_list"] if not task["reused"]]
     assert ran["task"] == FILES, "the tasks stand in the order of the files"
 
+    assert engine.last_query is not None
+    assert f"answers of {FILES} of {FILES + 1} tasks reused" in engine.last_query.explain(analyze=True)
+
     again = run(engine, table.groups())
     assert again["bytes_scanned"] == 0
     assert sum(stage["attempts"] for stage in again["stages"]) == 0, "nothing changed: nothing runs"

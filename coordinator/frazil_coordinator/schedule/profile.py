@@ -412,6 +412,7 @@ def _stage_profile(record: StageRecord, now: float, running: list[RunningAttempt
     every = [answer.descriptor.stats for _, answer in answers]
     stats = [answer.descriptor.stats for _, answer in answers if not answer.reused]
     reused = [task for task, answer in answers if answer.reused]
+    not_scanned = sum(record.scan_bytes[task] for task in reused if task < len(record.scan_bytes))
     requests: Counter[str] = Counter()
     for one in stats:
         requests.update(one.requests)
@@ -434,18 +435,24 @@ def _stage_profile(record: StageRecord, now: float, running: list[RunningAttempt
         measured_memory_factor=record.measured_factor,
         cold_starts=record.cold_starts,
         fallbacks=list(stage.fallbacks),
-        adaptations=list(record.notes),
+        adaptations=[*record.notes, *_told_reuse(len(reused), record.tasks, not_scanned)],
         operators=list(stage.operators),
         failed_attempts=list(record.failed),
         discarded=record.discarded,
         speculated=record.speculated,
         lost=record.lost,
         reused=len(reused),
-        bytes_not_scanned=sum(record.scan_bytes[task] for task in reused if task < len(record.scan_bytes)),
+        bytes_not_scanned=not_scanned,
         not_reused=record.not_reused,
         task_list=[_task_profile(task, record.attempts[task], answer, began) for task, answer in answers],
         running=running,
     )
+
+
+def _told_reuse(reused: int, tasks: int, not_scanned: int) -> list[str]:
+    if not reused:
+        return []
+    return [f"answers of {reused} of {tasks} tasks reused" + (f": {not_scanned:,} bytes not scanned" if not_scanned else "")]
 
 
 def _task_profile(task: int, attempts: int, answer: _Answer, began: float) -> TaskProfile:
