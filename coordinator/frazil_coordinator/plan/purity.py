@@ -16,7 +16,7 @@ from frazil_functions.task import INPUT_SCHEME
 __all__ = ["why_impure"]
 
 _SINKS: Final = frozenset({"Sink", "SinkMultiple"})
-_PLUGINS: Final = frozenset({"FfiPlugin", "PluginV1", "Plugin"})
+_PLUGIN: Final = "FfiPlugin"
 
 
 def why_impure(arena: Arena) -> str | None:
@@ -52,8 +52,8 @@ def _of_part(part: dict[str, object]) -> str | None:
         method = options.get("method") if isinstance(options, dict) else part.get("method")
         if method == "Random":
             return 'rank(method="random") without a seed'
-    if part.keys() & _PLUGINS:
-        return "a plugin, of which nobody knows whether it is pure"
+    if _PLUGIN in part:  # also one that says that it is deterministic
+        return "a plugin: its code is not in the plan, and may be another one the next time"
     return None
 
 

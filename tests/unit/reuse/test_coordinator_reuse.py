@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.retention import ResultGoneError
 from frazil_coordinator.schedule.profile import Profile
 from frazil_coordinator.settings import Settings
@@ -21,10 +22,12 @@ from frazil_coordinator.status import QueryState
 from frazil_coordinator.tenancy import Tenant, Tenants
 from frazil_functions.ids import QueryId
 from frazil_functions.storage import CountingStore, FolderStore
+from frazil_functions.task import ScanInput
 from support.parity import assert_same
 from support.scanning import ScanPlatform
 
 SETTINGS = Settings(reuse="tasks", inline_limit_bytes=0, retry_backoff_s=0.0)
+TEXT = Settings(reuse="tasks", inline_limit_bytes=0, split_target_bytes=512, start_small=False, retry_backoff_s=0.0)
 
 
 @pytest.fixture
@@ -163,3 +166,42 @@ async def test_a_tenant_reuses_nothing_of_another(store: CountingStore, folder: 
         first, second = (sum(one.query == query.id for one in platform.sent) for query in coordinator.list())
         assert first == second > 0
         assert len({info.key.split("/")[1] for info in store.list("kept")}) == 2
+
+
+async def test_ranges_of_lines_are_kept_when_all_of_their_stage_are_there(store: CountingStore, tmp_path: Path) -> None:
+    pl.DataFrame({"k": [n % 5 for n in range(500)], "v": range(500)}).write_csv(tmp_path / "t.csv")
+    lf = pl.scan_csv(tmp_path / "t.csv").group_by("k").agg(pl.col("v").sum()).sort("k")
+    async with opened(store, TEXT) as (coordinator, platform):
+        _, first = await run(coordinator, lf)
+        assert first["stages"][0]["tasks"] > 3
+        sent = len(platform.sent)
+        query, again = await run(coordinator, lf)
+        assert len(platform.sent) == sent
+        assert again["stages"][0]["reused"] == first["stages"][0]["tasks"]
+        assert_same(await answer(coordinator, query), lf.collect(), ordered=True)
+
+
+async def test_ranges_that_begin_inside_of_quotes_are_not_kept(
+    store: CountingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes around a cut tell nothing of the quotes: some range meets them, others read rubbish and do not know."""
+    monkeypatch.setattr("frazil_coordinator.plan.lines._WINDOWS", (64,))
+    text = "a,b\n" + "".join(f'{n},"{"x" * 40}' + "\n1,2\n" * 40 + f'{"y" * 40}"\n' for n in range(4))
+    (tmp_path / "t.csv").write_text(text)
+    lf = pl.scan_csv(tmp_path / "t.csv", infer_schema=False).group_by("b").agg(pl.len()).sort("b")
+    assert plan_query(lf.serialize(), TEXT).stages[0].tasks > 1
+    async with opened(store, TEXT) as (coordinator, platform):
+        for _ in range(2):
+            query, profile = await run(coordinator, lf)
+            assert profile["stages"][0]["tasks"] == 1, "planned again, with the whole file"
+            assert_same(await answer(coordinator, query), lf.collect(), ordered=True)
+        assert sum(stage["reused"] for stage in profile["stages"]) == sum(stage["tasks"] for stage in profile["stages"])
+        kept = {info.key.rpartition("/")[2] for info in store.list("kept") if "/tasks/" in info.key}
+        ranged = {
+            request.output.prefix.rpartition("/")[2]
+            for request in platform.sent
+            for given in request.inputs
+            if isinstance(given, ScanInput) and any(split.length is not None for split in given.splits)
+        }
+        assert ranged
+        assert kept.isdisjoint(ranged)

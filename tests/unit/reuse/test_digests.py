@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
+from polars.plugins import register_plugin_function
 
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.planner import plan_query
@@ -197,6 +198,12 @@ def test_a_random_rank_over_a_window_of_rows_is_impure() -> None:
     windows = BASE.select(pl.col("a").rolling_rank(2, "random"))
     assert "random" in (why_impure(Arena.of(windows)) or "")
     assert why_impure(Arena.of(BASE.select(pl.col("a").rolling_rank(2, "random", seed=1)))) is None
+
+
+def test_a_plugin_is_impure_whatever_it_says_of_itself(tmp_path: Path) -> None:
+    (tmp_path / "plugin.so").write_bytes(b"code")
+    called = register_plugin_function(plugin_path=tmp_path / "plugin.so", function_name="f", args=[pl.col("a")])
+    assert "plugin" in (why_impure(Arena.of(BASE.with_columns(called))) or "")
 
 
 def test_a_scan_that_runs_whole_inside_of_a_fragment_is_impure(folder: Path) -> None:
