@@ -191,10 +191,10 @@ async def test_ranges_that_begin_inside_of_quotes_are_not_kept(
     lf = pl.scan_csv(tmp_path / "t.csv", infer_schema=False).group_by("b").agg(pl.len()).sort("b")
     assert plan_query(lf.serialize(), TEXT).stages[0].tasks > 1
     async with opened(store, TEXT) as (coordinator, platform):
-        for _ in range(2):
-            query, profile = await run(coordinator, lf)
-            assert profile["stages"][0]["tasks"] == 1, "planned again, with the whole file"
-            assert_same(await answer(coordinator, query), lf.collect(), ordered=True)
+        await run(coordinator, lf)
+        query, profile = await run(coordinator, lf)
+        assert profile["stages"][0]["tasks"] == 1, "planned again, with the whole file"
+        assert_same(await answer(coordinator, query), lf.collect(), ordered=True)
         assert sum(stage["reused"] for stage in profile["stages"]) == sum(stage["tasks"] for stage in profile["stages"])
         kept = {info.key.rpartition("/")[2] for info in store.list("kept") if "/tasks/" in info.key}
         ranged = {
