@@ -2,7 +2,8 @@
 
 SF ?= 1
 PYTHON ?= python3
-TEST_JOBS ?= 2
+# More than cores: a worker waits for functions, leases and locks for a good part of its time.
+TEST_JOBS ?= 3
 TEST_ARGS ?=
 DEMO_ARGS ?=
 
@@ -11,6 +12,10 @@ BIN := $(VENV)/bin
 
 # pyright comes with its own node (wheel) and must not ask the network for a newer version of itself.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
+# Bytecode is kept, whatever the environment says: the tests and the demo start hundreds of interpreters, and each would
+# compile the same thousand modules anew.
+export UV_COMPILE_BYTECODE = 1
+unexport PYTHONDONTWRITEBYTECODE
 # A polars panic shall be one line, not a Rust backtrace.
 export RUST_BACKTRACE = 0
 
@@ -36,7 +41,7 @@ demo: setup ## TPC-H on a real S3 server, distributed and checked against Polars
 	$(BIN)/python -m benchmarks.demo --scale $(SF) $(DEMO_ARGS)
 
 test: setup ## Every test that does not take minutes; warnings are errors.
-	$(BIN)/python -m pytest -m "not slow" -n $(TEST_JOBS) --dist loadfile $(TEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 lint: setup ## ruff, mypy, pyright and the import contracts.
 	$(BIN)/ruff check .

@@ -33,6 +33,7 @@ from frazil_functions.errors import (
 from frazil_functions.run import CancelToken, TaskRun
 from frazil_functions.settings import FunctionSettings
 from frazil_functions.storage import Store
+from frazil_functions.storage_hedged import Hedging
 from frazil_functions.task import Failed, Started, Succeeded, TaskEvent, TaskRequest
 
 __all__ = ["FunctionApp"]
@@ -84,6 +85,7 @@ class FunctionApp:
     def __init__(self, settings: FunctionSettings, store: Store, *, end_process: Callable[[int], object] = os._exit) -> None:
         self._settings = settings
         self._store = store
+        self._hedging = Hedging() if settings.hedge and store.remote else None
         self._end_process = end_process
         self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="frazil-task")
         self._source = f"/frazil/functions/{os.uname().nodename}/{os.getpid()}"
@@ -190,6 +192,7 @@ class FunctionApp:
             memory_limit_bytes=self._settings.memory_limit_bytes,
             cold_start=cold_start,
             allow_udfs=self._settings.allow_udfs,
+            hedging=self._hedging,
         )
         worker = self._pool.submit(_work, run, request.id)
         worker.add_done_callback(lambda _: self._free_slot())

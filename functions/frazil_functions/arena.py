@@ -83,10 +83,13 @@ class Arena:
         in-memory frame is a member of its node (its bytes, not a reference), so that a node is whole without its arena.
     root
         Number of the node whose rows are the plan's result.
+    independent
+        Nodes that are computed by themselves though they look like others: their numbers are part of their digests.
     """
 
     def __init__(self) -> None:
         self.nodes: list[Raw] = []
+        self.independent: set[int] = set()
         self._strays: set[int] = set()
         self.root = 0
 
@@ -251,6 +254,7 @@ class Arena:
             moved = map_references(node[kind], lambda target: target + base, strays=number in other._strays)
             self.nodes.append({kind: moved})
         self._strays |= {base + number for number in other._strays}
+        self.independent |= {base + number for number in other.independent}
         return base + other.root
 
     def add(self, node: Raw) -> int:
@@ -385,6 +389,8 @@ class Arena:
             body = hashlib.sha256(_ENCODER.encode([kind, own, children]))
             for _, frame in _frames_of(payload) if isinstance(payload, dict) else ():
                 body.update(bytes(frame))
+            if number in self.independent:
+                body.update(f"independent {number}".encode())
             digests[number] = body.hexdigest()
         return digests
 

@@ -23,7 +23,7 @@ from frazil_functions.errors import (
     exception_name,
 )
 
-__all__ = ["task_error"]
+__all__ = ["may_be_the_engines_fault", "task_error"]
 
 _STORE_MARK: Final = re.compile(r"object-store error|Generic \w+ error|error sending request")
 """How polars' own scans name an error of the store."""
@@ -35,6 +35,9 @@ _SERVER_ERROR: Final = 500
 _PERMANENT: Final = (PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _POLARS: Final = (pl_exceptions.PolarsError, pl_exceptions.PanicException)
 _MIN_SECRET: Final = 4
+_ENGINES_FAULTS: Final = frozenset({"PanicException", "SchemaError", "ShapeError"})
+"""What polars' streaming engine raises of its own rows where its in-memory engine answers: of sorted structs, of inputs that
+became empty (polars 2.1). Of the user's data these classes tell rarely, and what they tell then costs a second run."""
 
 
 def task_error(
@@ -71,6 +74,11 @@ def task_error(
     if named is not None:
         where = {**where, "file": named}
     return _classified(error, message, where, in_polars=in_polars)
+
+
+def may_be_the_engines_fault(error: BaseException) -> bool:
+    """Return whether polars' in-memory engine, its default, should be asked after its streaming engine has failed."""
+    return isinstance(error, QueryError) and error.exception in _ENGINES_FAULTS
 
 
 def _classified(error: BaseException, message: str, where: dict[str, str], *, in_polars: bool) -> FrazilError:

@@ -29,13 +29,14 @@ from frazil_functions.exchange.combine import combine_blocks
 from frazil_functions.exchange.dtypes import lacks
 from frazil_functions.exchange.reader import read_exchange
 from frazil_functions.exchange.writer import ExchangeWriter, WrittenOutput
-from frazil_functions.failures import task_error
+from frazil_functions.failures import may_be_the_engines_fault, task_error
 from frazil_functions.fragment import BoundFragment, bind
 from frazil_functions.memory import MemoryWatch, resident_bytes, return_freed_memory
 from frazil_functions.sink import node_of, sink_options, write_sink
 from frazil_functions.sources import changed_source, secret_values
 from frazil_functions.storage import CountingStore, Store
-from frazil_functions.stream import batches, feed
+from frazil_functions.storage_hedged import Hedging
+from frazil_functions.stream import batches, feed, feed_whole, whole
 from frazil_functions.task import (
     Descriptor,
     ExchangeInput,
@@ -51,6 +52,7 @@ __all__ = ["CancelToken", "TaskRun", "run_task"]
 
 logger = logging.getLogger(__name__)
 
+_OTHER_ENGINE: Final = "polars' streaming engine failed where its in-memory engine may not: the task is run by that one"
 _CANCELLED: Final = "the task was cancelled"
 
 
@@ -113,6 +115,8 @@ class TaskRun:
         Whether it is the first task of the process.
     allow_udfs
         Whether the fragment may hold Python objects of the user's.
+    hedging
+        When requests to the exchange store are made twice; None: never.
     """
 
     def __init__(
@@ -124,9 +128,12 @@ class TaskRun:
         memory_limit_bytes: int | None = None,
         cold_start: bool = False,
         allow_udfs: bool = False,
+        hedging: Hedging | None = None,
     ) -> None:
         self._request = request
-        self._store = CountingStore(store)
+        self._counted = CountingStore(store)
+        self._hedged = None if hedging is None else hedging.over(self._counted)
+        self._store: Store = self._hedged or self._counted
         self.cancelled = cancelled
         """Stops the run."""
         limits = [limit for limit in (memory_limit_bytes, request.limits.memory_bytes) if limit is not None]
@@ -139,6 +146,7 @@ class TaskRun:
         self._rows_out = 0
         self._raw_bytes_out = 0
         self._bytes_out = 0
+        self._streaming = True
 
     def run(self) -> Descriptor:
         """Run the attempt to its end.
@@ -169,11 +177,15 @@ class TaskRun:
             rows_out=self._rows_out,
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
-            requests=self._store.requests,
+            requests=self._requests(),
             seconds=time.perf_counter() - self._started_s,
             peak_memory_bytes=self._memory.peak_bytes,
             cold_start=self._cold_start,
         )
+
+    def _requests(self) -> dict[str, int]:
+        hedges = 0 if self._hedged is None else self._hedged.hedges
+        return {**self._counted.requests, **({"hedge": hedges} if hedges else {})}
 
     def heartbeat(self) -> Heartbeat:
         """Return how far the attempt is."""
@@ -183,21 +195,36 @@ class TaskRun:
         self.cancelled.raise_if_set()
         if self._request.output.kind == "combined":
             return self._combine().descriptor(TaskStats())
-        sink = self._request.sink
         with bind(self._fragment(), self._request.inputs, self._read, allow_udfs=self._allow_udfs) as bound:
             options = [options for _, options in bound.scan_options]
-            if sink is not None:
+            if (sink := self._request.sink) is not None:
                 options.append(sink_options(node_of(sink)).get("cloud_options"))
             secrets = {value for one in options for value in secret_values(one)}
             fail = partial(task_error, where=where, files=[split.path for split in bound.splits], secrets=secrets)
             try:
                 bound.fill_ranges()
-                if sink is None:
-                    written = self._write(bound, fail)
-                    return written.descriptor(TaskStats())
-                return Descriptor(key=None, blocks=(), files=self._write_files(sink, bound, fail))
+                return self._output(bound, fail)
+            except BaseException as error:
+                cause = self._cause(bound, error, fail)
+                if not may_be_the_engines_fault(cause):
+                    raise cause from error
+                logger.warning(_OTHER_ENGINE, extra={**where, "reason": str(cause).partition("\n")[0]})
+            self._begin_again()
+            try:
+                return self._output(bound, fail)
             except BaseException as error:
                 raise self._cause(bound, error, fail) from error
+
+    def _output(self, bound: BoundFragment, fail: Callable[[BaseException], FrazilError]) -> Descriptor:
+        """Run the bound fragment with the engine whose turn it is, and write its rows."""
+        if self._request.sink is None:
+            return self._write(bound, fail).descriptor(TaskStats())
+        return Descriptor(key=None, blocks=(), files=self._write_files(self._request.sink, bound, fail))
+
+    def _begin_again(self) -> None:
+        """Forget what the streaming engine read and made: the in-memory engine, Polars' default, has the last word."""
+        self._streaming = False
+        self._rows_in = self._bytes_in = self._rows_out = self._raw_bytes_out = 0
 
     def _fragment(self) -> bytes:
         if self._request.fragment:
@@ -290,7 +317,8 @@ class TaskRun:
         # What polars raises is turned into our errors here, where it is certain that it was polars.
         try:
             schema = bound.lf.collect_schema()
-            failed = feed(bound.lf, take, bound.optimizations)
+            run = feed if self._streaming else feed_whole
+            failed = run(bound.lf, take, bound.optimizations)
         except BaseException as error:
             raise fail(error) from error
         if failed is not None:
@@ -303,7 +331,7 @@ class TaskRun:
         request = self._request
         execution = f"{request.stage}-{request.task}-{request.attempt}-{uuid.uuid4().hex}"
         try:
-            files = write_sink(self._counted(bound, fail), bound.lf.collect_schema(), sink, execution)
+            files = write_sink(self._rows(bound, fail), bound.lf.collect_schema(), sink, execution)
         except FrazilError:
             raise
         except BaseException as error:
@@ -314,9 +342,9 @@ class TaskRun:
         self._bytes_out = sum(file.bytes for file in files)
         return files
 
-    def _counted(self, bound: BoundFragment, fail: Callable[[BaseException], FrazilError]) -> Iterator[pl.DataFrame]:
+    def _rows(self, bound: BoundFragment, fail: Callable[[BaseException], FrazilError]) -> Iterator[pl.DataFrame]:
         """Yield the fragment's rows while the task shall go on."""
-        for frame in _batches(bound, fail):
+        for frame in _batches(bound, fail, batches if self._streaming else whole):
             self._count(frame)
             yield frame
 
@@ -348,14 +376,18 @@ def run_task(
     return TaskRun(request, store=store, cancelled=token, allow_udfs=allow_udfs).run()
 
 
-def _batches(bound: BoundFragment, fail: Callable[[BaseException], FrazilError]) -> Iterator[pl.DataFrame]:
+def _batches(
+    bound: BoundFragment,
+    fail: Callable[[BaseException], FrazilError],
+    run: Callable[[pl.LazyFrame, pl.QueryOptFlags], Iterator[pl.DataFrame]],
+) -> Iterator[pl.DataFrame]:
     """Stream the fragment's rows, none of the frames empty.
 
     What polars raises is turned into our errors here, where it is certain that it was polars.
     """
     try:
         schema = bound.lf.collect_schema()
-        frames = batches(bound.lf, bound.optimizations)
+        frames = run(bound.lf, bound.optimizations)
     except BaseException as error:
         raise fail(error) from error
     while True:

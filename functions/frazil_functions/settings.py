@@ -54,6 +54,9 @@ class FunctionSettings:
     allow_udfs: bool = False
     """``FRAZIL_ALLOW_UDFS``: whether fragments may hold Python functions and Python sources."""
 
+    hedge: bool = True
+    """``FRAZIL_HEDGE``: whether a request that a remote store is slow to answer is made once more."""
+
     parent_pid: int | None = None
     """``FRAZIL_PARENT_PID``: end when this process is no longer the parent."""
 
@@ -111,6 +114,7 @@ class FunctionSettings:
             memory_limit_bytes=_integer(environ, "FRAZIL_MEMORY_LIMIT_BYTES"),
             concurrency=_integer(environ, "FRAZIL_FUNCTION_CONCURRENCY", default=1) or 0,
             allow_udfs=_flag(environ, "FRAZIL_ALLOW_UDFS"),
+            hedge=_flag(environ, "FRAZIL_HEDGE", default=True),
             parent_pid=_integer(environ, "FRAZIL_PARENT_PID"),
             log_level=environ.get("FRAZIL_LOG_LEVEL", "info").lower(),
         )
@@ -126,9 +130,9 @@ def _integer(environ: Mapping[str, str], name: str, *, default: int | None = Non
         raise RequestError(f"settings: {name}={text!r} is not a whole number") from error
 
 
-def _flag(environ: Mapping[str, str], name: str) -> bool:
+def _flag(environ: Mapping[str, str], name: str, *, default: bool = False) -> bool:
     text = environ.get(name, "").strip().lower()
-    found = {"true": True, "1": True, "false": False, "0": False, "": False}.get(text)
+    found = {"true": True, "1": True, "false": False, "0": False, "": default}.get(text)
     if found is None:
         raise RequestError(f"settings: {name}={text!r} is neither true nor false")
     return found

@@ -2,7 +2,8 @@
 
 ``LazyFrame.collect_batches`` of polars 2.1 ends without an error when its engine panics, as if there were no more rows.
 ``sink_batches`` of the same plan raises, but it calls instead of being asked: :func:`feed` is called, :func:`batches` runs
-it in a thread and is asked. Next on the main path: :mod:`frazil_functions.run`, which writes the frames.
+it in a thread and is asked. :func:`feed_whole` and :func:`whole` are the same by Polars' in-memory engine. Next on the main
+path: :mod:`frazil_functions.run`, which writes the frames.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["batches", "feed"]
+__all__ = ["batches", "feed", "feed_whole", "whole"]
 
 _AHEAD: Final = 2
 """Frames that may wait for the reader; then the engine waits."""
+
+
+_SLICE_ROWS: Final = 122_880
+"""Rows of the frames of :func:`whole`: those of a row group that Polars writes by default."""
 
 
 class _End:
@@ -113,6 +118,29 @@ def batches(lf: pl.LazyFrame, optimizations: pl.QueryOptFlags | None = None) -> 
         stopped.set()
         places.release(_AHEAD)
         _forget(waiting)
+
+
+def feed_whole(
+    lf: pl.LazyFrame, take: Callable[[pl.DataFrame], object], optimizations: pl.QueryOptFlags | None = None
+) -> BaseException | None:
+    """Call `take` with the rows of `lf` in order, as the in-memory engine makes them; see :func:`feed` and :func:`whole`."""
+    for frame in whole(lf, optimizations):
+        try:
+            take(frame)
+        except BaseException as error:  # returned to the caller, who raises it
+            return error
+    return None
+
+
+def whole(lf: pl.LazyFrame, optimizations: pl.QueryOptFlags | None = None) -> Generator[pl.DataFrame, None, None]:
+    """Yield the rows of `lf` in order, as the in-memory engine makes them: all at once, before the first is given.
+
+    Raises
+    ------
+    BaseException
+        What Polars raises, its panics included (`polars.exceptions.PanicException` is no `Exception`).
+    """
+    yield from lf.collect(engine="in-memory", optimizations=optimizations or pl.QueryOptFlags()).iter_slices(_SLICE_ROWS)
 
 
 def _forget(waiting: SimpleQueue[pl.DataFrame | _End]) -> None:

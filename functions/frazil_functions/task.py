@@ -324,7 +324,8 @@ class TaskStats(msgspec.Struct, frozen=True, kw_only=True):
     """Encoded bytes written or sent inline."""
 
     requests: dict[str, int] = {}
-    """Exchange-store requests by operation: ``get``, ``put``, ``head``, ``list``, ``delete``."""
+    """Exchange-store requests by operation: ``get``, ``put``, ``head``, ``list``, ``delete``; and ``hedge``: those of them
+    that were made beside slow ones."""
 
     seconds: float = 0.0
     """Wall time from request to descriptor."""

@@ -25,8 +25,9 @@ from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import QueryState, QueryStatus
 from frazil_functions.storage import open_store
 from frazil_functions.task import Started, TaskEvent, TaskRequest
-from support.faults import Fault, faulty_ingress
-from support.functions import KEY, function_process
+from support.fault_table import Row, Strikes, rows
+from support.faults import faulty_ingress
+from support.functions import KEY, function_process, never_done
 from support.parity import assert_same
 from support.polling import eventually
 
@@ -67,7 +68,7 @@ class _Killing(LocalPlatform):
 
     async def invoke(self, request: TaskRequest) -> AsyncGenerator[TaskEvent, None]:
         hit = request.sink is not None and request.task in self.victims and request.attempt < self.attempts
-        async with contextlib.aclosing(super().invoke(request)) as events:
+        async with contextlib.aclosing(super().invoke(never_done(request) if hit else request)) as events:
             async for event in events:
                 if hit and isinstance(event, Started):
                     self.hits += 1
@@ -135,10 +136,11 @@ async def test_a_task_that_kills_every_function_leaves_nothing_to_see(tmp_path: 
     assert not (tmp_path / "out" / "lake").exists()
 
 
-@pytest.mark.parametrize("fault", ["delivered twice", "torn last line", "connection reset"])
-async def test_what_networks_do_to_attempts_is_not_seen_in_the_files(
-    tmp_path: Path, table: pl.LazyFrame, fault: Fault
-) -> None:
+@pytest.mark.parametrize(
+    "row", [row for row in rows("processes") if row.at == "invoke" and row.objects and row.victims == "every second"]
+)
+async def test_what_networks_do_to_attempts_is_not_seen_in_the_files(tmp_path: Path, table: pl.LazyFrame, row: Row) -> None:
+    """Of the fault table, the rows in which a file is written twice."""
     with contextlib.ExitStack() as stack:
         env = {"FRAZIL_STORE_URL": str(tmp_path / "store")}
         for name in ("one", "two"):
@@ -146,12 +148,14 @@ async def test_what_networks_do_to_attempts_is_not_seen_in_the_files(
         pods = [stack.enter_context(function_process(tmp_path / "pods" / name, env=env)) for name in ("one", "two")]
         urls = [f"http://127.0.0.1:{pod.port}/" for pod in pods]
         async with contextlib.AsyncExitStack() as stack_async:
-            url = await stack_async.enter_async_context(faulty_ingress(urls, fault, lambda event: event.endswith("/0")))
-            platform = _SharedDisk(url, (KEY,), max_in_flight=2)
+            ingress = await stack_async.enter_async_context(faulty_ingress(urls))
+            ingress.strikes = Strikes(row)
+            platform = _SharedDisk(ingress.url, (KEY,), max_in_flight=2)
             stack_async.push_async_callback(platform.aclose)
             coordinator = await stack_async.enter_async_context(_coordinator(platform, tmp_path / "store"))
             status, _ = await _run(coordinator, table.sink_csv(_lake(tmp_path), lazy=True))
             assert status.state is QueryState.SUCCEEDED, status.error
+            assert ingress.strikes.struck
     assert_same(pl.read_csv(f"{tmp_path}/out/lake/*.csv"), table.collect(), ordered=True)
     assert len([path for path in left(tmp_path) if path.suffix == ".csv"]) == 6
 

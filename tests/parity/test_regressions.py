@@ -32,6 +32,7 @@ def same(tmp_path: Path) -> Check:
         partitions: int = 3,
         broadcast: bool = False,
         files: bool = False,
+        engine: Literal["auto", "in-memory"] = "auto",
     ) -> None:
         path = tmp_path / ("table*.parquet" if files else "table.parquet")
         for number, part in enumerate(frame.iter_slices(3) if files else [frame]):
@@ -44,7 +45,7 @@ def same(tmp_path: Path) -> Check:
         )
         query = build(pl.scan_parquet(path))
         actual = answer_in_stages(query, settings, FolderStore(tmp_path / "store"))
-        assert_same(actual, query.collect(), ordered=ordered)
+        assert_same(actual, query.collect(engine=engine), ordered=ordered)
 
     return check
 
@@ -228,3 +229,19 @@ def test_columns_of_all_rows_are_made_before_a_slice_cuts_rows_off(tmp_path: Pat
         table.with_row_index().tail(1),
     ):
         assert_same(answer_in_stages(query, settings, FolderStore(tmp_path / "store")), query.collect(), ordered=True)
+
+
+def test_sorted_runs_are_those_of_the_in_memory_engine(same: Check) -> None:
+    """Polars' streaming engine forgets the names of their fields."""
+    frame = pl.DataFrame({"x": [3, 3, 1, 2, 2, 2, 5, 1]})
+    same(frame, lambda t: t.select(r=pl.col("x").rle()).sort("r"), engine="in-memory")
+
+
+def test_sorted_runs_crossed_with_a_table_are_those_of_the_in_memory_engine(same: Check) -> None:
+    other = pl.LazyFrame({"y": ["a", "b"]})
+    same(
+        pl.DataFrame({"x": [3, 3, 1, 2, 2, 2, 5, 1]}),
+        lambda t: t.select(r=pl.col("x").rle()).sort("r").join(other, how="cross"),
+        ordered=False,
+        engine="in-memory",
+    )

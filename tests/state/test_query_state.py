@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
 from frazil_coordinator.schedule.messages import (
+    AttemptAnswered,
     AttemptDivided,
     AttemptFailed,
     AttemptHeartbeat,
@@ -148,6 +149,13 @@ class QueryMachine(SharingWorld):
     @rule(data=st.data(), execution=st.sampled_from([0, 0, 0, 1]))
     def succeed(self, data: st.DataObject, execution: int) -> None:
         self.answer(data.draw(st.sampled_from(self.live)), execution)
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def answer_that_is_not_durable_yet(self, data: st.DataObject) -> None:
+        ref = data.draw(st.sampled_from(self.live))
+        self.answered.add(ref)
+        self.send(AttemptAnswered(ref=ref))
 
     @precondition(lambda self: self.past)
     @rule(data=st.data(), execution=st.integers(0, 1))
@@ -405,11 +413,11 @@ class QueryMachine(SharingWorld):
 
     @invariant()
     def each_silent_attempt_is_watched(self) -> None:
-        if self.finish is None and self.live:
+        if self.finish is None and (silent := [ref for ref in self.live if ref not in self.answered]):
             assert self.timer is not None
             ends = [
                 self.silent_since[ref] + (LIMITS.silence_s if ref in self.begun else LIMITS.start_silence_s)
-                for ref in self.live
+                for ref in silent
             ]
             assert self.timer <= min(ends), "an attempt may be silent for too long"
 

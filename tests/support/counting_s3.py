@@ -1,6 +1,6 @@
 """An HTTP proxy before an S3 server that counts requests: what really went over the wire, whoever sent it.
 
-It changes nothing: the ``Host`` header goes through, and so do signatures.
+It changes nothing (the ``Host`` header goes through, and so do signatures) but what a test has it strike.
 """
 
 from __future__ import annotations
@@ -8,15 +8,35 @@ from __future__ import annotations
 import contextlib
 import http.client
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["RequestLog", "count_requests"]
+from support.fault_table import DELAY_S, Kind
+
+__all__ = ["RequestLog", "S3Request", "count_requests"]
 
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding"})
 _TIMEOUT_S = 30.0
+
+
+_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+_NO_KEY = b"<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Request:
+    """A request that has come."""
+
+    method: str
+    path: str
+    """Without the query: bucket, then key."""
+
+    range: str
+    """The header; empty when there is none."""
 
 
 class RequestLog:
@@ -26,13 +46,21 @@ class RequestLog:
         self.endpoint = endpoint
         """Where clients send their requests."""
 
+        self.strike: Callable[[S3Request], Kind | None] = lambda _: None
+        """What happens to a request; None: what should."""
+
         self._lock = threading.Lock()
         self._seen: list[tuple[str, str]] = []
 
     def note(self, method: str, path: str) -> None:
-        """Add a request."""
+        """Add a request that the server has done."""
         with self._lock:
             self._seen.append((method, unquote(urlsplit(path).path)))
+
+    def paths(self, method: str) -> list[str]:
+        """Return the paths of the requests by `method`, bucket first."""
+        with self._lock:
+            return [path for one, path in self._seen if one == method]
 
     def clear(self) -> None:
         """Forget everything."""
@@ -54,6 +82,30 @@ def _handler(target: str, log: RequestLog) -> type[BaseHTTPRequestHandler]:
 
         def forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            path = unquote(urlsplit(self.path).path)
+            kind = log.strike(S3Request(method=self.command, path=path, range=self.headers.get("Range") or ""))
+            if kind == "error":
+                self.say(503, [], _SLOW_DOWN)
+                return
+            if kind == "missing":
+                self.say(404, [], _NO_KEY)
+                return
+            if kind == "delay":
+                time.sleep(DELAY_S)
+            status, headers, content = self.ask(body)
+            if kind == "duplicate":
+                status, headers, content = self.ask(body)
+            if kind == "lost response":
+                self.close_connection = True
+            elif kind == "torn stream":
+                self.say(status, headers, content[: len(content) // 2], length=len(content))
+                self.close_connection = True
+            else:
+                damaged = kind == "damaged"
+                self.say(status, headers, bytes(byte ^ 1 for byte in content) if damaged else content)
+
+        def ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+            """Have the server do the request."""
             connection = http.client.HTTPConnection(target, timeout=_TIMEOUT_S)
             try:
                 connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -66,12 +118,17 @@ def _handler(target: str, log: RequestLog) -> type[BaseHTTPRequestHandler]:
             finally:
                 connection.close()
             log.note(self.command, self.path)
-            self.send_response(answer.status)
-            for name, value in answer.getheaders():
+            return answer.status, answer.getheaders(), content
+
+        def say(self, status: int, headers: list[tuple[str, str]], content: bytes, *, length: int | None = None) -> None:
+            """Answer; of an answer without a body its length is that of the server's."""
+            self.send_response(status)
+            for name, value in headers:
                 if name.lower() not in _HOP_BY_HOP | {"content-length", "date", "server"}:
                     self.send_header(name, value)
-            bare = self.command == "HEAD" or answer.status in (204, 304)
-            self.send_header("Content-Length", answer.getheader("Content-Length") or "0" if bare else str(len(content)))
+            told = next((value for name, value in headers if name.lower() == "content-length"), "0")
+            bare = self.command == "HEAD" or status in (204, 304)
+            self.send_header("Content-Length", told if bare else str(len(content) if length is None else length))
             self.end_headers()
             self.wfile.write(content)
 

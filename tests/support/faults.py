@@ -1,48 +1,54 @@
-"""An ingress in front of real functions that does to chosen attempts what networks and platforms do."""
+"""An ingress in front of real functions that does to attempts what networks and platforms do: a row of the fault table."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from typing import Literal, TypeAlias
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 
 import aiohttp
 from aiohttp import web
 
-__all__ = ["Fault", "faulty_ingress"]
+from support.fault_table import DELAY_S, Row, Strikes
 
-Fault: TypeAlias = Literal[
-    "503 of the platform",
-    "502 in plain text",
-    "connection reset",
-    "stream without a last line",
-    "torn last line",
-    "delivered twice",
-]
+__all__ = ["Ingress", "faulty_ingress"]
+
+
+@dataclass
+class Ingress:
+    """What runs in front of the functions."""
+
+    url: str = ""
+    strikes: Strikes | None = None
+    """Which attempts suffer what; None: nobody suffers."""
+
+    _free: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+
+    def hit(self, event: str) -> Row | None:
+        """Return what the attempt with this CloudEvents id suffers."""
+        _, stage, task, attempt = event.split("/")
+        strikes = self.strikes
+        return strikes.row if strikes is not None and strikes.attempt((int(stage), int(task), int(attempt))) else None
 
 
 @contextlib.asynccontextmanager
-async def faulty_ingress(functions: list[str], fault: Fault, hits: Callable[[str], bool]) -> AsyncIterator[str]:
-    """Give one URL for `functions`; attempts whose CloudEvents id `hits` picks suffer `fault`.
+async def faulty_ingress(functions: list[str]) -> AsyncIterator[Ingress]:
+    """Give one URL for `functions`, of which each does one request at a time.
 
     Parameters
     ----------
     functions
         URLs of function processes.
-    fault
-        What happens.
-    hits
-        Told the id of each event.
     """
-    free: asyncio.Queue[str] = asyncio.Queue()
+    ingress = Ingress()
     for url in functions:
-        free.put_nowait(url)
+        ingress._free.put_nowait(url)  # of this module
 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
 
         async def call(request: web.Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            url = await free.get()
+            url = await ingress._free.get()  # of this module
             headers = {
                 name: value for name, value in request.headers.items() if name.lower() not in ("host", "content-length")
             }
@@ -50,20 +56,20 @@ async def faulty_ingress(functions: list[str], fault: Fault, hits: Callable[[str
                 async with session.post(url, data=body, headers=headers) as answer:
                     return answer.status, dict(answer.headers), await answer.read()
             finally:
-                free.put_nowait(url)
+                ingress._free.put_nowait(url)  # of this module
 
         async def handle(request: web.Request) -> web.StreamResponse:
             body = await request.read()
-            hit = hits(request.headers["ce-id"])
-            if hit and fault == "503 of the platform":
-                return web.Response(status=503, text="no healthy upstream")
-            if hit and fault == "502 in plain text":
-                return web.Response(status=502, text="Bad Gateway")
-            if hit and fault == "delivered twice":
+            row = ingress.hit(request.headers["ce-id"])
+            if row is not None and (refusal := await _before(row, request)) is not None:
+                return refusal
+            if row is not None and row.is_a("event", "duplicate"):
                 await call(request, body)
             status, headers, content = await call(request, body)
-            if hit and fault in ("connection reset", "stream without a last line", "torn last line"):
-                return await _torn(request, status, headers, content, fault)
+            if row is not None and row.kind in ("lost response", "torn stream"):
+                return await _torn(request, status, headers, content, row)
+            if row is not None and row.is_a("answer", "delay"):
+                await asyncio.sleep(DELAY_S)
             kept = {name: headers[name] for name in headers if name.lower() in ("content-type", "frazil-function")}
             return web.Response(status=status, headers=kept, body=content)
 
@@ -75,21 +81,35 @@ async def faulty_ingress(functions: list[str], fault: Fault, hits: Callable[[str
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
             _, port = runner.addresses[0]
-            yield f"http://127.0.0.1:{port}/"
+            ingress.url = f"http://127.0.0.1:{port}/"
+            yield ingress
         finally:
             await runner.cleanup()
 
 
-async def _torn(
-    request: web.Request, status: int, headers: dict[str, str], content: bytes, fault: Fault
-) -> web.StreamResponse:
+async def _before(row: Row, request: web.Request) -> web.Response | None:
+    """Return what is answered without asking a function."""
+    if row.is_a("event", "error"):
+        return web.Response(status=503, text="no healthy upstream")
+    if row.is_a("answer", "error"):
+        return web.Response(status=502, text="Bad Gateway")
+    if row.is_a("event", "lost response"):
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+    if row.is_a("event", "delay"):
+        await asyncio.sleep(DELAY_S)
+    return None
+
+
+async def _torn(request: web.Request, status: int, headers: dict[str, str], content: bytes, row: Row) -> web.StreamResponse:
     """Answer with a part of what the function said; its work is done and its output in place all the same."""
     assert request.transport is not None
-    if fault == "connection reset":
+    if row.kind == "lost response":
         request.transport.abort()
         return web.Response()
     lines = content.splitlines(keepends=True)
-    part = b"".join(lines[:-1]) if fault == "stream without a last line" else content[: -len(lines[-1]) // 2]
+    part = b"".join(lines[:-1]) if row.strikes == "answer" else content[: -len(lines[-1]) // 2]
     response = web.StreamResponse(status=status, headers={"frazil-function": headers["frazil-function"]})
     await response.prepare(request)
     await response.write(part)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import io
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from frazil_functions import PROTOCOL_VERSION
@@ -45,6 +47,7 @@ __all__ = [
     "blocks_of",
     "exchange_of",
     "function_process",
+    "never_done",
     "placeholder",
     "rows_of",
     "slow_plan",
@@ -124,6 +127,13 @@ def slow_plan(factor: int) -> pl.LazyFrame:
     rows = pl.LazyFrame({"x": range(3000)})
     pairs = rows.join(rows, how="cross", suffix="_a").join(rows.head(factor), how="cross", suffix="_b")
     return pairs.select(((pl.col("x") * pl.col("x_a") + pl.col("x_b")) % 7).sum())
+
+
+def never_done(request: TaskRequest) -> TaskRequest:
+    """Return an attempt that would take 20 seconds of CPU: whoever strikes its function comes in time."""
+    fragment = pl.LazyFrame.deserialize(io.BytesIO(request.fragment))
+    endless = fragment.join(slow_plan(2000).rename({"x": "__slow"}), how="cross").drop("__slow")
+    return msgspec.structs.replace(request, fragment=endless.serialize())
 
 
 class GatedStore(FolderStore):

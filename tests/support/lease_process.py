@@ -13,8 +13,12 @@ import os
 import signal
 import sys
 
-from frazil_coordinator.leadership import Leadership
+from frazil_coordinator.leadership import Leadership, probe_conditional_puts
 from frazil_functions.storage import Store, open_store
+
+RACERS = 2
+"""Of the probe before: SeaweedFS lets a loser wait a second for its lock, so that the usual 32 take some ten. That they are
+told apart there too is held by tests/unit/leadership/test_probe.py."""
 
 
 def tell(event: str, **members: object) -> None:
@@ -49,7 +53,8 @@ async def main(url: str, options: dict[str, str], lease_s: float) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     store = open_store(url, options)
-    leadership = await Leadership.probed(store, lease_s=lease_s)
+    probe = await asyncio.to_thread(lambda: probe_conditional_puts(store, "probe", racers=RACERS))
+    leadership = Leadership(store, probe, lease_s=lease_s)
     tell("probed", conditional=leadership.conditional)
     term = await leadership.acquire()
     tell("leads", term=term)

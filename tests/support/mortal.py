@@ -1,8 +1,8 @@
 """A coordinator that dies: in its own process by SIGKILL, at the n-th segment of a journal that it writes.
 
-``python -m support.mortal STORE PORT N WHEN``: serves a coordinator over HTTP that has its journal in the folder STORE, with
-two local functions; just before or just after (WHEN) it writes segment number N, counted from 0 over all queries, the
-process kills itself. With N below 0 it lives.
+``python -m support.mortal STORE PORT N WHEN SETTINGS``: serves a coordinator over HTTP that has its journal in the store of
+the URL STORE (its options are in ``FRAZIL_STORE_OPTIONS``), with two local functions; just before or just after (WHEN) it
+writes segment number N, counted from 0 over all queries, the process kills itself. With N below 0 it lives.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -29,10 +29,11 @@ from frazil_coordinator.api.server import serve
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.journal.sealing import Sealer
-from frazil_coordinator.leadership import Leadership
+from frazil_coordinator.leadership import Leadership, probe_conditional_puts
 from frazil_coordinator.platform.local import LocalPlatform
 from frazil_coordinator.settings import Settings
 from frazil_functions.storage import ObjectInfo, Store, open_store
+from support.lease_process import RACERS
 from support.processes import stop_process
 
 __all__ = ["KEYS", "LEASE_S", "TOKEN", "DyingStore", "When", "mortal_coordinator"]
@@ -123,7 +124,14 @@ def _kill_myself() -> None:
 
 @contextlib.contextmanager
 def mortal_coordinator(
-    store: Path, port: int, settings: dict[str, object], log: Path, *, number: int = -1, when: When = "before"
+    store: Path | str,
+    port: int,
+    settings: dict[str, object],
+    log: Path,
+    *,
+    options: Mapping[str, str] | None = None,
+    number: int = -1,
+    when: When = "before",
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a coordinator in a process of its own, and give the process when it answers; at the end it is stopped.
 
@@ -135,6 +143,8 @@ def mortal_coordinator(
         Those of its queries that differ from the defaults.
     log
         File for what it prints.
+    options
+        Of the store.
     number, when
         At which segment it dies.
     """
@@ -145,7 +155,7 @@ def mortal_coordinator(
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=Path(__file__).parents[1],
-            env={**os.environ, "PYTHONPATH": "."},
+            env={**os.environ, "PYTHONPATH": ".", "FRAZIL_STORE_OPTIONS": json.dumps(dict(options or {}))},
         )
     try:
         _wait_ready(process, port, log)
@@ -167,11 +177,13 @@ def _wait_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     raise AssertionError(f"the coordinator does not answer:\n{log.read_text()}")
 
 
-async def _serve(folder: str, port: int, number: int, when: When, settings: Settings) -> None:
-    store = DyingStore(open_store(folder), number, when, _kill_myself)
-    platform = LocalPlatform(max_functions=2, store_url=folder)
+async def _serve(url: str, port: int, number: int, when: When, settings: Settings) -> None:
+    options = json.loads(os.environ["FRAZIL_STORE_OPTIONS"])
+    store = DyingStore(open_store(url, options), number, when, _kill_myself)
+    platform = LocalPlatform(max_functions=2, store_url=url, store_options=options)
     journal = Journal(store=store, sealer=Sealer.of(KEYS))
-    leadership = await Leadership.probed(store, lease_s=LEASE_S)
+    probe = await asyncio.to_thread(lambda: probe_conditional_puts(store, "probe", racers=RACERS))
+    leadership = Leadership(store, probe, lease_s=LEASE_S)
     coordinator = Coordinator(
         settings=settings, platform=platform, store=store, sweep_after_s=(0.1,), journal=journal, leadership=leadership
     )
@@ -183,6 +195,6 @@ async def _serve(folder: str, port: int, number: int, when: When, settings: Sett
 
 
 if __name__ == "__main__":
-    store_folder, port_text, number_text, when_text, settings_text = sys.argv[1:]
+    store_url, port_text, number_text, when_text, settings_text = sys.argv[1:]
     chosen: When = "before" if when_text == "before" else "after"
-    asyncio.run(_serve(store_folder, int(port_text), int(number_text), chosen, Settings(**json.loads(settings_text))))
+    asyncio.run(_serve(store_url, int(port_text), int(number_text), chosen, Settings(**json.loads(settings_text))))

@@ -37,7 +37,8 @@ class SharingWorld(QueryWorld):
 
     def just_launched(self) -> list[AttemptRef]:
         tasks = [ref[:2] for ref in self.live]
-        return [ref for ref in self.live if ref not in self.begun and ref not in self.doubles and tasks.count(ref[:2]) == 1]
+        known = self.doubles | self.answered | self.begun.keys()
+        return [ref for ref in self.live if ref not in known and tasks.count(ref[:2]) == 1]
 
     @precondition(lambda self: self.finish is None and self.just_launched())
     @rule(data=st.data())

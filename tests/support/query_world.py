@@ -96,6 +96,9 @@ class QueryWorld(RuleBasedStateMachine):
         self.silent_since: dict[AttemptRef, float] = {}
         self.begun: dict[AttemptRef, float] = {}
         """When an attempt said that it had started."""
+        self.answered: set[AttemptRef] = set()
+        """Attempts whose answers have come, and may or may not be durable."""
+
         self.doubles: set[AttemptRef] = set()
         """Attempts launched beside a slow one."""
         self.spare = 0
@@ -165,6 +168,7 @@ class QueryWorld(RuleBasedStateMachine):
                 assert isinstance(event, SlotGranted)
             case CancelAttempt(ref=ref):
                 assert ref in self.live, "cancelled what does not run"
+                assert instruction.error is None or ref not in self.answered, "gave up what has answered"
                 self.live.remove(ref)
                 self.past.append(ref)
                 self.cancelled.append(ref)
@@ -246,6 +250,7 @@ class QueryWorld(RuleBasedStateMachine):
         assert self.speculates
         assert self.wanted == 0, "a second attempt took the slot of a ready task"
         assert len(beside) == 1, "a second attempt beside none, or beside two"
+        assert beside[0] not in self.answered, "a second attempt beside one that has answered"
         assert self.now >= self.begun[beside[0]] + SPECULATION.least_s, "the first attempt is not slow"
         assert not any((one.stage, one.task) == (ref.stage, ref.task) for one in self.doubles), "doubled twice"
         tasks = self.bound[ref.stage]

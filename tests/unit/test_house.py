@@ -18,6 +18,7 @@ import frazil
 import frazil_coordinator
 import frazil_functions
 from frazil_coordinator.settings import Settings
+from support.sharing import LONGEST_FIRST, TESTS
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for folder in ("client", "coordinator", "functions") for path in (ROOT / folder).rglob("*.py"))
@@ -129,6 +130,10 @@ def test_the_client_imports_no_server() -> None:
     code = "import json, sys, frazil; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert set(json.loads(answer.stdout)) & {"fastapi", "starlette", "uvicorn", "aiohttp", "kubernetes", "pyarrow"} == set()
+
+
+def test_the_files_that_workers_begin_with_are_there() -> None:
+    assert [name for name in LONGEST_FIRST if not (TESTS / name).is_file()] == []
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:

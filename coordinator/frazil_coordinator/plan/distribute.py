@@ -2,7 +2,8 @@
 
 Shared sub-plans that are worth it (with a join, an aggregate or a sort inside) become a stage of their own, computed once:
 float sums in another order would make ``x == max(x)`` miss. A shared bare scan is cheaper read twice, with its
-projections and predicates pushed down for each consumer. Next: :mod:`frazil_coordinator.plan.stages`.
+projections and predicates pushed down for each consumer. What draws random numbers is no such sub-plan, wherever else it
+stands (:mod:`~frazil_coordinator.plan.randomness`), unless a cache holds it. Next: :mod:`frazil_coordinator.plan.stages`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from frazil_coordinator.plan.context import Context
 from frazil_coordinator.plan.decode import decode_node
 from frazil_coordinator.plan.nodes import Slice, Sort
 from frazil_coordinator.plan.order import order_demand
+from frazil_coordinator.plan.randomness import node_draws
 from frazil_coordinator.plan.relation import Relation
 from frazil_coordinator.plan.rules import distribute
 from frazil_coordinator.plan.rules.order import top_k
@@ -64,6 +66,8 @@ class Distributor:
                 inputs = [self._input(child) for child in self._arena.inputs(number)]
                 if relation.is_single and not all(one.is_single for one in inputs):
                     self._heavy[number] = True  # aggregates of floats, computed twice, may differ in their last digits
+                if not relation.is_single and number in self._arena.independent and node_draws(self._arena, number):
+                    relation = self._context.once(relation)  # rules may read it twice, and each would draw by itself
                 self._relations[digest] = self._shared(number, relation)
         return self._relations[self._digests[self._arena.root]]
 
@@ -88,7 +92,6 @@ class Distributor:
 
     def _is_heavy(self, number: int) -> bool:
         if number not in self._heavy:
-            self._heavy[number] = self._arena.kind(number) in _HEAVY or any(
-                self._is_heavy(child) for child in self._arena.inputs(number)
-            )
+            own = self._arena.kind(number) in _HEAVY or number in self._arena.independent
+            self._heavy[number] = own or any(self._is_heavy(child) for child in self._arena.inputs(number))
         return self._heavy[number]

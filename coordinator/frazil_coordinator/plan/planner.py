@@ -27,6 +27,7 @@ from frazil_coordinator.plan.nodes import DataFrameScan, Scan
 from frazil_coordinator.plan.pruning import prune
 from frazil_coordinator.plan.purity import why_impure
 from frazil_coordinator.plan.pushdown import Demand, observe
+from frazil_coordinator.plan.randomness import set_apart
 from frazil_coordinator.plan.sinks import keeps_order, spread, take_sink
 from frazil_coordinator.plan.sql import expand_sql
 from frazil_coordinator.plan.stages import build_stages
@@ -131,6 +132,7 @@ def _plan(arena: Arena, settings: Settings, factors: Factors) -> StageGraph:
     sink = take_sink(arena)
     schema = arena.lazy().collect_schema()
     expand_sql(arena)
+    set_apart(arena)
     settings = within_memory(settings, {arena.kind(number) for number in arena.reachable()}, factors)
     scans = {number: arena.lazy(number).collect_schema() for number in arena.reachable() if arena.kind(number) == "Scan"}
     tables = {number: _open(arena, number, found) for number, found in scans.items()}

@@ -6,9 +6,9 @@ and so does EXPLAIN (docs/reuse.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
+from frazil_coordinator.plan.randomness import node_draws
 from frazil_functions.arena import Arena
 from frazil_functions.arena_nodes import python_kinds
 from frazil_functions.task import INPUT_SCHEME
@@ -36,34 +36,21 @@ def why_impure(arena: Arena) -> str | None:
             return "a scan that is not split: which version of its files a task reads is not known beforehand"
         if arena.kind(number) in _SINKS:
             return "a sink"
-        for part in _parts(node):
-            if (reason := _of_part(part)) is not None:
-                return reason
+        if node_draws(arena, number):
+            return "sample, shuffle or a random rank without a seed"
+        if _has_plugin(node):  # also one that says that it is deterministic
+            return "a plugin: its code is not in the plan, and may be another one the next time"
     return None
 
 
-def _of_part(part: dict[str, object]) -> str | None:
-    """Return why a map inside of a node is impure."""
-    random = part.get("Random")
-    if isinstance(random, dict) and random.get("seed") is None:
-        return "sample or shuffle without a seed"
-    if "seed" in part and part["seed"] is None:
-        options = part.get("options")
-        method = options.get("method") if isinstance(options, dict) else part.get("method")
-        if method == "Random":
-            return 'rank(method="random") without a seed'
-    if _PLUGIN in part:  # also one that says that it is deterministic
-        return "a plugin: its code is not in the plan, and may be another one the next time"
-    return None
-
-
-def _parts(node: object) -> Iterator[dict[str, object]]:
-    """Yield every map inside a node, itself first."""
+def _has_plugin(node: object) -> bool:
     stack = [node]
     while stack:
         value = stack.pop()
         if isinstance(value, dict):
-            yield value
+            if _PLUGIN in value:
+                return True
             stack.extend(value.values())
         elif isinstance(value, list):
             stack.extend(value)
+    return False

@@ -13,6 +13,7 @@ from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.schedule.commits import CommitLog, Decision, TaskCommitted
 from frazil_coordinator.schedule.messages import (
     AnswerReused,
+    AttemptAnswered,
     AttemptRecovered,
     AttemptRef,
     AttemptSucceeded,
@@ -59,14 +60,17 @@ class Answers:
         if self._log is None:
             self._tell(event)
             return
+        if not reused:
+            self._tell(AttemptAnswered(ref=ref))
         counts = self._state.counts(ref.stage)
         self._unsure[ref.stage] += 1
-        commit = TaskCommitted(stage=ref.stage, task=ref.task, attempt=ref.attempt, descriptor=descriptor, reused=reused)
         # Others wait for the last answer of a stage, and for that of a wave of one that stops when it has rows enough.
         last = counts.done + self._unsure[ref.stage] >= counts.tasks
         in_waves = self._graph.stages[ref.stage].first_rows is not None
         last_of_wave = in_waves and self._unsure[ref.stage] >= counts.running
-        self._log.commit(commit, partial(self._tell, event), urgent=last or last_of_wave)
+        self._log.commit(
+            TaskCommitted.of(ref, descriptor, reused=reused), partial(self._tell, event), urgent=last or last_of_wave
+        )
 
     def taken(self, event: AttemptSucceeded | AttemptRecovered | AnswerReused) -> None:
         """Count an answer that is taken up now."""

@@ -144,6 +144,9 @@ class LiveAttempt:
     speculative: bool = False
     """Whether it was launched beside a slow one."""
 
+    answered: bool = False
+    """Whether its answer has come and only has to become durable: it is neither silent nor slow any more."""
+
     reminder: int = 0
     """Number of the one reminder of its silence that holds."""
 

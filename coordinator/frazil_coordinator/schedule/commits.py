@@ -66,6 +66,11 @@ class TaskCommitted(msgspec.Struct, frozen=True, kw_only=True, tag="committed"):
     """Whether the attempt was not sent, because the answer was there or came from another query; a record without it is of
     an attempt that was."""
 
+    @classmethod
+    def of(cls, ref: AttemptRef, descriptor: Descriptor, *, reused: bool = False) -> TaskCommitted:
+        """Return the answer of an attempt."""
+        return cls(stage=ref.stage, task=ref.task, attempt=ref.attempt, descriptor=descriptor, reused=reused)
+
     @property
     def ref(self) -> AttemptRef:
         """The attempt."""

@@ -15,6 +15,7 @@ from frazil_functions.task import Descriptor
 
 __all__ = [
     "AnswerReused",
+    "AttemptAnswered",
     "AttemptDivided",
     "AttemptFailed",
     "AttemptHeartbeat",
@@ -116,6 +117,13 @@ class AttemptStarted:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptHeartbeat:
     """The attempt is alive."""
+
+    ref: AttemptRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptAnswered:
+    """The attempt's output is in place; `AttemptSucceeded` follows when that is durable, however long it takes."""
 
     ref: AttemptRef
 
@@ -227,6 +235,7 @@ Event: TypeAlias = (
     | BindFailed
     | AttemptStarted
     | AttemptHeartbeat
+    | AttemptAnswered
     | AttemptSucceeded
     | AttemptFailed
     | AttemptDivided

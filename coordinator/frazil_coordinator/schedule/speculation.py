@@ -82,6 +82,12 @@ class Speculation:
         pace = self._paces[task.stage]
         insort(pace.seconds, seconds / pace.weights.get(task.index, 1.0))
 
+    def answered(self, ref: AttemptRef, live: LiveAttempt | None) -> None:
+        """Note that the answer of an attempt has come, and nobody needs to run beside it."""
+        if live is not None:
+            live.answered = True
+            self._paces[ref.stage].slow.pop(ref, None)
+
     def ended(self, ref: AttemptRef, live: LiveAttempt) -> None:
         """Note that an attempt is no longer in flight."""
         pace = self._paces[ref.stage]
@@ -140,7 +146,9 @@ class Speculation:
     def _slow_at(self, ref: AttemptRef, live: LiveAttempt, now: float) -> float | None:
         """Return when an attempt will be slow; None when it is, or never will be."""
         pace = self._paces[ref.stage]
-        if self._limits is None or live.started_at is None or live.task.speculated or ref in pace.slow:
+        if self._limits is None or live.started_at is None or live.answered:
+            return None
+        if live.task.speculated or ref in pace.slow:
             return None
         middle = pace.seconds[len(pace.seconds) // 2] * pace.weights.get(ref.task, 1.0)
         at = live.started_at + max(self._limits.least_s, self._limits.factor * middle)

@@ -14,6 +14,7 @@ from frazil_coordinator.schedule.books import LiveAttempt, Phase, StageState, Ta
 from frazil_coordinator.schedule.losses import Losses
 from frazil_coordinator.schedule.messages import (
     AnswerReused,
+    AttemptAnswered,
     AttemptDivided,
     AttemptFailed,
     AttemptHeartbeat,
@@ -174,6 +175,8 @@ class QueryState:
                 self._finish(event.error)
             case AttemptStarted() | AttemptHeartbeat():
                 self._alive(event.ref, now)
+            case AttemptAnswered():
+                self._speculation.answered(event.ref, self._live.get(event.ref))
             case AttemptSucceeded():
                 self._succeeded(event, now)
             case AttemptFailed():
@@ -300,8 +303,7 @@ class QueryState:
         live.reminder = self._reminders.add(live.silent_at, "silence", ref)
 
     def _alive(self, ref: AttemptRef, now: float) -> None:
-        live = self._live.get(ref)
-        if live is None:
+        if (live := self._live.get(ref)) is None:
             return
         live.silent_at = now + self._limits.silence_s
         if live.started_at is None:
@@ -463,13 +465,11 @@ class QueryState:
                 self._silent(due.ref, due.number, now)
 
     def _retry(self, ref: AttemptRef) -> None:
-        task = self._task(ref)
-        if task is not None and task.phase == "waiting":
+        if (task := self._task(ref)) is not None and task.phase == "waiting":
             self.make_ready(task)
 
     def _silent(self, ref: AttemptRef, reminder: int, now: float) -> None:
-        live = self._live.get(ref)
-        if live is None or live.reminder != reminder:
+        if (live := self._live.get(ref)) is None or live.answered or live.reminder != reminder:
             return
         if live.silent_at > now:
             live.reminder = self._reminders.add(live.silent_at, "silence", ref)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from frazil_functions.arena import Arena
 from frazil_functions.errors import (
     BlockError,
     CancelledQueryError,
@@ -24,7 +26,7 @@ from frazil_functions.errors import (
 from frazil_functions.run import CancelToken, TaskRun, run_task
 from frazil_functions.scan_files import stat_file
 from frazil_functions.storage import FolderStore
-from frazil_functions.task import ExchangeInput, Output, ScanInput, Split, TaskLimits
+from frazil_functions.task import ExchangeInput, Output, ScanInput, SinkOutput, Split, TaskLimits
 from support.functions import exchange_of, placeholder, rows_of, task, whole_file
 
 FRAME = pl.DataFrame({"a": range(100), "b": [str(i % 7) for i in range(100)]})
@@ -244,3 +246,63 @@ def test_the_row_tag_numbers_the_rows_of_the_task(store: FolderStore, file: Path
     got = rows_of(store, run_task(task(placeholder(FRAME.schema), whole_file(file, 100), output=output), store=store))
     assert got["__frazil_map"].unique().to_list() == [5]
     assert got["__frazil_row"].to_list() == list(range(100))
+
+
+_RUNS = pl.col("a").cast(pl.Int64).rle().alias("run")
+_STREAMING_FAILS: dict[str, Callable[[pl.LazyFrame], pl.LazyFrame]] = {
+    "SchemaError": lambda lf: lf.select(_RUNS).sort("run"),
+    "PanicException": lambda lf: lf.select(_RUNS).join(lf.head(3).select("b"), how="cross"),
+}
+"""Of polars 2.1: it forgets how the fields of `rle` are called, and how many there are."""
+
+
+@pytest.mark.parametrize("error", _STREAMING_FAILS)
+def test_what_the_streaming_engine_fails_at_is_run_by_the_in_memory_engine(
+    error: str, store: FolderStore, file: Path
+) -> None:
+    build = _STREAMING_FAILS[error]
+    with pytest.raises(getattr(pl.exceptions, error)):
+        build(pl.scan_parquet(file)).collect(engine="streaming")
+    fragment, whole = build(placeholder(FRAME.schema)), whole_file(file, 100)
+    written = run_task(task(fragment, whole), store=store)
+    expected = build(pl.scan_parquet(file)).collect(engine="in-memory")
+    assert_frame_equal(rows_of(store, written), expected)
+    assert (written.stats.rows_in, written.stats.rows_out) == (100, expected.height)
+
+
+def test_the_in_memory_engine_writes_a_sinks_files_too(store: FolderStore, file: Path, tmp_path: Path) -> None:
+    build = _STREAMING_FAILS["SchemaError"]
+    node = Arena.of(pl.LazyFrame().sink_parquet(tmp_path / "x", lazy=True))
+    sink = SinkOutput(node=msgspec.msgpack.encode(node.nodes[node.root]), folder=str(tmp_path / "out"), name="x.parquet")
+    request = msgspec.structs.replace(task(build(placeholder(FRAME.schema)), whole_file(file, 100)), sink=sink)
+    (written,) = run_task(request, store=store).files
+    got = pl.read_parquet(tmp_path / "out" / written.path)
+    assert_frame_equal(got, build(pl.scan_parquet(file)).collect(engine="in-memory"))
+
+
+def test_of_an_error_that_both_engines_raise_the_in_memory_engines_is_told(
+    store: FolderStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def panic(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("of the streaming engine")
+
+    monkeypatch.setattr(pl.LazyFrame, "sink_batches", panic)
+    with pytest.raises(QueryError) as caught:
+        run_task(
+            task(placeholder(FRAME.schema).select((pl.col("a") * 100).cast(pl.Int8)), whole_file(file, 100)), store=store
+        )
+    assert caught.value.exception == "InvalidOperationError"
+    assert left_behind(store) == []
+
+
+def test_an_error_of_the_users_data_is_told_after_one_run(
+    store: FolderStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("the in-memory engine was asked")
+
+    monkeypatch.setattr("frazil_functions.run.feed_whole", fail)
+    with pytest.raises(QueryError, match="conversion"):
+        run_task(
+            task(placeholder(FRAME.schema).select((pl.col("a") * 100).cast(pl.Int8)), whole_file(file, 100)), store=store
+        )
