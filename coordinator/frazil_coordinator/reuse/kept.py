@@ -32,7 +32,7 @@ __all__ = ["KEPT_PREFIX", "KeptAnswers", "collect_kept"]
 KEPT_PREFIX: Final = "kept"
 """Key prefix of all that is kept."""
 
-_AT_ONCE: Final = 16
+_AT_ONCE: Final = 32
 _FEW: Final = 12
 """Tasks up to which each is asked for by a GET: a LIST costs as much as twelve."""
 

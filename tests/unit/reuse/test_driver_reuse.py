@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -20,10 +21,11 @@ from frazil_coordinator.schedule.driver import QueryDriver
 from frazil_coordinator.schedule.profile import Profile
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
-from frazil_functions.errors import CancelledQueryError, FrazilError, to_wire
+from frazil_functions.errors import CancelledQueryError, FrazilError, StorageError, to_wire
 from frazil_functions.exchange.reader import read_exchange
 from frazil_functions.ids import QueryId
 from frazil_functions.run import run_task
+from frazil_functions.storage import ObjectInfo
 from frazil_functions.task import ExchangeInput, Failed, Started, Succeeded, TaskEvent, TaskRequest
 from support.driven import KINDS, KeptLog, queries
 from support.memory_store import MemoryStore
@@ -296,3 +298,37 @@ async def test_who_waits_for_a_query_that_is_cancelled_runs_its_tasks_itself(
 async def _cancelled(driver: QueryDriver) -> None:
     with pytest.raises(CancelledQueryError):
         await driver.run()
+
+
+class RefusingStore(MemoryStore):
+    """A store that refuses whatever names answers that are kept."""
+
+    def _refuse(self, key: str) -> None:
+        if "/tasks/" in f"{key}/":
+            raise StorageError("not now")
+
+    def get(self, key: str) -> bytes:
+        self._refuse(key)
+        return super().get(key)
+
+    def create(self, key: str, data: bytes) -> bool:
+        self._refuse(key)
+        return super().create(key, data)
+
+    def list(self, prefix: str) -> builtins.list[ObjectInfo]:
+        self._refuse(prefix)
+        return super().list(prefix)
+
+
+@pytest.mark.parametrize("rows", [10, 4], ids=["by GET", "by LIST"])
+async def test_a_store_that_refuses_to_look_up_and_to_keep_answers_costs_reuse_and_nothing_else(
+    tables: tuple[pl.LazyFrame, pl.LazyFrame], caplog: pytest.LogCaptureFixture, rows: int
+) -> None:
+    query, world = queries(*tables)["two steps"], World(RefusingStore())
+    graph = plan_query(query.serialize(), replace(TINY, max_rows_per_split=rows))
+    for name in ("a", "b"):
+        world.restart()
+        answer, profile = await world.run(name, graph)
+        assert_same(answer, query.collect(), ordered=True)
+        assert reused(profile) == 0
+    assert {"answer not kept"} < {record.message for record in caplog.records}
