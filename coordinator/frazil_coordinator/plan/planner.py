@@ -25,7 +25,7 @@ from frazil_coordinator.plan.memory import FACTORS, Factors, factor_of, largest_
 from frazil_coordinator.plan.model import Stage, StageGraph
 from frazil_coordinator.plan.nodes import DataFrameScan, Scan
 from frazil_coordinator.plan.pruning import prune
-from frazil_coordinator.plan.purity import why_impure
+from frazil_coordinator.plan.purity import why_never
 from frazil_coordinator.plan.pushdown import Demand, observe
 from frazil_coordinator.plan.randomness import set_apart
 from frazil_coordinator.plan.sinks import keeps_order, spread, take_sink
@@ -153,16 +153,17 @@ def _plan(arena: Arena, settings: Settings, factors: Factors) -> StageGraph:
     )
     graph = replace(graph, sink=sink)
     if settings.reuse != "off":
-        graph = replace(graph, stages=tuple(_told_reuse(stage) for stage in graph.stages))
+        stages = tuple(_told_reuse(stage, writes_files=sink is not None and stage is graph.root) for stage in graph.stages)
+        graph = replace(graph, stages=stages)
     if settings.fallback == "raise" and graph.fallbacks:
         reasons = "; ".join(graph.fallbacks)
         raise FallbackError(f'a part of the query would run in one task: {reasons} (fallback="allow" permits it)')
     return replace(graph, estimates=_estimates(graph, settings, _whole_scans(arena, tables), factors))
 
 
-def _told_reuse(stage: Stage) -> Stage:
+def _told_reuse(stage: Stage, *, writes_files: bool) -> Stage:
     """Return a stage that says why its answers are never used again, if there is a reason."""
-    reason = why_impure(Arena.decode(stage.fragment)) if stage.fragment else None
+    reason = why_never(stage, writes_files=writes_files)
     return stage if reason is None else replace(stage, details={**stage.details, "never reused": reason})
 
 

@@ -8,15 +8,39 @@ from __future__ import annotations
 
 from typing import Final
 
+from frazil_coordinator.plan.model import ScanSource, Stage
 from frazil_coordinator.plan.randomness import node_draws
 from frazil_functions.arena import Arena
 from frazil_functions.arena_nodes import python_kinds
 from frazil_functions.task import INPUT_SCHEME
 
-__all__ = ["why_impure"]
+__all__ = ["why_impure", "why_never"]
 
 _SINKS: Final = frozenset({"Sink", "SinkMultiple"})
 _PLUGIN: Final = "FfiPlugin"
+
+
+def why_never(stage: Stage, *, writes_files: bool) -> str | None:
+    """Return why no answer of a stage's tasks is ever used again; None when there is no reason.
+
+    Parameters
+    ----------
+    stage
+        The stage.
+    writes_files
+        Whether its tasks write files of the user's.
+    """
+    if writes_files:
+        return "its tasks write files of the user's"
+    if stage.first_rows is not None:
+        return "its tasks run until there are rows enough"
+    if any(isinstance(source, ScanSource) and _without_etags(source) for source in stage.sources):
+        return "the store of its files tells no etags: whether one was replaced is not known"
+    return why_impure(Arena.decode(stage.fragment)) if stage.fragment else None
+
+
+def _without_etags(source: ScanSource) -> bool:
+    return any(split.etag is None for group in source.splits for split in group)
 
 
 def why_impure(arena: Arena) -> str | None:

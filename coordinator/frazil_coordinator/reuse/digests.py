@@ -102,10 +102,6 @@ class Digests:
         tag = request.task if request.output.row_tag else None
         return TaskDigest(work=done, task=_digest([done, own, tag]), ranged=any(map(_is_ranged, request.inputs)))
 
-    def why_not(self, fragment: bytes) -> str | None:
-        """Return why the answers of a fragment's tasks are never used again; None when they may be."""
-        return self.look_into(fragment).impure
-
     def look_into(self, fragment: bytes) -> Fragment:
         """Return what of a fragment counts; it is looked into once."""
         known = self._fragments.get(fragment)

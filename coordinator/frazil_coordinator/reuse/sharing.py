@@ -95,10 +95,6 @@ class Sharing:
     def __post_init__(self) -> None:
         self._digests = Digests(self.answers.is_kept)
 
-    def why_not(self, fragment: bytes) -> str | None:
-        """Return why answers of a fragment's tasks are never used again; None when they may be."""
-        return self._digests.why_not(fragment)
-
     async def look_up(self, candidates: Mapping[TaskIndex, Candidate], *, to_the_end: bool = False) -> dict[TaskIndex, Kept]:
         """Return the answers of tasks of one stage that are kept; `to_the_end`: of the stage that no other one reads.
 

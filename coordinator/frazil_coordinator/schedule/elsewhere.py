@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from frazil_coordinator.plan.model import ScanSource, Stage, StageGraph
+from frazil_coordinator.plan.model import Stage, StageGraph
+from frazil_coordinator.plan.purity import why_never
 from frazil_coordinator.plan.scanned import scanned_bytes
 from frazil_coordinator.reuse.forms import Kept
 from frazil_coordinator.reuse.sharing import Candidate, Sharing
@@ -78,13 +79,7 @@ class Elsewhere:
 
     def _why_never(self, stage: Stage) -> str:
         """Return why no task of a stage is ever reused; empty when there is no reason."""
-        if stage.id == self._graph.root.id and self._graph.sink is not None:
-            return "its tasks write files of the user's"
-        if stage.first_rows is not None:
-            return "its tasks run until there are rows enough"
-        if any(isinstance(source, ScanSource) and _without_etags(source) for source in stage.sources):
-            return "the store of its files tells no etags: whether one was replaced is not known"
-        return self.sharing.why_not(stage.fragment) or ""
+        return why_never(stage, writes_files=self._is_last(stage.id) and self._graph.sink is not None) or ""
 
     def _candidate(self, stage: Stage, ref: AttemptRef) -> Candidate:
         request = self._requests.of(ref)
@@ -148,7 +143,3 @@ class Elsewhere:
         self.sharing.answered(event.ref, event.descriptor)
         if complete:
             self.sharing.completed(event.ref.stage)
-
-
-def _without_etags(source: ScanSource) -> bool:
-    return any(split.etag is None for group in source.splits for split in group)

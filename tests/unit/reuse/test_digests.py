@@ -214,5 +214,7 @@ def test_explain_says_what_is_never_reused(folder: Path) -> None:
     lf = pl.scan_parquet(folder / "*.parquet").filter(pl.col("v").shuffle() > 2)
     details = [stage.details for stage in plan_query(lf.serialize(), SETTINGS).stages]
     assert any("shuffle" in one.get("never reused", "") for one in details)
+    first = plan_query(pl.scan_parquet(folder / "*.parquet").head(30).serialize(), SETTINGS)
+    assert any("rows enough" in stage.details.get("never reused", "") for stage in first.stages)
     quiet = plan_query(lf.serialize(), Settings(start_small=False))
     assert not any("never reused" in stage.details for stage in quiet.stages)
