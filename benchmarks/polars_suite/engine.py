@@ -18,6 +18,7 @@ from polars.lazyframe import engine_config
 import frazil
 from benchmarks.polars_suite.records import QueryRecord
 from frazil._remote import RemoteSession
+from frazil_coordinator.query_settings import Reusing
 from frazil_functions.arena import Arena
 
 __all__ = ["Journal", "route"]
@@ -86,9 +87,15 @@ class _JournallingEngine(frazil.Engine):
         return plan
 
     def _start(
-        self, lf: pl.LazyFrame, labels: Iterable[str] = (), *, discard_result: bool = False, priority: int | None = None
+        self,
+        lf: pl.LazyFrame,
+        labels: Iterable[str] = (),
+        *,
+        discard_result: bool = False,
+        priority: int | None = None,
+        reusing: Reusing | None = None,
     ) -> frazil.Query:
-        query = super()._start(lf, labels, discard_result=discard_result, priority=priority)
+        query = super()._start(lf, labels, discard_result=discard_result, priority=priority, reusing=reusing)
         self._journal.submitted(query, self._sent.plan)
         return query
 

@@ -27,6 +27,7 @@ from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.platform.base import PlatformStatus
 from frazil_coordinator.recovery import accept
 from frazil_coordinator.registry import QueryRecord, Registry
+from frazil_coordinator.reuse.reuse import Reuse
 from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.slots import Slots, SlotShare
 from frazil_coordinator.settings import Settings
@@ -243,6 +244,7 @@ class World:
             threads=ThreadPoolExecutor(1),  # never used: the loop has none
             metrics=self.metrics,
             journal=self.journal,
+            reuse=Reuse(self.store, self.settings.reuse_ttl_s),
             clock=loop.time,
         )
 

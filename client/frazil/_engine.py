@@ -27,6 +27,7 @@ from frazil._tables import Tables, table_session
 from frazil._together import in_order, together
 from frazil._written import WrittenFile
 from frazil_coordinator.catalog.parameters import Parameters
+from frazil_coordinator.query_settings import AS_SETTINGS, ReuseChoice, Reusing
 from frazil_coordinator.status import Explanation
 from frazil_functions.ids import QueryId
 
@@ -54,7 +55,7 @@ class Engine(SinkMethods):
         The connection to a coordinator.
     watch
         Called with every query that is waited for; what it returns is entered while waiting (progress bars).
-    priority
+    priority, reusing
         Of queries that name none of their own.
 
     Notes
@@ -69,8 +70,10 @@ class Engine(SinkMethods):
         *,
         watch: Callable[[Query], AbstractContextManager[None]] = _unwatched,
         priority: int = 0,
+        reusing: Reusing = AS_SETTINGS,
     ) -> None:
         self._session = session
+        self._reusing = reusing
         self._priority = priority
         self._watch = watch
         self._last_query: Query | None = None
@@ -111,7 +114,14 @@ class Engine(SinkMethods):
         return Tables(table_session(self._session))
 
     def sql(
-        self, text: str, parameters: Parameters = (), *, labels: Iterable[str] = (), priority: int | None = None
+        self,
+        text: str,
+        parameters: Parameters = (),
+        *,
+        labels: Iterable[str] = (),
+        priority: int | None = None,
+        reuse: ReuseChoice | None = None,
+        max_age_s: float | None = None,
     ) -> Query:
         """Start a statement over the coordinator's tables and return at once.
 
@@ -121,7 +131,7 @@ class Engine(SinkMethods):
             One statement, in polars' SQL.
         parameters
             Values for ``?`` and ``$1``, or by name for ``:name``.
-        labels, priority
+        labels, priority, reuse, max_age_s
             See :meth:`submit`.
 
         Raises
@@ -132,14 +142,25 @@ class Engine(SinkMethods):
         session = table_session(self._session)
         with user_errors():
             status = session.submit_sql(
-                text, parameters, tuple(labels), priority=self._priority if priority is None else priority
+                text,
+                parameters,
+                tuple(labels),
+                priority=self._priority if priority is None else priority,
+                reusing=self._reusing_of(reuse, max_age_s),
             )
         self._last_query = Query(self._session, status)
         return self._last_query
 
     @overload
     def submit(
-        self, lf: pl.LazyFrame, *, labels: Iterable[str] = ..., priority: int | None = ..., dry_run: Literal[False] = ...
+        self,
+        lf: pl.LazyFrame,
+        *,
+        labels: Iterable[str] = ...,
+        priority: int | None = ...,
+        dry_run: Literal[False] = ...,
+        reuse: ReuseChoice | None = ...,
+        max_age_s: float | None = ...,
     ) -> Query: ...
 
     @overload
@@ -148,7 +169,14 @@ class Engine(SinkMethods):
     ) -> Explanation: ...
 
     def submit(
-        self, lf: pl.LazyFrame, *, labels: Iterable[str] = (), priority: int | None = None, dry_run: bool = False
+        self,
+        lf: pl.LazyFrame,
+        *,
+        labels: Iterable[str] = (),
+        priority: int | None = None,
+        dry_run: bool = False,
+        reuse: ReuseChoice | None = None,
+        max_age_s: float | None = None,
     ) -> Query | Explanation:
         """Start a query and return at once.
 
@@ -162,6 +190,8 @@ class Engine(SinkMethods):
             Among the queries of your tenant, from -10 to 10; the highest first. None: the engine's, which is 0 by default.
         dry_run
             Plan it, estimate it and check the caps, run nothing, and return the explanation.
+        reuse, max_age_s
+            In the place of the settings of these names (docs/reuse.md). None: as the settings say.
 
         Raises
         ------
@@ -172,7 +202,7 @@ class Engine(SinkMethods):
             When the coordinator does not answer.
         """
         if not dry_run:
-            return self._start(lf, labels, priority=priority)
+            return self._start(lf, labels, priority=priority, reusing=self._reusing_of(reuse, max_age_s))
         with user_errors():
             return self._session.explain(self._plan(lf, runs=False), dry_run=True)
 
@@ -195,7 +225,13 @@ class Engine(SinkMethods):
             return Query(self._session, self._session.status(QueryId(query)))
 
     def _start(
-        self, lf: pl.LazyFrame, labels: Iterable[str] = (), *, discard_result: bool = False, priority: int | None = None
+        self,
+        lf: pl.LazyFrame,
+        labels: Iterable[str] = (),
+        *,
+        discard_result: bool = False,
+        priority: int | None = None,
+        reusing: Reusing | None = None,
     ) -> Query:
         """Submit a query: all that this engine runs goes through here."""
         with user_errors():
@@ -204,9 +240,15 @@ class Engine(SinkMethods):
                 tuple(labels),
                 discard_result=discard_result,
                 priority=self._priority if priority is None else priority,
+                reusing=self._reusing if reusing is None else reusing,
             )
         self._last_query = Query(self._session, status)
         return self._last_query
+
+    def _reusing_of(self, reuse: ReuseChoice | None, max_age_s: float | None) -> Reusing:
+        own = self._reusing
+        age_s = own.max_age_s if max_age_s is None else max_age_s
+        return Reusing(reuse=own.reuse if reuse is None else reuse, max_age_s=age_s)
 
     def _plan(self, lf: pl.LazyFrame, *, runs: bool = True) -> bytes:
         limit = self._session.settings.max_plan_bytes

@@ -22,6 +22,7 @@ from frazil._parts import LocalOptions, open_coordinator
 from frazil_coordinator.catalog.model import Table, TableSource
 from frazil_coordinator.catalog.parameters import Parameters, sendable
 from frazil_coordinator.catalog.plans import Statement
+from frazil_coordinator.query_settings import AS_SETTINGS, Reusing
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus, Wanted
 from frazil_coordinator.tenancy import DEFAULT_TENANT
@@ -72,11 +73,23 @@ class LocalSession:
         """True: everything runs on this machine."""
         return True
 
-    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False, priority: int = 0) -> QueryStatus:
+    def submit(
+        self,
+        plan: bytes,
+        labels: Sequence[str],
+        *,
+        discard_result: bool = False,
+        priority: int = 0,
+        reusing: Reusing = AS_SETTINGS,
+    ) -> QueryStatus:
         """Start a query."""
         return self._call(
             lambda coordinator: coordinator.submit(
-                plan, labels=tuple(labels), discard_result=discard_result, priority=priority
+                plan,
+                settings=reusing.within(self.settings),
+                labels=tuple(labels),
+                discard_result=discard_result,
+                priority=priority,
             )
         )
 
@@ -117,12 +130,23 @@ class LocalSession:
         """Return the newest queries."""
         return self._ask(lambda coordinator: coordinator.list(Wanted(limit=limit, state=state, label=label)))
 
-    def submit_sql(self, text: str, parameters: Parameters, labels: Sequence[str], *, priority: int = 0) -> QueryStatus:
+    def submit_sql(
+        self,
+        text: str,
+        parameters: Parameters,
+        labels: Sequence[str],
+        *,
+        priority: int = 0,
+        reusing: Reusing = AS_SETTINGS,
+    ) -> QueryStatus:
         """Start a statement."""
         from frazil_coordinator.statements import submit_sql
 
         statement = Statement.of(text, sendable(parameters))
-        return self._call(lambda coordinator: submit_sql(coordinator, statement, labels=tuple(labels), priority=priority))
+        own = reusing.within(self.settings)
+        return self._call(
+            lambda coordinator: submit_sql(coordinator, statement, settings=own, labels=tuple(labels), priority=priority)
+        )
 
     def explain_sql(self, text: str, parameters: Parameters, *, dry_run: bool = False) -> Explanation:
         """Return how a statement would be cut into stages; that of ``EXPLAIN ANALYZE`` is run."""

@@ -27,6 +27,7 @@ from frazil._ipc import read_batches
 from frazil._session import UnreachableError
 from frazil_coordinator.catalog.model import Table, TableSource
 from frazil_coordinator.catalog.parameters import Parameters, sendable
+from frazil_coordinator.query_settings import AS_SETTINGS, Reusing
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import (
     Explanation,
@@ -133,7 +134,15 @@ class RemoteSession:
         """Whether the coordinator is on this machine, as far as its address tells."""
         return urlsplit(self._url).hostname in _THIS_MACHINE
 
-    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False, priority: int = 0) -> QueryStatus:
+    def submit(
+        self,
+        plan: bytes,
+        labels: Sequence[str],
+        *,
+        discard_result: bool = False,
+        priority: int = 0,
+        reusing: Reusing = AS_SETTINGS,
+    ) -> QueryStatus:
         """Start a query."""
         self._check_version()
         params = httpx.QueryParams(
@@ -141,6 +150,7 @@ class RemoteSession:
                 *(("label", label) for label in labels),
                 *([("discard_result", "true")] if discard_result else []),
                 *([("priority", str(priority))] if priority else []),
+                *_params(reusing),
             ]
         )
         # Under its key it is the same query, however often it arrives.
@@ -237,9 +247,18 @@ class RemoteSession:
         """Return what the coordinator is busy with (docs/http-api.md)."""
         return msgspec.json.decode(self._send("GET", "/v1/cluster"), type=dict[str, object])
 
-    def submit_sql(self, text: str, parameters: Parameters, labels: Sequence[str], *, priority: int = 0) -> QueryStatus:
+    def submit_sql(
+        self,
+        text: str,
+        parameters: Parameters,
+        labels: Sequence[str],
+        *,
+        priority: int = 0,
+        reusing: Reusing = AS_SETTINGS,
+    ) -> QueryStatus:
         """Start a statement."""
-        params = httpx.QueryParams([*(("label", label) for label in labels), ("priority", str(priority))])
+        named = [("label", label) for label in labels]
+        params = httpx.QueryParams([*named, ("priority", str(priority)), *_params(reusing)])
         headers = {**self._headers, **_JSON, "Idempotency-Key": secrets.token_hex(16)}
         return decode_status(
             self._send(
@@ -406,6 +425,11 @@ def _error_of(response: httpx.Response) -> FrazilError:
         return RequestError(f"{says} {response.reason_phrase}: {response.text[:200]}")
     message = problem.message or problem.detail or problem.title or says
     return from_wire(WireError(kind=problem.kind, message=message, where=problem.where, exception=problem.exception))
+
+
+def _params(reusing: Reusing) -> list[tuple[str, str]]:
+    given = (("reuse", reusing.reuse), ("max_age_s", reusing.max_age_s))
+    return [(name, str(value)) for name, value in given if value is not None]
 
 
 def _changed(settings: Settings) -> str:

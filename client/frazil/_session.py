@@ -13,6 +13,7 @@ import polars as pl
 
 from frazil_coordinator.catalog.model import Table, TableSource
 from frazil_coordinator.catalog.parameters import Parameters
+from frazil_coordinator.query_settings import AS_SETTINGS, Reusing
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
 from frazil_functions.errors import FrazilError
@@ -35,7 +36,15 @@ class UnreachableError(FrazilError, ConnectionError):
 class TableSession(Protocol):
     """A connection to a coordinator that keeps tables."""
 
-    def submit_sql(self, text: str, parameters: Parameters, labels: Sequence[str], *, priority: int = 0) -> QueryStatus:
+    def submit_sql(
+        self,
+        text: str,
+        parameters: Parameters,
+        labels: Sequence[str],
+        *,
+        priority: int = 0,
+        reusing: Reusing = AS_SETTINGS,
+    ) -> QueryStatus:
         """Start a statement and return at once."""
         ...
 
@@ -73,7 +82,15 @@ class Session(Protocol):
         """Whether a path means the same file here and for the coordinator."""
         ...
 
-    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False, priority: int = 0) -> QueryStatus:
+    def submit(
+        self,
+        plan: bytes,
+        labels: Sequence[str],
+        *,
+        discard_result: bool = False,
+        priority: int = 0,
+        reusing: Reusing = AS_SETTINGS,
+    ) -> QueryStatus:
         """Start a query and return at once; with `discard_result`, its rows are deleted at its end."""
         ...
 

@@ -22,7 +22,7 @@ from frazil_coordinator.background import Background
 from frazil_coordinator.catalog import Catalog
 from frazil_coordinator.cluster import Cluster
 from frazil_coordinator.draining import until_idle
-from frazil_coordinator.execution import Execution, Planner, explanation_of
+from frazil_coordinator.execution import Execution, Planner, explanation_of, explanation_of_query
 from frazil_coordinator.hygiene import SWEEP_AFTER_S, Cleaner
 from frazil_coordinator.journal.history import Remembered
 from frazil_coordinator.journal.journal import Journal
@@ -34,13 +34,13 @@ from frazil_coordinator.observing import observe
 from frazil_coordinator.orphans import collect_orphans
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.planner import plan_query
-from frazil_coordinator.plan.report import measured_report
 from frazil_coordinator.platform.base import Platform
 from frazil_coordinator.prices import Prices
 from frazil_coordinator.recovery import accept, recovered
-from frazil_coordinator.refusals import NotPlannedError, ShuttingDownError
+from frazil_coordinator.refusals import ShuttingDownError
 from frazil_coordinator.registry import QueryRecord, Registry, Submission
 from frazil_coordinator.retention import Page, Results
+from frazil_coordinator.reuse.reuse import Reuse
 from frazil_coordinator.rights import Rights
 from frazil_coordinator.schedule.cost import priced
 from frazil_coordinator.schedule.peaks import Peaks
@@ -128,6 +128,8 @@ class Coordinator:
         self._admission = Admission(tenants, settings.ageing_s)
         slots = Slots(settings.max_in_flight or platform.max_in_flight, ageing_s=settings.ageing_s)
         peaks = Peaks()
+        self.reuse = Reuse(store, settings.reuse_ttl_s, self._registry.result_keys, self.metrics)
+        """What queries share."""
         self._execution = Execution(
             planner=planner or (lambda plan, settings: plan_query(plan, settings, factors=peaks.factors)),
             platform=platform,
@@ -140,6 +142,7 @@ class Coordinator:
             threads=self._threads,
             journal=journal,
             metrics=self.metrics,
+            reuse=self.reuse,
         )
         self._background = Background()
         self._keeper = Keeper(self._results, journal, settings.result_ttl_s, self._background.spawn)
@@ -278,7 +281,7 @@ class Coordinator:
         return tuple(going_on)
 
     async def collect_orphans(self) -> None:
-        """Delete exchange objects of queries that no coordinator knows any more (`Settings.orphan_ttl_s`).
+        """Delete exchange objects of queries that nobody knows (`Settings.orphan_ttl_s`), and answers that are too old.
 
         Raises
         ------
@@ -286,6 +289,7 @@ class Coordinator:
             When the store refuses.
         """
         await collect_orphans(self._store, self._exchange_prefix, self._has, self.settings.orphan_ttl_s)
+        await asyncio.to_thread(self.reuse.collect)
 
     async def stand_down(self) -> None:
         """Leave all queries to the coordinator that leads now, and forget them here."""
@@ -422,12 +426,7 @@ class Coordinator:
             Why it could not be planned; `NotPlannedError` while it is being planned.
         """
         record = self._registry.get(query)
-        if record.report is not None:
-            report = measured_report(record.report, self.profile(query)) if analyze else record.report
-            return explanation_of(report, record.sql)
-        if record.status.error is not None:
-            raise from_wire(record.status.error)
-        raise NotPlannedError(f"query {query} is being planned; ask again")
+        return explanation_of_query(record, self.profile(query) if analyze else None)
 
     def profile(self, query: QueryId) -> dict[str, object]:
         """Return what `query` used until now, by stage: JSON values (docs/http-api.md)."""
@@ -475,6 +474,7 @@ class Coordinator:
         for record in self._registry:
             record.stop_here()
         await self._background.join()
+        await self.reuse.settled()
         self._keeper.close()
         self._results.close()
         for record in self._registry:

@@ -29,12 +29,16 @@ from frazil_coordinator.metrics import Metrics
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.explain import explain_text
 from frazil_coordinator.plan.model import StageGraph
-from frazil_coordinator.plan.report import Report, planned_report
+from frazil_coordinator.plan.report import Report, measured_report, planned_report
 from frazil_coordinator.platform.base import Platform
 from frazil_coordinator.prices import Prices
 from frazil_coordinator.publication import Publication, PublicationName
+from frazil_coordinator.refusals import NotPlannedError
 from frazil_coordinator.registry import QueryRecord
 from frazil_coordinator.retention import small_result_in_memory
+from frazil_coordinator.reuse.digests import result_digest
+from frazil_coordinator.reuse.forms import KeptResult
+from frazil_coordinator.reuse.reuse import Reuse
 from frazil_coordinator.schedule.bind import query_prefixes
 from frazil_coordinator.schedule.cost import priced
 from frazil_coordinator.schedule.driver import QueryDriver
@@ -52,13 +56,14 @@ from frazil_functions.errors import (
     InternalError,
     PlanError,
     QueryError,
+    from_wire,
     to_wire,
 )
 from frazil_functions.ids import QueryId, StageId
 from frazil_functions.storage import Store
 from frazil_functions.task import BlockRef
 
-__all__ = ["Execution", "Planner", "explanation_of"]
+__all__ = ["Execution", "Planner", "explanation_of", "explanation_of_query"]
 
 Planner: TypeAlias = Callable[[bytes, Settings], StageGraph]
 """Blocking; raises `PlanError` and other user errors."""
@@ -76,6 +81,22 @@ def explanation_of(report: Report, sql: str = "") -> Explanation:
         measured=values["measured"],
         sql=sql,
     )
+
+
+def explanation_of_query(record: QueryRecord, profile: dict[str, object] | None) -> Explanation:
+    """Return how a query was cut into stages, with what `profile` measured beside, if it is given.
+
+    Raises
+    ------
+    FrazilError
+        Why it could not be planned; `NotPlannedError` while it is being planned.
+    """
+    if record.report is not None:
+        report = record.report if profile is None else measured_report(record.report, profile)
+        return explanation_of(report, record.sql)
+    if record.status.error is not None:
+        raise from_wire(record.status.error)
+    raise NotPlannedError(f"query {record.id} is being planned; ask again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +117,9 @@ class Execution:
     """For planning."""
 
     metrics: Metrics
+    reuse: Reuse
+    """What they share."""
+
     journal: Journal | None = None
     """What keeps queries whose records have a log."""
 
@@ -138,6 +162,7 @@ class Execution:
             if not record.abandoned:
                 await self._settle(record, blocks, error, left)
         finally:
+            self.reuse.left(record.id)
             self.admission.leave(record)
 
     async def _settle(
@@ -152,6 +177,9 @@ class Execution:
                 record.abandon(failed)
                 return
             await record.log.aclose()
+        if left.result is not None and error is None:
+            result = KeptResult(digest=left.result, query=record.id, ended_unix_s=end.ended_unix_s, blocks=blocks)
+            self.reuse.keep_result(result, record.status.tenant)
         await left.delete(self.cleaner, record, blocks)
         _LOGGER.info("query ended", extra={"query": record.id, "error": None if error is None else error.kind})
         record.blocks = blocks if error is None else None
@@ -171,6 +199,11 @@ class Execution:
         if before is not None:
             left.runs += 1
             left.sinks += course.former
+        if record.settings.reuse == "result":
+            left.result = await asyncio.to_thread(result_digest, course.graph)
+            if before is None and (earlier := await self._earlier(record, left.result)) is not None:
+                left.result = None  # it is kept as it is
+                return earlier
         try:
             return await self._drive(record, course, left)
         except BordersError as error:
@@ -181,6 +214,28 @@ class Execution:
             settings = replace(record.settings, split_text_files=False)
             course = await self._planned(record, plan, settings)
             return await self._drive(record, replace(course, is_last=True), left)
+
+    async def _earlier(self, record: QueryRecord, digest: str | None) -> tuple[BlockRef, ...] | None:
+        """Return the result of an equal query before, and show that it is."""
+        if digest is None:
+            return None
+        tenant = self.admission.tenant(record.status.tenant)
+        found = await self.reuse.earlier(digest, tenant.name, record.settings)
+        most = tenant.max_result_bytes
+        if found is None or (most is not None and sum(block.length for block in found.blocks) > most):
+            return None
+        predicted = None if record.report is None else record.report.predicted
+        record.profile = {
+            **record.profile,
+            "state": "succeeded",
+            "result_of": found.query,
+            "bytes_scanned": 0,
+            "bytes_not_scanned": 0 if predicted is None else predicted.bytes_scanned.value,
+            "function_seconds": 0.0,
+            "dollars": 0.0,
+        }
+        self.metrics.reuse.results.inc()
+        return found.blocks
 
     async def _course(self, record: QueryRecord, plan: bytes, before: Remembered | None) -> Course:
         """Return what is to be done: all of it, or what another coordinator left."""
@@ -257,6 +312,7 @@ class Execution:
             metrics=self.metrics,
             log=record.log,
             claim=self.admission.claim(record),
+            sharing=self.reuse.sharing(record.id, record.status.tenant, record.settings, left.result),
             history=course.history,
         )
         record.driver = driver

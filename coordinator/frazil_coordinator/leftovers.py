@@ -30,6 +30,9 @@ class Leftovers:
     sinks: list[Publication] = field(default_factory=list)
     """Where its tasks wrote files of the user's: more than one when it was planned again."""
 
+    result: str | None = None
+    """Digest of the query, when its result is to be kept."""
+
     runs: int = 0
     """How often it was run: more than once when it was planned again, or another coordinator had begun it."""
 

@@ -17,7 +17,16 @@ from frazil_coordinator.metric_maker import MetricMaker
 from frazil_coordinator.status import QueryStatus
 from frazil_functions.task import TaskStats
 
-__all__ = ["HttpMetrics", "Metrics", "QueryMetrics", "StageMetrics", "StoreMetrics", "TaskMetrics", "new_metrics"]
+__all__ = [
+    "HttpMetrics",
+    "Metrics",
+    "QueryMetrics",
+    "ReuseMetrics",
+    "StageMetrics",
+    "StoreMetrics",
+    "TaskMetrics",
+    "new_metrics",
+]
 
 _HTTP_S: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 _STORE_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
@@ -92,6 +101,16 @@ class StoreMetrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReuseMetrics:
+    """Of answers that are used again."""
+
+    tasks: Counter
+    bytes: Counter
+    results: Counter
+    kept: Counter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageMetrics:
     """What the tasks of one kind of stage are told to: metrics whose label ``kind`` is set, so that a task costs little."""
 
@@ -148,6 +167,7 @@ class Metrics:
     queries: QueryMetrics
     tasks: TaskMetrics
     store: StoreMetrics
+    reuse: ReuseMetrics
     leader: Gauge
     stages: dict[str, StageMetrics] = field(default_factory=dict)
     """Filled by :meth:`stage`."""
@@ -185,6 +205,7 @@ def new_metrics() -> Metrics:
         queries=_queries(make),
         tasks=_tasks(make),
         store=_store(make),
+        reuse=_reuse(make),
         leader=make.gauge("frazil_leader", "1 while this coordinator leads, else 0"),
     )
 
@@ -235,6 +256,17 @@ def _tasks(make: MetricMaker) -> TaskMetrics:
         slots_wanted=make.gauge("frazil_slots_wanted", wanted),
         functions=make.gauge("frazil_functions", "Functions that exist, as far as the platform knows"),
         functions_busy=make.gauge("frazil_functions_busy", "Functions that run a task"),
+    )
+
+
+def _reuse(make: MetricMaker) -> ReuseMetrics:
+    tasks = "Tasks that were not run, because their answers were there or came from another query"
+    scan = "Compressed bytes of files that were not read, because tasks were reused"
+    return ReuseMetrics(
+        tasks=make.counter("frazil_reused_tasks_total", tasks, ("kind",)),
+        bytes=make.counter("frazil_reused_scan_bytes_total", scan),
+        results=make.counter("frazil_reused_results_total", "Queries that were answered with an earlier result"),
+        kept=make.counter("frazil_kept_answers_total", "Answers of tasks that were kept for reuse"),
     )
 
 

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeAlias
 
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import RequestError
 
-__all__ = ["LOWER_ONLY", "OPERATORS", "for_query"]
+__all__ = ["AS_SETTINGS", "LOWER_ONLY", "OPERATORS", "ReuseChoice", "Reusing", "for_query"]
 
 LOWER_ONLY: Final = frozenset(
     {"max_bytes_scanned", "max_cost", "max_tasks", "timeout_s", "function_memory_bytes", "max_plan_bytes", "max_attempts",
@@ -23,11 +23,41 @@ memory, attempts and times what a query may take from others."""
 
 OPERATORS: Final = frozenset(
     {"ageing_s", "heartbeat_s", "lease_s", "max_in_flight", "max_queries", "result_ttl_s", "retry_backoff_max_s",
-     "retry_backoff_s", "orphan_ttl_s", "function_vcpus", "function_gib", "price_vcpu_second",
+     "retry_backoff_s", "orphan_ttl_s", "reuse_ttl_s", "function_vcpus", "function_gib", "price_vcpu_second",
      "price_gib_second", "price_1000_gets", "price_1000_puts", "price_egress_gb"}
 )  # fmt: skip
 """Settings of the whole coordinator, or facts of where it runs: another price would get around `max_cost`, no delay between
 attempts would be a hot loop, and no heartbeat would let a dead task keep its place."""
+
+
+ReuseChoice: TypeAlias = Literal["off", "tasks", "result"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reusing:
+    """What one query says of reuse; None: what its other settings say."""
+
+    reuse: ReuseChoice | None = None
+    """See `frazil_coordinator.settings.Settings.reuse`."""
+
+    max_age_s: float | None = None
+    """See `frazil_coordinator.settings.Settings.max_age_s`."""
+
+    def within(self, settings: Settings) -> Settings:
+        """Return `settings` with what this says.
+
+        Raises
+        ------
+        RequestError
+            When a value is out of its range.
+        """
+        changes = {"reuse": self.reuse, "max_age_s": self.max_age_s}
+        given = {name: value for name, value in changes.items() if value is not None}
+        return replace(settings, **given) if given else settings  # type: ignore[arg-type]  # Settings checks the types itself
+
+
+AS_SETTINGS: Final = Reusing()
+"""Nothing of its own."""
 
 
 def for_query(base: Settings, values: Mapping[str, object]) -> Settings:

@@ -353,6 +353,10 @@ class Registry:
             )
         return found
 
+    def result_keys(self) -> frozenset[str]:
+        """Return the keys of the objects in which results lie; from any thread."""
+        return frozenset(block.key for record in self for block in record.blocks or () if block.data is None)
+
     def trim(self) -> None:
         """Drop results from memory until they fit: first those that were read, then the oldest."""
         ended = sorted((r for r in self if r.memory_bytes and not r.readers), key=lambda record: not record.was_read)

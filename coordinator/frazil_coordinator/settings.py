@@ -14,11 +14,15 @@ __all__ = ["MIB", "Settings"]
 
 MIB = 1024 * 1024
 
-_CHOICES = {"fallback": ("allow", "warn", "raise"), "codec": get_args(CodecChoice)}
+_CHOICES = {
+    "fallback": ("allow", "warn", "raise"),
+    "codec": get_args(CodecChoice),
+    "reuse": ("off", "tasks", "result"),
+}
 _MAY_BE_ZERO = frozenset(
     {"broadcast_limit_bytes", "coalesce_bytes", "inline_limit_bytes", "inline_stage_limit_bytes", "start_small_bytes",
      "retry_backoff_s", "retry_backoff_max_s", "result_ttl_s", "max_cost", "max_bytes_scanned", "price_vcpu_second",
-     "runtime_filter_values", "runtime_wait_s", "two_level_block_bytes",
+     "runtime_filter_values", "runtime_wait_s", "two_level_block_bytes", "max_age_s",
      "price_gib_second", "price_1000_gets", "price_1000_puts", "price_egress_gb"}
 )  # fmt: skip
 
@@ -111,6 +115,16 @@ class Settings:
 
     codec: CodecChoice = "auto"
     """Encoding of exchange blocks (docs/exchange.md)."""
+
+    reuse: Literal["off", "tasks", "result"] = "off"
+    """Whether a task takes the answer that an equal one gave before, or gives now, and leaves its own for others
+    (docs/reuse.md); ``result``: the query may take the whole result of an equal one, too."""
+
+    max_age_s: float | None = None
+    """Age up to which ``reuse="result"`` takes a result. None: as long as results are kept for reuse."""
+
+    reuse_ttl_s: float = 86_400.0
+    """Seconds for which answers are kept for reuse."""
 
     max_attempts: int = 4
     """Attempts of a task that count as failures before the query fails."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import polars as pl
 import pytest
@@ -77,8 +78,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str
 
 @pytest.mark.parametrize("damaged", [False, True], ids=["gone", "damaged"])
 @pytest.mark.parametrize("kind", ["sort", "groups"])
+@pytest.mark.parametrize("reuse", ["off", "tasks"])
 async def test_lost_objects_cost_the_tasks_that_wrote_them_and_the_answer_stays(
-    tmp_path: Path, place: tuple[str, dict[str, str]], kind: str, damaged: bool
+    tmp_path: Path, place: tuple[str, dict[str, str]], kind: str, damaged: bool, reuse: Literal["off", "tasks"]
 ) -> None:
     pl.DataFrame({"k": [n % 7 for n in range(50)], "x": [n * 7 % 50 for n in range(50)]}).write_parquet(
         tmp_path / "t.parquet"
@@ -90,7 +92,7 @@ async def test_lost_objects_cost_the_tasks_that_wrote_them_and_the_answer_stays(
     store = open_store(url, options)
     inner = LocalPlatform(max_functions=1, store_url=url, store_options=options)
     platform = _Losing(inner, store, damaged=damaged)
-    coordinator = Coordinator(settings=TINY, platform=platform, store=store)
+    coordinator = Coordinator(settings=replace(TINY, reuse=reuse), platform=platform, store=store)
     try:
         accepted = await coordinator.submit(query.serialize())
         status = await coordinator.wait(accepted.id, timeout_s=60.0)

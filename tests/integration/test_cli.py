@@ -82,6 +82,20 @@ def test_the_version_names_frazil_and_polars(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"frazil {frazil.__version__} (polars {pl.__version__})\n")
 
 
+def test_a_command_reuses_what_the_one_before_left_in_the_store(folder: Path, tmp_path: Path) -> None:
+    name = script(folder, "again.py", GROUPED)
+    kept = ["--max-functions=1", f"--store={tmp_path}", "--profile=reused.json"]
+    found = []
+    for options in (["--reuse=tasks"], ["--reuse=tasks"], ["--reuse=result"], ["--reuse=result", "--max-age=600"], []):
+        done = run("run", *options, *kept, name, cwd=folder)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{ANSWER} []\n", "")
+        (query,) = json.loads((folder / "reused.json").read_text())["queries"]
+        found.append((sum(stage["attempts"] for stage in query["stages"]), "result_of" in query))
+    assert [attempts > 0 for attempts, _ in found] == [True, False, False, False, True]
+    assert [earlier for _, earlier in found] == [False, False, False, True, False]
+    assert run("run", "--reuse=yes", name, cwd=folder).returncode == 2
+
+
 def test_an_unmodified_script_runs_distributed_and_quietly(folder: Path) -> None:
     name = script(folder, "grouped.py", GROUPED)
     done = run("run", "--max-functions=2", "--profile=p.json", name, "--their", "option", cwd=folder)

@@ -35,10 +35,11 @@ from frazil_functions.errors import (
     StorageError,
 )
 from frazil_functions.ids import StageId, TaskIndex
-from support.query_world import LIMITS, QueryWorld, done
+from support.query_elsewhere import SharingWorld
+from support.query_world import LIMITS, done
 
 
-class QueryMachine(QueryWorld):
+class QueryMachine(SharingWorld):
     """What a driver, a platform and a pool of slots may do to the state of one query."""
 
     # What may happen
@@ -53,7 +54,8 @@ class QueryMachine(QueryWorld):
         self.to_bind.remove(stage)
         tasks = self.tasks[stage] = data.draw(st.sampled_from([self.stages[stage].tasks, 1, 0]))
         self.bound[stage] = [TaskIndex(task) for task in range(tasks)]
-        self.send(StageBound(stage=stage, tasks=tasks, first_attempt=self.first[stage]))
+        elsewhere = self.found_elsewhere(data, stage, self.bound[stage])
+        self.send(StageBound(stage=stage, tasks=tasks, first_attempt=self.first[stage], elsewhere=elsewhere))
 
     @precondition(lambda self: self.to_bind and self.now > 20)
     @rule()
@@ -406,7 +408,8 @@ class QueryMachine(QueryWorld):
     @invariant()
     def nothing_waits_for_an_event_that_will_not_come(self) -> None:
         if self.finish is None:
-            assert self.to_bind or self.live or self.wanted > 0 or self.timer is not None, "a lost wake-up"
+            may_come = self.to_bind or self.live or self.wanted > 0 or self.timer is not None or self.elsewhere
+            assert may_come, "a lost wake-up"
 
     @invariant()
     def each_silent_attempt_is_watched(self) -> None:
@@ -435,7 +438,8 @@ class QueryMachine(QueryWorld):
             assert 0 <= self.wanted <= len(open_tasks - running)
             blocked = {stage for stage in self.bound if self.is_blocked(stage)}
             assert not any(stage in blocked for stage, _ in running), "a task runs whose inputs are not there"
-            fresh = {task for task in open_tasks if task not in self.launched and task[0] not in blocked}
+            left = open_tasks - self.waiting()
+            fresh = {task for task in left if task not in self.launched and task[0] not in blocked}
             assert len(fresh) <= self.wanted, "a ready task is not wanted"
             assert 0 <= self.spare <= len(running)
 
@@ -472,6 +476,8 @@ class QueryMachine(QueryWorld):
                 self.send(SlotGranted())
             elif self.live:
                 self.answer(self.live[0], 0)
+            elif self.elsewhere:
+                self.reuse(min(self.elsewhere), 0)
             else:
                 assert self.timer is not None
                 self.now, self.timer = max(self.now, self.timer), None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from frazil_coordinator.query_settings import AS_SETTINGS, Reusing
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus, StageProgress
 from frazil_functions.errors import CancelledQueryError, FrazilError, to_wire
@@ -41,6 +42,7 @@ class FakeSession:
 
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     priorities: dict[str, int] = field(default_factory=dict)
+    reusings: dict[str, Reusing] = field(default_factory=dict)
     plans: dict[str, bytes] = field(default_factory=dict)
     states: dict[str, QueryState] = field(default_factory=dict)
     closed: int = 0
@@ -60,8 +62,17 @@ class FakeSession:
             fallbacks=self.fallbacks,
         )
 
-    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False, priority: int = 0) -> QueryStatus:
+    def submit(
+        self,
+        plan: bytes,
+        labels: Sequence[str],
+        *,
+        discard_result: bool = False,
+        priority: int = 0,
+        reusing: Reusing = AS_SETTINGS,
+    ) -> QueryStatus:
         query = QueryId(f"q{len(self.plans)}")
+        self.reusings[query] = reusing
         self.calls.append(f"submit {query}")
         self.priorities[query] = priority
         self.plans[query], self.labels[query], self.states[query] = plan, tuple(labels), QueryState.RUNNING

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import FrameType
 from typing import Annotated, Final, TypeAlias
 
@@ -25,6 +26,7 @@ from frazil._query import Query
 from frazil._remote import RemoteSession
 from frazil._session import Session
 from frazil.cli import _config
+from frazil_coordinator.query_settings import AS_SETTINGS, Reusing
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import FrazilError, RequestError
 
@@ -36,9 +38,12 @@ __all__ = [
     "AsJson",
     "FileCommand",
     "Idle",
+    "MaxAge",
     "MaxFunctions",
     "MemoryLimit",
     "ProfileName",
+    "ReuseKind",
+    "ReuseOption",
     "ScriptError",
     "Store",
     "StoreOptions",
@@ -56,6 +61,7 @@ __all__ = [
     "pairs",
     "print_json",
     "remote_session",
+    "reusing",
     "settings_from_env",
     "sql_query",
     "terminated_as_exit",
@@ -71,6 +77,15 @@ EXIT_UNREACHABLE: Final = 3
 _EXIT_TERMINATED: Final = 128 + signal.SIGTERM
 
 STDERR: Final = Console(stderr=True, highlight=False)
+
+
+class ReuseKind(StrEnum):
+    """What `--reuse` takes."""
+
+    OFF = "off"
+    TASKS = "tasks"
+    RESULT = "result"
+
 
 Url: TypeAlias = Annotated[
     str | None, typer.Option("--url", envvar="FRAZIL_URL", help="Address of a coordinator; without it, run on this machine.")
@@ -90,6 +105,13 @@ ProfileName: TypeAlias = Annotated[
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MaxFunctions: TypeAlias = Annotated[
     int | None, typer.Option("--max-functions", min=1, help="Most function processes on this machine; by default one a CPU.")
+]
+ReuseOption: TypeAlias = Annotated[
+    ReuseKind | None,
+    typer.Option("--reuse", help="Take what equal tasks, or an equal query, answered before; leave answers for others."),
+]
+MaxAge: TypeAlias = Annotated[
+    float | None, typer.Option("--max-age", min=0.0, metavar="SECONDS", help="Oldest result that --reuse result takes.")
 ]
 Store: TypeAlias = Annotated[
     str | None, typer.Option("--store", help="Folder or URL of the exchange store; by default a temporary folder.")
@@ -265,6 +287,11 @@ def terminated_as_exit() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def make_engine(session: Session, watched: Watched, priority: int = 0) -> Engine:
-    """Return an engine whose queries are watched, and have a priority."""
-    return Engine(session, watch=watched.watch, priority=priority)
+def make_engine(session: Session, watched: Watched, priority: int = 0, reusing: Reusing = AS_SETTINGS) -> Engine:
+    """Return an engine whose queries are watched, have a priority, and reuse what they may."""
+    return Engine(session, watch=watched.watch, priority=priority, reusing=reusing)
+
+
+def reusing(reuse: ReuseKind | None, max_age_s: float | None) -> Reusing:
+    """Return what the options say of reuse."""
+    return Reusing(reuse=None if reuse is None else reuse.value, max_age_s=max_age_s)

@@ -15,6 +15,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from frazil._session import Session
+from frazil_coordinator.query_settings import AS_SETTINGS, Reusing
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
 from frazil_functions.ids import QueryId
@@ -95,9 +96,17 @@ class PlansOnly:
         """As the session's."""
         return self._inner.shares_files
 
-    def submit(self, plan: bytes, labels: Sequence[str], *, discard_result: bool = False, priority: int = 0) -> QueryStatus:
+    def submit(
+        self,
+        plan: bytes,
+        labels: Sequence[str],
+        *,
+        discard_result: bool = False,
+        priority: int = 0,
+        reusing: Reusing = AS_SETTINGS,
+    ) -> QueryStatus:
         """Show the plan."""
-        del discard_result, priority
+        del discard_result, priority, reusing
         explanation = self._inner.explain(plan, dry_run=self._dry_run)
         if not self._as_json:
             head = f"query {len(self._plans)}" + "".join(f" {one}" for one in labels)

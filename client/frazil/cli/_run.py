@@ -67,6 +67,8 @@ def run(
         int,
         typer.Option("--priority", min=-10, max=10, help="Of the queries among your tenant's; the highest first."),
     ] = 0,
+    reuse: _common.ReuseOption = None,
+    max_age: _common.MaxAge = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan the queries, estimate them and check caps; run nothing.")
     ] = False,
@@ -94,8 +96,8 @@ def run(
             else:
                 plan_script(file, arguments or (), engine, plans)
         return
-    watched = _common.Watched()
-    with _common.terminated_as_exit(), _common.make_engine(session, watched, priority) as engine:
+    watched, reusing = _common.Watched(), _common.reusing(reuse, max_age)
+    with _common.terminated_as_exit(), _common.make_engine(session, watched, priority, reusing) as engine:
         try:
             if sql:
                 frame = _common.sql_query(file.read_text(), tables, table_options).collect(engine=engine)

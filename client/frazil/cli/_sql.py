@@ -47,6 +47,8 @@ def sql(
     format_: Annotated[Format | None, typer.Option("--format", help="Of the result; by default that of --output.")] = None,
     output: Annotated[Path | None, typer.Option("--output", help="File for the result.", dir_okay=False)] = None,
     label: Annotated[list[str] | None, typer.Option("--label", help="What the query is called in lists.")] = None,
+    reuse: _common.ReuseOption = None,
+    max_age: _common.MaxAge = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: rows, or the plan of EXPLAIN.")] = False,
     url: _common.Url = None,
     token: _common.Token = None,
@@ -57,8 +59,8 @@ def sql(
     named = _PLACE.search(statement) is not None and all("=" in one for one in parameter or ())
     parameters = _parameters(parameter or (), named=named)
     session = _common.remote_session(url, token, profile_name, settings=_common.settings_from_env())
-    watched = _common.Watched()
-    with _common.terminated_as_exit(), Engine(session, watch=watched.watch) as engine:
+    watched, reusing = _common.Watched(), _common.reusing(reuse, max_age)
+    with _common.terminated_as_exit(), Engine(session, watch=watched.watch, reusing=reusing) as engine:
         if _EXPLAIN.match(statement):
             explanation: Explanation = session.explain_sql(statement, parameters)
             show(explanation, as_json)

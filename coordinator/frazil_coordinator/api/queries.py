@@ -17,6 +17,7 @@ from frazil_coordinator.api.schemas import json_of, plan_body, stream_of
 from frazil_coordinator.api.sql import Asked, answer_statement, is_statement
 from frazil_coordinator.api.sse import EVENT_STREAM, event_stream
 from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.query_settings import ReuseChoice, Reusing
 from frazil_coordinator.schedule.timeline import task_page
 from frazil_coordinator.status import Explanation, QueryState, QueryStatus, Wanted, encode
 
@@ -30,6 +31,7 @@ MAX_ATTEMPTS = 5000
 
 Label = Annotated[str, Query(max_length=200)]
 Key = Annotated[str, Header(max_length=255)]
+Age = Annotated[float | None, Query(ge=0)]
 Labels = Annotated[list[Label], Query(max_length=20, default_factory=list)]
 
 
@@ -60,16 +62,18 @@ def _add_submit(router: APIRouter, coordinator: Coordinator) -> None:
         priority: int = 0,
         dry_run: bool = False,
         discard_result: bool = False,
+        reuse: ReuseChoice | None = None,
+        max_age_s: Age = None,
         idempotency_key: Key = "",
     ) -> Response:
         """Accept a query and answer at once. Its status is at `Location`.
 
         With `dry_run`, plan it, check caps, run nothing, and answer with the explanation. Sent again with the same
-        `Idempotency-Key`, it is the same query.
+        `Idempotency-Key`, it is the same query. `reuse` and `max_age_s` stand above the settings of the same names.
         """
         if not dry_run:
             lead()
-        settings = read_settings(request, coordinator.settings)
+        settings = Reusing(reuse=reuse, max_age_s=max_age_s).within(read_settings(request, coordinator.settings))
         if is_statement(request):
             asked = Asked(
                 settings=settings,

@@ -22,9 +22,10 @@ from frazil_coordinator.plan.distribute import Distributor
 from frazil_coordinator.plan.estimate import WholeScans, estimate
 from frazil_coordinator.plan.figures import StageEstimate
 from frazil_coordinator.plan.memory import FACTORS, Factors, factor_of, largest_input_bytes, within_memory
-from frazil_coordinator.plan.model import StageGraph
+from frazil_coordinator.plan.model import Stage, StageGraph
 from frazil_coordinator.plan.nodes import DataFrameScan, Scan
 from frazil_coordinator.plan.pruning import prune
+from frazil_coordinator.plan.purity import why_never
 from frazil_coordinator.plan.pushdown import Demand, observe
 from frazil_coordinator.plan.randomness import set_apart
 from frazil_coordinator.plan.sinks import keeps_order, spread, take_sink
@@ -151,10 +152,19 @@ def _plan(arena: Arena, settings: Settings, factors: Factors) -> StageGraph:
         combined_above=combined_above(settings),
     )
     graph = replace(graph, sink=sink)
+    if settings.reuse != "off":
+        stages = tuple(_told_reuse(stage, writes_files=sink is not None and stage is graph.root) for stage in graph.stages)
+        graph = replace(graph, stages=stages)
     if settings.fallback == "raise" and graph.fallbacks:
         reasons = "; ".join(graph.fallbacks)
         raise FallbackError(f'a part of the query would run in one task: {reasons} (fallback="allow" permits it)')
     return replace(graph, estimates=_estimates(graph, settings, _whole_scans(arena, tables), factors))
+
+
+def _told_reuse(stage: Stage, *, writes_files: bool) -> Stage:
+    """Return a stage that says why its answers are never used again, if there is a reason."""
+    reason = why_never(stage, writes_files=writes_files)
+    return stage if reason is None else replace(stage, details={**stage.details, "never reused": reason})
 
 
 def _estimates(graph: StageGraph, settings: Settings, whole: WholeScans, factors: Factors) -> tuple[StageEstimate, ...]:
@@ -230,6 +240,8 @@ def _is_small(
     """Return whether the whole query should be one task: it must cost what polars costs and one request."""
     if not settings.start_small:
         return False
+    if settings.reuse != "off" and any(isinstance(table, Table) and len(table.files) > 1 for table in tables.values()):
+        return False  # one task would read all files again when one is added
     size = 0
     for number, table in tables.items():
         if isinstance(table, Table):
@@ -257,4 +269,11 @@ def _partitions(context: Context, factors: Factors) -> int:
         return _TINY_PARTITIONS
     by_size = -(-size // settings.shuffle_target_bytes)
     by_memory = 0 if largest is None else -(-size // largest)
+    if settings.reuse != "off":  # some more files shall not change where the rows of all others go
+        by_size, by_memory = _power_of_two(by_size), _power_of_two(by_memory)
     return max(2 if most > 1 else 1, min(_MOST_PARTITIONS, by_size), min(_MOST_BY_MEMORY, by_memory))
+
+
+def _power_of_two(number: int) -> int:
+    """Return the least power of two that is not less; 0 for 0."""
+    return 0 if number <= 0 else 1 << (number - 1).bit_length()

@@ -8,6 +8,7 @@ into ranges of lines (:mod:`~frazil_coordinator.plan.lines`). A scan that can't 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from frazil_functions.text_ranges import TEXT_FORMATS
 __all__ = ["Cuts", "Table", "Unsplittable", "cut", "listed_bytes", "open_table"]
 
 _THREADS: Final = 16
+_STEADY_TASKS: Final = 1_024
+"""Files up to which each has a task of its own when answers shall be used again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +222,7 @@ def cut(table: Table, columns: Sequence[str] | None, settings: Settings, *, smal
     columns
         The columns that the query reads; None for all.
     settings
-        `split_target_bytes`, `max_rows_per_split`, `max_tasks_per_stage`, `split_text_files`.
+        `split_target_bytes`, `max_rows_per_split`, `max_tasks_per_stage`, `split_text_files`, `reuse`.
     small
         Whether the whole table is for one task.
     """
@@ -228,18 +231,34 @@ def cut(table: Table, columns: Sequence[str] | None, settings: Settings, *, smal
     text = any(footer.file_bytes is not None for footer in table.footers)
     most = settings.max_tasks_per_stage
     target = max(target, -(-table.bytes(columns) // most))
+    steady = settings.reuse != "off" and not small
+    if steady:  # more files, or another measure of memory, shall cut the old ones as before
+        target = 1 << (target.bit_length() - 1)
     if limit is not None:
         limit = max(limit, -(-sum(footer.rows for footer in table.footers) // most))
     lines = [Lines()] * len(table.files)
     if text and not small:
         lines = list(cut_lines(table.scan, table.files, target, enabled=settings.split_text_files))
     packer = _Packer(table, target_bytes=target, max_rows=limit)
+    together = _files_together(len(table.files)) if steady else 0
     for file, footer, own_lines in zip(table.files, table.footers, lines, strict=True):
         if footer.file_bytes is None:
             packer.rows(file, footer, columns)
         else:
             packer.lines(file, own_lines)
+        if together and zlib.crc32(file.path.encode()) % together == 0:
+            packer.pause()
     return Cuts(groups=packer.done(), reason=next((line.reason for line in lines if line.reason is not None), None))
+
+
+def _files_together(files: int) -> int:
+    """Return how many files a task scans on average where its answer shall be used again.
+
+    Where one task ends and the next begins is said by the names of the files, so that a file that is added, wherever it
+    comes in their order, changes the task that it comes into and no other. The number is a power of two: when it doubles,
+    each end is still one or goes, and so the tasks change once for twice as many files.
+    """
+    return 1 << max(0, (max(1, files) - 1).bit_length() - (_STEADY_TASKS - 1).bit_length())
 
 
 class _Packer:
@@ -309,6 +328,11 @@ class _Packer:
         self._open_bytes += size
         self._open_rows += rows
 
+    def pause(self) -> None:
+        """End the task that was begun, if there is one."""
+        if self._open:
+            self._close()
+
     def _close(self) -> None:
         self._groups.append(tuple(self._open))
         self._open = []
@@ -316,6 +340,5 @@ class _Packer:
 
     def done(self) -> tuple[tuple[Split, ...], ...]:
         """Return the groups; one without splits when there is nothing to read."""
-        if self._open:
-            self._close()
+        self.pause()
         return tuple(self._groups) or ((),)

@@ -129,10 +129,10 @@ class Attempts:
         self._receiver = receiver
         self._running: dict[AttemptRef, asyncio.Task[None]] = {}
 
-    def launch(self, ref: AttemptRef, group: asyncio.TaskGroup) -> None:
-        """Send an attempt."""
+    def launch(self, ref: AttemptRef, group: asyncio.TaskGroup, request: TaskRequest | None = None) -> None:
+        """Send an attempt: `request`, or what :class:`Requests` says."""
         name = f"{self._requests.query}/{ref.stage}/{ref.task}/{ref.attempt}"
-        task = group.create_task(self._attempt(ref), name=name)
+        task = group.create_task(self._attempt(ref, request), name=name)
         self._running[ref] = task
         # Not in the coroutine's own finally: a task that is cancelled before it runs never enters it.
         task.add_done_callback(lambda _: self._ended(ref))
@@ -147,11 +147,11 @@ class Attempts:
         del self._running[ref]
         self._receiver.released()
 
-    async def _attempt(self, ref: AttemptRef) -> None:
+    async def _attempt(self, ref: AttemptRef, request: TaskRequest | None) -> None:
         """Send an attempt, and pass on what comes back: exactly one last event or loss, unless it is cancelled."""
         ended = False
         try:
-            async with contextlib.aclosing(self._platform.invoke(self._requests.of(ref))) as stream:
+            async with contextlib.aclosing(self._platform.invoke(request or self._requests.of(ref))) as stream:
                 async for event in stream:
                     ended = self._receiver.receive(ref, event)
                     if ended:

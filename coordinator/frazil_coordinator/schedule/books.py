@@ -6,18 +6,23 @@ Mutable values without decisions; :mod:`frazil_coordinator.schedule.state` owns 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-from frazil_coordinator.schedule.messages import AttemptRecord
-from frazil_coordinator.schedule.terms import StageShape
+from frazil_coordinator.schedule.messages import AttemptRecord, AttemptRef
+from frazil_coordinator.schedule.terms import RetryLimits, StageShape
+from frazil_functions.errors import FrazilError
 from frazil_functions.ids import StageId, TaskIndex
 from frazil_functions.task import Descriptor
 
-__all__ = ["LiveAttempt", "Phase", "StageState", "TaskState"]
+__all__ = ["ATTEMPTS_A_TASK", "LiveAttempt", "Phase", "StageState", "TaskState"]
 
-Phase: TypeAlias = Literal["held", "ready", "running", "waiting", "blocked", "done", "divided", "void"]
-"""``held``: for a later wave; ``waiting``: for its next attempt; ``blocked``: until its inputs are there again; ``void``: it
-belonged to a stage that began anew."""
+ATTEMPTS_A_TASK: Final = 1000
+"""More attempts than a task may have: those of a stage that begins anew are counted from the next multiple of it, so that no
+answer of its tasks before is taken for one of theirs, whoever knows of which attempts."""
+
+Phase: TypeAlias = Literal["held", "ready", "running", "waiting", "elsewhere", "blocked", "done", "divided", "void"]
+"""``held``: for a later wave; ``waiting``: for its next attempt; ``elsewhere``: for the answer of the same task in another
+query; ``blocked``: until its inputs are there again; ``void``: it belonged to a stage that began anew."""
 
 
 @dataclass(slots=True)
@@ -54,6 +59,14 @@ class TaskState:
     def rows(self) -> int:
         """Rows of its answer; 0 before there is one."""
         return 0 if self.committed is None else sum(block.rows for block in self.committed.blocks)
+
+    def used_up(self, limits: RetryLimits) -> bool:
+        """Return whether it failed so often that it is not tried again."""
+        return (
+            self.failures >= limits.max_attempts
+            or self.platform_failures >= limits.max_platform_failures
+            or self.next_attempt >= self.first_attempt + ATTEMPTS_A_TASK
+        )
 
 
 @dataclass(slots=True)
@@ -100,6 +113,23 @@ class StageState:
         """Whether all tasks that count have their answers."""
         return self.bound and self.done == len(self.order)
 
+    def elsewhere(self, ref: AttemptRef) -> TaskState | None:
+        """Return the task, if it still waits for what it waited for when that was its next attempt."""
+        task = self.tasks[ref.task] if ref.task < len(self.tasks) else None
+        waits = task is not None and task.phase == "elsewhere" and ref.attempt in (task.next_attempt - 1, task.next_attempt)
+        return task if waits else None
+
+    def next_wave(self) -> list[TaskState]:
+        """Return the tasks that run next, twice as many as before; none when those before have rows enough: then it ends."""
+        held = [task for task in self.in_order() if task.phase == "held"]
+        if sum(task.rows for task in self.in_order()) >= (self.shape.first_rows or 0):
+            for task in held:
+                task.phase, task.committed = "done", Descriptor(key=None, blocks=())
+            self.done += len(held)
+            return []
+        self.wave = max(1, 2 * self.wave)
+        return held[: self.wave]
+
 
 @dataclass(slots=True)
 class LiveAttempt:
@@ -119,3 +149,7 @@ class LiveAttempt:
 
     reminder: int = 0
     """Number of the one reminder of its silence that holds."""
+
+    def record(self, ref: AttemptRef, error: FrazilError, now: float) -> AttemptRecord:
+        """Return how it ended."""
+        return AttemptRecord(ref=ref, kind=error.kind, message=error.message, seconds=now - self.launched_at)

@@ -62,11 +62,14 @@ class TaskCommitted(msgspec.Struct, frozen=True, kw_only=True, tag="committed"):
     task: TaskIndex
     attempt: int
     descriptor: Descriptor
+    reused: bool = False
+    """Whether the attempt was not sent, because the answer was there or came from another query; a record without it is of
+    an attempt that was."""
 
     @classmethod
-    def of(cls, ref: AttemptRef, descriptor: Descriptor) -> TaskCommitted:
+    def of(cls, ref: AttemptRef, descriptor: Descriptor, *, reused: bool = False) -> TaskCommitted:
         """Return the answer of an attempt."""
-        return cls(stage=ref.stage, task=ref.task, attempt=ref.attempt, descriptor=descriptor)
+        return cls(stage=ref.stage, task=ref.task, attempt=ref.attempt, descriptor=descriptor, reused=reused)
 
     @property
     def ref(self) -> AttemptRef:

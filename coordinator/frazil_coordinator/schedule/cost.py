@@ -82,8 +82,9 @@ def _stage_cost(stage: StageProfile, requests: Counter[str], planned: StageRepor
     expected = None if planned is None else planned.predicted
     # Of the planned tasks: a head may need only some of them, and a divided task is several.
     done = min(1.0, len(stage["task_list"]) / planned.tasks) if planned is not None else 0.0
-    scanned = 0 if expected is None else round(expected.bytes_scanned.value * done)
-    scan_gets = 0 if expected is None else round(expected.scan_gets.value * done)
+    scanned = 0 if expected is None else max(0, round(expected.bytes_scanned.value * done) - stage["bytes_not_scanned"])
+    ran = 1.0 - stage["reused"] / max(1, len(stage["task_list"]))
+    scan_gets = 0 if expected is None else round(expected.scan_gets.value * done * ran)
     dollars = prices.dollars(
         function_seconds=stage["function_seconds"],
         requests=requests + Counter(get=scan_gets),

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import assert_never
 
 from frazil_coordinator.metrics import Metrics
-from frazil_coordinator.plan.model import Stage, StageGraph
+from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.platform.base import Platform
+from frazil_coordinator.reuse.sharing import Sharing
+from frazil_coordinator.schedule.answers import Answers
 from frazil_coordinator.schedule.attempts import Attempts, Requests
 from frazil_coordinator.schedule.bind import result_blocks
 from frazil_coordinator.schedule.commits import (
@@ -29,11 +30,12 @@ from frazil_coordinator.schedule.commits import (
     TaskLost,
     as_taken_up,
 )
+from frazil_coordinator.schedule.elsewhere import Elsewhere
 from frazil_coordinator.schedule.history import with_history
 from frazil_coordinator.schedule.laid_out import PutFragment, Stages
 from frazil_coordinator.schedule.layout import Layout
 from frazil_coordinator.schedule.messages import (
-    AttemptAnswered,
+    AnswerReused,
     AttemptDivided,
     AttemptFailed,
     AttemptHeartbeat,
@@ -65,7 +67,7 @@ from frazil_coordinator.schedule.messages import (
 )
 from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.profile import Profile, Recorder, RunState
-from frazil_coordinator.schedule.progress import Progress, StageProgress
+from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Claim, Slots
 from frazil_coordinator.schedule.state import QueryState
 from frazil_coordinator.schedule.terms import RetryLimits, StageShape
@@ -80,7 +82,6 @@ from frazil_functions.errors import (
 from frazil_functions.ids import QueryId, StageId
 from frazil_functions.task import (
     BlockRef,
-    Descriptor,
     Failed,
     Heartbeat,
     SinkFile,
@@ -128,6 +129,8 @@ class QueryDriver:
         Keeps what must not be forgotten; None when the query may be.
     claim
         For whom it takes slots. None: for nobody in particular.
+    sharing
+        What it shares with other queries; None: nothing. Whoever owns the driver closes it.
     history
         What another coordinator that ran this query had given to its log: no task of which there is an answer runs again.
 
@@ -153,6 +156,7 @@ class QueryDriver:
         peaks: Peaks | None = None,
         log: CommitLog | None = None,
         claim: Claim | None = None,
+        sharing: Sharing | None = None,
         history: Sequence[Commit] = (),
     ) -> None:
         self._query = query
@@ -160,17 +164,16 @@ class QueryDriver:
         self._settings = settings
         self._on_progress = on_progress
         self._clock = clock
-        self._log = log
         self._history = history
         claim = claim or Claim()
         self._state = QueryState(StageShape.of(graph, settings, slots.limit_of(claim)), RetryLimits.of(settings))
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._share = slots.share(lambda: self._events.put_nowait(SlotGranted()), claim)
         self._recorder = Recorder(query, graph, metrics)
-        self._progress = Progress(query=query, stages=tuple(self._stage_progress(stage) for stage in graph.stages))
         self._stages = Stages(
             graph, settings, peaks=peaks, put_fragment=put_fragment, state=self._state, recorder=self._recorder
         )
+        self._progress = Progress(query=query, stages=tuple(self._stages.progress(stage.id) for stage in graph.stages))
         self._requests = Requests(
             query=query,
             settings=settings,
@@ -180,12 +183,10 @@ class QueryDriver:
             fragments=self._stages.fragments,
         )
         self._attempts = Attempts(platform, self._requests, self)
-        self._answers = 0
-        """Answers that were taken up, also of tasks that had one."""
-
-        self._unsure = Counter[StageId]()
-        """Answers that are given to the log and not taken up, by stage."""
-
+        self._answers = Answers(graph, self._state, log, self._events.put_nowait)
+        self._elsewhere: Elsewhere | None = None
+        if sharing is not None:
+            self._elsewhere = Elsewhere(sharing, graph, self._stages, self._requests, self._answers, self._events.put_nowait)
         self._held: dict[StageId, BindStage] | None = None
         """Stages to be bound when all is recovered; None when nothing is being recovered."""
 
@@ -281,8 +282,10 @@ class QueryDriver:
                 await self._stages.prepare(layout.stage)
                 return self._step(self._stages.bound(layout, self._state.first_attempt(commit.stage)), group)
             case TaskCommitted():
-                self._recorder.launched(commit.ref, self._clock(), here=False)
-                return self._step(AttemptRecovered(ref=commit.ref, descriptor=commit.descriptor), group)
+                if not commit.reused:
+                    self._recorder.launched(commit.ref, self._clock(), here=False)
+                event = AttemptRecovered(ref=commit.ref, descriptor=commit.descriptor, reused=commit.reused)
+                return self._step(event, group)
             case TaskDivided():
                 ref = AttemptRef(commit.stage, commit.task, commit.attempt)
                 return self._step(DivisionRecovered(ref=ref, parts=self._stages.divide(ref) or 0), group)
@@ -299,9 +302,12 @@ class QueryDriver:
         touched: set[StageId] = set()
         finish: Finish | None = None
         instructions = self._state.handle(event, now)
-        answered = event.ref.stage if isinstance(event, AttemptSucceeded | AttemptRecovered) else None
-        if answered is not None and answered in self._stages.barrier.layouts:
-            self._stages.answered(answered)
+        if isinstance(event, AttemptSucceeded | AttemptRecovered | AnswerReused):
+            if event.ref.stage in self._stages.barrier.layouts:
+                self._stages.answered(event.ref.stage)
+            if self._elsewhere is not None:
+                used = not any(isinstance(one, Discard) for one in instructions)
+                self._elsewhere.taken_up(event, used=used, complete=self._state.is_complete(event.ref.stage))
         for instruction in instructions:
             if isinstance(instruction, Finish):
                 finish = instruction
@@ -311,7 +317,7 @@ class QueryDriver:
                 touched.add(instruction.ref.stage)
             elif isinstance(instruction, Lost | Restart):
                 touched.add(instruction.stage)
-        if isinstance(event, AttemptSucceeded | AttemptRecovered | AttemptFailed | AttemptDivided):
+        if isinstance(event, AttemptSucceeded | AttemptRecovered | AnswerReused | AttemptFailed | AttemptDivided):
             touched.add(event.ref.stage)
         if touched:
             self._tell_progress(touched)
@@ -323,17 +329,16 @@ class QueryDriver:
         parts = self._stages.divide(ref) if self._state.is_live(ref) else None
         if parts is None:
             return event
-        if self._log is not None:
-            self._log.note(TaskDivided(stage=ref.stage, task=ref.task, attempt=ref.attempt, after=self._answers))
+        self._answers.note(TaskDivided(stage=ref.stage, task=ref.task, attempt=ref.attempt, after=self._answers.taken_up))
         return AttemptDivided(ref=ref, error=event.error, parts=parts)
 
     def _record(self, event: Event, now: float) -> None:
-        if isinstance(event, AttemptSucceeded | AttemptRecovered):
-            self._answers += 1
-            self._unsure[event.ref.stage] -= isinstance(event, AttemptSucceeded) and self._log is not None
+        if isinstance(event, AttemptSucceeded | AttemptRecovered | AnswerReused):
+            self._answers.taken(event)
             void = self._state.is_void(event.ref)
-            self._recorder.succeeded(event.ref, event.descriptor, now, void=void)
-            if not void:
+            reused = isinstance(event, AnswerReused) or (isinstance(event, AttemptRecovered) and event.reused)
+            self._recorder.succeeded(event.ref, event.descriptor, now, void=void, reused=reused)
+            if not void and not reused:
                 self._stages.needed(event.ref, event.descriptor.stats)
 
     def _obey(self, instruction: Instruction, group: asyncio.TaskGroup, now: float) -> None:
@@ -346,9 +351,7 @@ class QueryDriver:
             case WantSlots():
                 self._share.want(instruction.count, instruction.spare)
             case Launch():
-                self._share.use()
-                self._recorder.launched(instruction.ref, now, speculative=instruction.speculative)
-                self._attempts.launch(instruction.ref, group)
+                self._launch(instruction, group, now)
             case ReturnSlot():
                 self._share.refuse()
             case CancelAttempt():
@@ -380,13 +383,12 @@ class QueryDriver:
 
     def _bind(self, bind: BindStage, group: asyncio.TaskGroup) -> None:
         try:
-            layout, decision = self._stages.lay_out(bind.stage, self._answers)
+            layout, decision = self._stages.lay_out(bind.stage, self._answers.taken_up)
         except FrazilError as error:
             self._events.put_nowait(BindFailed(stage=bind.stage, error=error))
             return
-        if self._log is not None:
-            self._log.note(decision)
-        if self._stages.takes_time(layout.stage):
+        self._answers.note(decision)
+        if self._elsewhere is not None or self._stages.takes_time(layout.stage):
             self._uploads.append(group.create_task(self._prepare(layout, bind)))
         else:
             self._events.put_nowait(self._stages.bound(layout, bind.first_attempt))
@@ -396,19 +398,34 @@ class QueryDriver:
             await self._stages.prepare(layout.stage)
         except FrazilError as error:
             self._events.put_nowait(BindFailed(stage=bind.stage, error=error))
-        else:
-            self._events.put_nowait(self._stages.bound(layout, bind.first_attempt))
+            return
+        kept = {} if self._elsewhere is None else await self._elsewhere.look_up(layout)
+        bound = self._stages.bound(layout, bind.first_attempt)
+        self._events.put_nowait(replace(bound, elsewhere=frozenset(kept)))
+        for task, descriptor in kept.items():
+            self._answers.give(AttemptRef(bind.stage, task, bind.first_attempt), descriptor, reused=True)
 
     def _lost(self, lost: Lost) -> None:
         """Note that a task runs again, because what it wrote can't be read any more."""
         self._recorder.lost(lost.stage, lost.task)
+        if self._elsewhere is not None:
+            self._elsewhere.lost(AttemptRef(lost.stage, lost.task, 0))
         if self._held is not None:
             return  # another coordinator noted it
         _LOG.warning("output lost, its task runs again", extra=self._fields(AttemptRef(lost.stage, lost.task, 0)))
-        if self._log is not None:
-            self._log.note(TaskLost(stage=lost.stage, task=lost.task, after=self._answers))
+        self._answers.note(TaskLost(stage=lost.stage, task=lost.task, after=self._answers.taken_up))
 
     # Attempts
+
+    def _launch(self, launch: Launch, group: asyncio.TaskGroup, now: float) -> None:
+        """Send an attempt, unless the answer comes from elsewhere."""
+        request = None if self._elsewhere is None else self._elsewhere.request(launch.ref)
+        if self._elsewhere is not None and request is None:
+            self._share.refuse()
+            return
+        self._share.use()
+        self._recorder.launched(launch.ref, now, speculative=launch.speculative)
+        self._attempts.launch(launch.ref, group, request)
 
     def released(self) -> None:
         """Take back the slot of an attempt that has ended."""
@@ -417,6 +434,7 @@ class QueryDriver:
     def _cancel_attempt(self, cancel: CancelAttempt, now: float) -> None:
         kind, message = ("not_needed", "cancelled") if cancel.error is None else (cancel.error.kind, cancel.error.message)
         self._recorder.failed(cancel.ref, kind, message, TaskStats(), now)
+        self._not_shared(cancel.ref)
         self._attempts.cancel(cancel.ref)
 
     def receive(self, ref: AttemptRef, event: TaskEvent) -> bool:
@@ -430,7 +448,7 @@ class QueryDriver:
                 self._events.put_nowait(AttemptHeartbeat(ref=ref))
                 return False
             case Succeeded():
-                self._commit(ref, event.descriptor)
+                self._answers.give(ref, event.descriptor)
                 return True
             case Failed():
                 self._fail(ref, from_wire(event.error), event.stats)
@@ -442,23 +460,14 @@ class QueryDriver:
         """Take the end of an attempt that gave no last event."""
         self._fail(ref, error, TaskStats())
 
-    def _commit(self, ref: AttemptRef, descriptor: Descriptor) -> None:
-        """Take up an answer, when it is durable."""
-        taken_up = partial(self._events.put_nowait, AttemptSucceeded(ref=ref, descriptor=descriptor))
-        if self._log is None:
-            taken_up()
-            return
-        self._events.put_nowait(AttemptAnswered(ref=ref))
-        counts = self._state.counts(ref.stage)
-        self._unsure[ref.stage] += 1
-        # Others wait for the last answer of a stage, and for that of a wave of one that stops when it has rows enough.
-        in_waves, unsure = self._graph.stages[ref.stage].first_rows is not None, self._unsure[ref.stage]
-        last = counts.done + unsure >= counts.tasks or (in_waves and unsure >= counts.running)
-        self._log.commit(TaskCommitted.of(ref, descriptor), taken_up, urgent=last)
+    def _not_shared(self, ref: AttemptRef) -> None:
+        if self._elsewhere is not None:
+            self._elsewhere.sharing.failed(ref)
 
     def _fail(self, ref: AttemptRef, error: FrazilError, stats: TaskStats) -> None:
         error.where = {"stage": str(ref.stage), "task": str(ref.task), **error.where}
         self._recorder.failed(ref, error.kind, error.message, stats, self._clock())
+        self._not_shared(ref)
         if isinstance(error, OutOfMemoryError):
             self._stages.needed(ref, stats)
         _LOG.info("attempt failed", extra={**self._fields(ref), "kind": error.kind, "error": error.message})
@@ -470,28 +479,10 @@ class QueryDriver:
     # Progress
 
     def _tell_progress(self, touched: set[StageId]) -> None:
-        stages = tuple(
-            self._stage_progress(self._stages.stage(known.id)) if known.id in touched else known
-            for known in self._progress.stages
-        )
+        stages = tuple(self._stages.progress(known.id) if known.id in touched else known for known in self._progress.stages)
         self._progress = Progress(query=self._query, stages=stages)
         if self._on_progress is not None:
             self._on_progress(self._progress)
-
-    def _stage_progress(self, stage: Stage) -> StageProgress:
-        counts = self._state.counts(stage.id)
-        record = self._recorder.stage(stage.id)
-        return StageProgress(
-            id=stage.id,
-            kind=stage.kind,
-            tasks=counts.tasks,
-            running=counts.running,
-            done=counts.done,
-            attempts=counts.attempts,
-            retries=counts.retries,
-            rows=record.rows,
-            bytes=record.bytes,
-        )
 
 
 def _run_state(finish: Finish) -> RunState:

@@ -25,6 +25,7 @@ from frazil_coordinator.schedule.messages import AttemptRef, Moved, StageBound
 from frazil_coordinator.schedule.peaks import Peaks, scan_rows, task_bytes
 from frazil_coordinator.schedule.preaggregation import WATCHED_TASKS, shrinks_too_little
 from frazil_coordinator.schedule.profile import Recorder
+from frazil_coordinator.schedule.progress import StageProgress
 from frazil_coordinator.schedule.state import QueryState
 from frazil_coordinator.settings import Settings
 from frazil_functions.ids import StageId
@@ -112,6 +113,25 @@ class Stages:
         """Return what the state machine is told of the tasks of a stage that was laid out, as it asked for them."""
         return StageBound(
             stage=layout.stage.id, tasks=len(layout.order), weights=_weights(layout), first_attempt=first_attempt
+        )
+
+    def scans(self, number: StageId, scan_bytes: tuple[int, ...], not_reused: str) -> None:
+        """Note what each task of a stage reads of files, and why its answers are never used again."""
+        self._recorder.scans(number, scan_bytes, not_reused)
+
+    def progress(self, number: StageId) -> StageProgress:
+        """Return how far a stage is."""
+        counts, record = self._state.counts(number), self._recorder.stage(number)
+        return StageProgress(
+            id=number,
+            kind=self.stage(number).kind,
+            tasks=counts.tasks,
+            running=counts.running,
+            done=counts.done,
+            attempts=counts.attempts,
+            retries=counts.retries,
+            rows=record.rows,
+            bytes=record.bytes,
         )
 
     def divide(self, ref: AttemptRef) -> int | None:

@@ -11,19 +11,15 @@ A part of the state machine of :mod:`frazil_coordinator.schedule.state`, which t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
-from frazil_coordinator.schedule.books import Phase, StageState, TaskState
+from frazil_coordinator.schedule.books import ATTEMPTS_A_TASK, Phase, StageState, TaskState
 from frazil_coordinator.schedule.messages import Instruction, Lost, Moved, Restart
 from frazil_functions.errors import BlockError, FrazilError
 from frazil_functions.ids import StageId
 from frazil_functions.task import Descriptor
 
-__all__ = ["ATTEMPTS_A_TASK", "Losses", "places_between", "same_output"]
-
-ATTEMPTS_A_TASK: Final = 1000
-"""More attempts than a task may have: those of a stage that begins anew are counted from the next multiple of it, so that no
-answer of its tasks before is taken for one of theirs, whoever knows of which attempts."""
+__all__ = ["Losses", "places_between", "same_output"]
 
 
 class Machine(Protocol):

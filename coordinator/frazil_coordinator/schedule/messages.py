@@ -14,6 +14,7 @@ from frazil_functions.ids import StageId, TaskIndex
 from frazil_functions.task import Descriptor
 
 __all__ = [
+    "AnswerReused",
     "AttemptAnswered",
     "AttemptDivided",
     "AttemptFailed",
@@ -36,8 +37,10 @@ __all__ = [
     "LossRecovered",
     "Lost",
     "Moved",
+    "NotElsewhere",
     "Restart",
     "ReturnSlot",
+    "RunsElsewhere",
     "SetTimer",
     "SlotGranted",
     "StageBound",
@@ -91,6 +94,9 @@ class StageBound:
 
     first_attempt: int = 0
     """That of the `BindStage` that it answers."""
+
+    elsewhere: frozenset[TaskIndex] = frozenset()
+    """Tasks whose answers are there, of another query: `AnswerReused` follows for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +169,32 @@ class AttemptRecovered:
 
     ref: AttemptRef
     descriptor: Descriptor
+    reused: bool = False
+    """Whether nobody sent it, because the answer was there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunsElsewhere:
+    """The attempt of a `Launch` was not sent: the same task has an answer, or runs, in another query or another stage."""
+
+    ref: AttemptRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerReused:
+    """The answer of a task that runs elsewhere."""
+
+    ref: AttemptRef
+    """That of `RunsElsewhere`; else the task's first."""
+
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotElsewhere:
+    """A task that runs elsewhere gets no answer from there."""
+
+    ref: AttemptRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +241,9 @@ Event: TypeAlias = (
     | AttemptDivided
     | StageRecovered
     | AttemptRecovered
+    | RunsElsewhere
+    | AnswerReused
+    | NotElsewhere
     | DivisionRecovered
     | LossRecovered
     | SlotGranted

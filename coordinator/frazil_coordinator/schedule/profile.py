@@ -81,10 +81,15 @@ class TaskProfile(TypedDict):
 
     peak_memory_bytes: int
     cold_start: bool
+    reused: bool
+    """Whether the answer was there, or came from another query: then the figures are those of the task that gave it."""
 
 
 class StageProfile(TypedDict):
-    """A stage. Rows, bytes, blocks and requests are sums over the attempts that gave the tasks' answers."""
+    """A stage. Rows, bytes, blocks and requests are sums over the attempts that gave the tasks' answers.
+
+    Of answers that were reused, only what they hold counts (`rows_out`, `bytes_out`, `blocks`): nothing was read for them.
+    """
 
     stage: int
     kind: str
@@ -147,6 +152,15 @@ class StageProfile(TypedDict):
     lost: int
     """Outputs that could not be read any more, so that their tasks ran again."""
 
+    reused: int
+    """Tasks that were not run, because their answers were there or came from another query (docs/reuse.md)."""
+
+    bytes_not_scanned: int
+    """Compressed bytes of files that these tasks would have read, by the files' footers."""
+
+    not_reused: str
+    """Why answers of the stage are never used again; empty when they may be, or nobody wanted to."""
+
     task_list: list[TaskProfile]
     """By task, those that are done."""
 
@@ -183,6 +197,7 @@ class _Answer:
     attempt: int
     launched_at: float
     answered_at: float
+    reused: bool = False
 
 
 @dataclass(slots=True)
@@ -207,6 +222,10 @@ class StageRecord:
     discarded: int = 0
     speculated: int = 0
     lost: int = 0
+    scan_bytes: tuple[int, ...] = ()
+    """Bytes of files that each task reads; empty when nobody asked."""
+
+    not_reused: str = ""
     done: dict[int, _Answer] = field(default_factory=dict)
     rows: int = 0
     """Rows of output of the tasks that are done."""
@@ -228,6 +247,7 @@ class Recorder:
 
     def __init__(self, query: QueryId, graph: StageGraph, metrics: Metrics | None = None) -> None:
         self._query = query
+        self._metrics = metrics
         self._stages = [StageRecord(stage, stage.tasks) for stage in graph.stages]
         self._told = [None if metrics is None else metrics.stage(stage.kind) for stage in graph.stages]
         self._live: dict[AttemptRef, _Attempt] = {}
@@ -283,17 +303,33 @@ class Recorder:
             if (told := self._told[ref.stage]) is not None:
                 told.cold_starts.inc()
 
-    def succeeded(self, ref: AttemptRef, descriptor: Descriptor, now: float, *, void: bool = False) -> None:
-        """Note that an attempt succeeded; it is counted unless its task has an answer already, or is `void`."""
+    def scans(self, stage: StageId, scan_bytes: tuple[int, ...], not_reused: str) -> None:
+        """Note what each task of a stage reads of files, and why their answers are never used again."""
+        record = self._stages[stage]
+        record.scan_bytes, record.not_reused = scan_bytes, not_reused
+
+    def succeeded(
+        self, ref: AttemptRef, descriptor: Descriptor, now: float, *, void: bool = False, reused: bool = False
+    ) -> None:
+        """Note that an attempt succeeded; it is counted unless its task has an answer already, or is `void`.
+
+        A `reused` answer came from elsewhere: nothing ran for it.
+        """
         record = self._stages[ref.stage]
         live = self._live.pop(ref, None)
         if live is not None and live.here and (told := self._told[ref.stage]) is not None:
             told.succeeded(descriptor.stats, now - live.launched_at)
-        record.function_seconds += descriptor.stats.seconds
+        record.function_seconds += 0.0 if reused else descriptor.stats.seconds
         if void or ref.task in record.done:
             return
         launched_at = now if live is None else live.launched_at
-        record.done[ref.task] = _Answer(descriptor=descriptor, attempt=ref.attempt, launched_at=launched_at, answered_at=now)
+        record.done[ref.task] = _Answer(
+            descriptor=descriptor, attempt=ref.attempt, launched_at=launched_at, answered_at=now, reused=reused
+        )
+        record.first_launch = now if record.first_launch is None else record.first_launch
+        if reused and self._metrics is not None:
+            self._metrics.reuse.tasks.labels(record.stage.kind).inc()
+            self._metrics.reuse.bytes.inc(record.scan_bytes[ref.task] if ref.task < len(record.scan_bytes) else 0)
         record.last_answer = now
         record.rows += descriptor.stats.rows_out
         record.bytes += descriptor.stats.bytes_out
@@ -373,7 +409,10 @@ class Recorder:
 def _stage_profile(record: StageRecord, now: float, running: list[RunningAttempt], began: float) -> StageProfile:
     stage = record.stage
     answers = sorted(record.done.items())
-    stats = [answer.descriptor.stats for _, answer in answers]
+    every = [answer.descriptor.stats for _, answer in answers]
+    stats = [answer.descriptor.stats for _, answer in answers if not answer.reused]
+    reused = [task for task, answer in answers if answer.reused]
+    not_scanned = sum(record.scan_bytes[task] for task in reused if task < len(record.scan_bytes))
     requests: Counter[str] = Counter()
     for one in stats:
         requests.update(one.requests)
@@ -384,9 +423,9 @@ def _stage_profile(record: StageRecord, now: float, running: list[RunningAttempt
         tasks=record.tasks,
         attempts=record.attempts.total(),
         rows_in=sum(one.rows_in for one in stats),
-        rows_out=sum(one.rows_out for one in stats),
+        rows_out=sum(one.rows_out for one in every),
         bytes_in=sum(one.bytes_in for one in stats),
-        bytes_out=sum(one.bytes_out for one in stats),
+        bytes_out=sum(one.bytes_out for one in every),
         blocks=sum(len(answer.descriptor.blocks) for _, answer in answers),
         requests=dict(requests),
         seconds=0.0 if record.first_launch is None else end - record.first_launch,
@@ -396,15 +435,24 @@ def _stage_profile(record: StageRecord, now: float, running: list[RunningAttempt
         measured_memory_factor=record.measured_factor,
         cold_starts=record.cold_starts,
         fallbacks=list(stage.fallbacks),
-        adaptations=list(record.notes),
+        adaptations=[*record.notes, *_told_reuse(len(reused), record.tasks, not_scanned)],
         operators=list(stage.operators),
         failed_attempts=list(record.failed),
         discarded=record.discarded,
         speculated=record.speculated,
         lost=record.lost,
+        reused=len(reused),
+        bytes_not_scanned=not_scanned,
+        not_reused=record.not_reused,
         task_list=[_task_profile(task, record.attempts[task], answer, began) for task, answer in answers],
         running=running,
     )
+
+
+def _told_reuse(reused: int, tasks: int, not_scanned: int) -> list[str]:
+    if not reused:
+        return []
+    return [f"answers of {reused} of {tasks} tasks reused" + (f": {not_scanned:,} bytes not scanned" if not_scanned else "")]
 
 
 def _task_profile(task: int, attempts: int, answer: _Answer, began: float) -> TaskProfile:
@@ -423,4 +471,5 @@ def _task_profile(task: int, attempts: int, answer: _Answer, began: float) -> Ta
         seconds=stats.seconds,
         peak_memory_bytes=stats.peak_memory_bytes,
         cold_start=stats.cold_start,
+        reused=answer.reused,
     )

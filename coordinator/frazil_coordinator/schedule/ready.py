@@ -6,12 +6,14 @@ Bookkeeping of :mod:`frazil_coordinator.schedule.state`, without decisions.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from frazil_coordinator.schedule.books import TaskState
+from frazil_coordinator.schedule.terms import StageShape
 from frazil_functions.ids import StageId, TaskIndex
 
-__all__ = ["ReadyTasks"]
+__all__ = ["ReadyTasks", "awaited"]
 
 
 class ReadyTasks:
@@ -51,3 +53,15 @@ class ReadyTasks:
     def withdraw(self, task: TaskState) -> None:
         """Take out a task, if it is ready: the caller gives it another phase at once."""
         self._count -= task.phase == "ready"
+
+
+def awaited(stages: Sequence[StageShape]) -> set[StageId]:
+    """Return the stages that another one awaits, and all that come before them."""
+    found: set[StageId] = set()
+    ahead = [other for stage in stages for other in stage.awaits]
+    while ahead:
+        stage = ahead.pop()
+        if stage not in found:
+            found.add(stage)
+            ahead += stages[stage].producers
+    return found

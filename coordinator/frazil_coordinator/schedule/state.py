@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Final, assert_never
 
 from frazil_coordinator.schedule.books import LiveAttempt, Phase, StageState, TaskState
-from frazil_coordinator.schedule.losses import ATTEMPTS_A_TASK, Losses
+from frazil_coordinator.schedule.losses import Losses
 from frazil_coordinator.schedule.messages import (
+    AnswerReused,
     AttemptAnswered,
     AttemptDivided,
     AttemptFailed,
@@ -33,7 +34,9 @@ from frazil_coordinator.schedule.messages import (
     Instruction,
     Launch,
     LossRecovered,
+    NotElsewhere,
     ReturnSlot,
+    RunsElsewhere,
     SetTimer,
     SlotGranted,
     StageBound,
@@ -42,7 +45,7 @@ from frazil_coordinator.schedule.messages import (
     TimerFired,
     WantSlots,
 )
-from frazil_coordinator.schedule.ready import ReadyTasks
+from frazil_coordinator.schedule.ready import ReadyTasks, awaited
 from frazil_coordinator.schedule.reminders import Reminders
 from frazil_coordinator.schedule.speculation import Speculation
 from frazil_coordinator.schedule.terms import RetryLimits, StageCounts, StageShape
@@ -82,6 +85,8 @@ class QueryState:
     * A task that is divided (`AttemptDivided`) gives way to new ones in its place; a late answer of it is discarded.
     * Of a stage with `StageShape.first_rows`, 1, 2, 4 … tasks run at a time, in order, until they have that many rows; the
       tasks that are left then count as done without rows.
+    * A task of which another query has the answer, or runs it, is not launched (`StageBound.elsewhere`, `RunsElsewhere`): it
+      waits for `AnswerReused`, or for `NotElsewhere`, and then is launched after all.
     * What a coordinator before this one had taken up is told again right after `Submitted`, in the same order, by
       `StageRecovered` and its like. Who tells it obeys `BindStage` later.
     * An attempt that can't read an object that a task wrote (`BlockError`) is tried again, once, which does not count: the
@@ -100,7 +105,7 @@ class QueryState:
             for producer in dict.fromkeys((*shape.producers, *shape.awaits)):
                 self._consumers[producer].append(shape.id)
         self._live: dict[AttemptRef, LiveAttempt] = {}
-        self._ready = ReadyTasks(self._awaited())  # stages that others await come first
+        self._ready = ReadyTasks(awaited(stages))  # stages that others await come first
         self._wanted = 0
         self._spare = 0
         self._speculation = Speculation(self._stages, limits.speculation)
@@ -108,17 +113,6 @@ class QueryState:
         self._losses = Losses(self._stages, self._consumers, self)
         self._finished = False
         self._out: list[Instruction] = []
-
-    def _awaited(self) -> set[StageId]:
-        """Return the stages that another one awaits, and all that come before them."""
-        found: set[StageId] = set()
-        ahead = [other for stage in self._stages for other in stage.shape.awaits]
-        while ahead:
-            stage = ahead.pop()
-            if stage not in found:
-                found.add(stage)
-                ahead += self._stages[stage].shape.producers
-        return found
 
     @property
     def finished(self) -> bool:
@@ -191,8 +185,15 @@ class QueryState:
                 self._divided(event, now)
             case StageRecovered():
                 self._stages[event.stage].asked = True
+            case RunsElsewhere():
+                self._runs_elsewhere(event.ref)
+            case AnswerReused():
+                self._reused(event, now)
+            case NotElsewhere():
+                if (task := self._stages[event.ref.stage].elsewhere(event.ref)) is not None:
+                    self.make_ready(task)
             case AttemptRecovered():
-                self._launched_before(event.ref)
+                self._launched_before(event.ref, sent=not event.reused)
                 self._succeeded(AttemptSucceeded(ref=event.ref, descriptor=event.descriptor), now)
             case DivisionRecovered():
                 self._launched_before(event.ref)
@@ -243,23 +244,15 @@ class QueryState:
         self._speculation.bound(event.stage, event.weights)
         if stage.shape.first_rows is None:
             for task in stage.tasks:
-                self.make_ready(task)
+                if task.index in event.elsewhere:
+                    task.phase = "elsewhere"
+                else:
+                    self.make_ready(task)
         else:
-            self._next_wave(stage)
+            for task in stage.next_wave():
+                self.make_ready(task)
         if stage.complete:
             self._completed(stage, now)
-
-    def _next_wave(self, stage: StageState) -> None:
-        """Make the next tasks ready, twice as many as before; or end the stage, when those before have rows enough."""
-        held = [task for task in stage.in_order() if task.phase == "held"]
-        if sum(task.rows for task in stage.in_order()) >= (stage.shape.first_rows or 0):
-            for task in held:
-                task.phase, task.committed = "done", Descriptor(key=None, blocks=())
-            stage.done += len(held)
-            return
-        stage.wave = max(1, 2 * stage.wave)
-        for task in held[: stage.wave]:
-            self.make_ready(task)
 
     def _completed(self, stage: StageState, now: float) -> None:
         if stage is self._stages[-1]:
@@ -323,15 +316,30 @@ class QueryState:
         if at is not None:
             self._reminders.add(at, "slow", stage=stage)
 
-    def _launched_before(self, ref: AttemptRef) -> None:
+    def _launched_before(self, ref: AttemptRef, *, sent: bool = True) -> None:
         """Note an attempt that was launched by a coordinator before this one."""
         stage = self._stages[ref.stage]
-        stage.attempts += 1
+        stage.attempts += sent
         if self.is_void(ref):
             return
         task = stage.tasks[ref.task]
-        stage.retries += ref.attempt > task.first_attempt
+        stage.retries += sent and ref.attempt > task.first_attempt
         task.next_attempt = max(task.next_attempt, ref.attempt + 1)
+
+    def _runs_elsewhere(self, ref: AttemptRef) -> None:
+        """Take back a launch, and let the task wait for its answer; it can be stopped meanwhile as any other."""
+        live = self._drop(ref)
+        if live is not None:
+            stage = self._stages[ref.stage]
+            stage.attempts -= 1
+            stage.retries -= ref.attempt > live.task.first_attempt
+            live.task.phase = "elsewhere"
+
+    def _reused(self, event: AnswerReused, now: float) -> None:
+        task = self._stages[event.ref.stage].elsewhere(event.ref)
+        if task is not None:
+            task.next_attempt = max(task.next_attempt, event.ref.attempt + 1)
+            self._succeeded(AttemptSucceeded(ref=event.ref, descriptor=event.descriptor), now)
 
     def _succeeded(self, event: AttemptSucceeded, now: float) -> None:
         task = self._task(event.ref)
@@ -352,7 +360,8 @@ class QueryState:
         if task.lost is not None:
             self._losses.found_again(task, event.descriptor)
         if stage.shape.first_rows is not None and all(one.phase in ("held", "done") for one in stage.in_order()):
-            self._next_wave(stage)
+            for held in stage.next_wave():
+                self.make_ready(held)
         if stage.complete:
             self._completed(stage, now)
         else:
@@ -362,7 +371,7 @@ class QueryState:
         live = self._drop(event.ref)
         if live is None:
             return
-        self._divide(live.task, event.parts, [*live.task.history, self._record_of(live, event.ref, event.error, now)])
+        self._divide(live.task, event.parts, [*live.task.history, live.record(event.ref, event.error, now)])
 
     def _divide(self, task: TaskState, count: int, history: list[AttemptRecord]) -> None:
         stage = self._stages[task.stage]
@@ -384,7 +393,7 @@ class QueryState:
         if live is None:
             return
         task = live.task
-        task.history.append(self._record_of(live, ref, error, now))
+        task.history.append(live.record(ref, error, now))
         writer = self._losses.writer_of(error)
         if writer is not None and not self._losses.reads_again(task, error):
             self._lost(writer, task, error)
@@ -395,7 +404,7 @@ class QueryState:
             task.platform_failures += 1
         if error.retryable and self._live_of(task):
             return  # the other attempt may still answer; when it fails too, all failures count
-        if not error.retryable or self._used_up(task):
+        if not error.retryable or task.used_up(self._limits):
             self._finish(error, tuple(task.history))
             return
         doublings = min(len(task.history) - 1, _MAX_DOUBLINGS)
@@ -408,17 +417,6 @@ class QueryState:
             self._finish(error, tuple(reader.history))
         else:
             self._losses.lost(writer)
-
-    def _used_up(self, task: TaskState) -> bool:
-        return (
-            task.failures >= self._limits.max_attempts
-            or task.platform_failures >= self._limits.max_platform_failures
-            or task.next_attempt >= task.first_attempt + ATTEMPTS_A_TASK
-        )
-
-    @staticmethod
-    def _record_of(live: LiveAttempt, ref: AttemptRef, error: FrazilError, now: float) -> AttemptRecord:
-        return AttemptRecord(ref=ref, kind=error.kind, message=error.message, seconds=now - live.launched_at)
 
     def tell(self, instruction: Instruction) -> None:
         """Give an instruction."""

@@ -118,6 +118,7 @@ class _Done(msgspec.Struct, frozen=True):
     attempt: int = 0
     began_s: float = 0.0
     ended_s: float = 0.0
+    reused: bool = False
 
 
 class _Running(msgspec.Struct, frozen=True):
@@ -153,6 +154,7 @@ def task_page(profile: Mapping[str, object], *, stage: int | None, offset: int, 
         Which of them: from number `offset` on, at most `limit`.
     """
     known = msgspec.convert(profile, _Profile)
+    known = msgspec.structs.replace(known, stages=[_that_ran(one) for one in known.stages])
     lines = [line for one in known.stages if stage in (None, one.stage) for line in _lines(one)]
     lines.sort(key=lambda line: (line.began_s, line.stage, line.task, line.attempt))
     return TaskPage(
@@ -166,6 +168,11 @@ def task_page(profile: Mapping[str, object], *, stage: int | None, offset: int, 
             if one.task_list
         ),
     )
+
+
+def _that_ran(stage: _Stage) -> _Stage:
+    """Return a stage without the tasks whose answers were there: no attempt was sent for them."""
+    return msgspec.structs.replace(stage, task_list=[one for one in stage.task_list if not one.reused])
 
 
 def _lines(stage: _Stage) -> list[AttemptLine]:

@@ -12,6 +12,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import frazil
+from frazil_coordinator.query_settings import Reusing
 from frazil_functions.errors import QueryError, StorageError
 from support.sessions import FakeSession
 
@@ -223,6 +224,20 @@ def test_a_plan_that_is_too_large_names_the_setting(session: FakeSession) -> Non
     session.settings = frazil.Settings(max_plan_bytes=1_000)
     with pytest.raises(frazil.PlanError, match="max_plan_bytes"):
         query(1_000).collect(engine=frazil.Engine(session))
+
+
+def test_a_query_says_what_it_reuses_or_the_engine_does(session: FakeSession) -> None:
+    engine = frazil.Engine(session, reusing=Reusing(reuse="tasks", max_age_s=5.0))
+    engine.submit(query())
+    engine.submit(query(), reuse="result")
+    engine.submit(query(), reuse="off", max_age_s=1.0)
+    query().collect(engine=engine)
+    assert session.reusings == {
+        "q0": Reusing(reuse="tasks", max_age_s=5.0),
+        "q1": Reusing(reuse="result", max_age_s=5.0),
+        "q2": Reusing(reuse="off", max_age_s=1.0),
+        "q3": Reusing(reuse="tasks", max_age_s=5.0),
+    }
 
 
 def test_a_query_has_its_own_priority_or_the_engine_s(session: FakeSession) -> None:

@@ -25,7 +25,10 @@ from frazil_functions.ids import QueryId, StageId, TaskIndex
 from frazil_functions.task import BlockInfo, BlockRef, Descriptor, KeySummary, SinkFile, TaskStats
 
 GOLDEN: Final = Path(__file__).parents[2] / "golden" / "journal" / "segment-v1.bin"
-"""Written once, by ``python -m unit.journal.test_history`` in tests/, and never again: later versions must read it."""
+"""Written once, and never again: later versions must read it."""
+
+GOLDEN_REUSED: Final = GOLDEN.with_name("segment-v1-reused.bin")
+"""Written once, by ``python -m unit.journal.test_history`` in tests/, since answers may have been reused."""
 
 ACCEPTED = Accepted(
     query=QueryId("q"),
@@ -54,6 +57,11 @@ def committed(stage: int, task: int) -> TaskCommitted:
         stats=TaskStats(rows_in=1, requests={"get": 2}, seconds=0.5, cold_start=True),
     )
     return TaskCommitted(stage=StageId(stage), task=TaskIndex(task), attempt=2, descriptor=descriptor)
+
+
+def reused() -> TaskCommitted:
+    descriptor = Descriptor(key="kept/t/data/00/d/0-u", blocks=())
+    return TaskCommitted(stage=StageId(0), task=TaskIndex(3), attempt=0, descriptor=descriptor, reused=True)
 
 
 def divided(task: int, after: int) -> TaskDivided:
@@ -89,6 +97,11 @@ def every_record() -> list[Record]:
 
 def test_a_segment_of_version_1_is_read_as_it_was_meant() -> None:
     assert decode_segment(GOLDEN.read_bytes(), "golden") == tuple(every_record())
+
+
+def test_an_answer_says_whether_it_was_reused_and_one_from_before_was_not() -> None:
+    assert decode_segment(GOLDEN_REUSED.read_bytes(), "golden") == (reused(),)
+    assert not any(one.reused for one in decode_segment(GOLDEN.read_bytes(), "g") if isinstance(one, TaskCommitted))
 
 
 def test_the_records_of_a_query_say_how_far_it_is() -> None:
@@ -143,4 +156,4 @@ def test_decisions_stand_where_they_were_taken_and_not_where_they_were_written()
 
 
 if __name__ == "__main__":
-    GOLDEN.write_bytes(encode_segment("writer", every_record()))
+    GOLDEN_REUSED.write_bytes(encode_segment("writer", [reused()]))

@@ -109,3 +109,10 @@ def test_a_profile_from_before_there_were_times_can_be_read() -> None:
     old = {name: value for name, value in done(0).items() if name not in ("attempt", "began_s", "ended_s")}
     (line,) = task_page({"query": "q", "stages": [{"stage": 0, "task_list": [old]}]}, stage=None, offset=0, limit=9).attempts
     assert (line.attempt, line.began_s, line.seconds) == (0, 0.0, 1.0)
+
+
+def test_a_task_that_was_reused_has_no_attempt() -> None:
+    stage: dict[str, object] = {"stage": 0, "task_list": [{**done(0), "reused": True}, done(1)]}
+    page = task_page({**PROFILE, "stages": [stage]}, stage=None, offset=0, limit=100)
+    assert keys(page.attempts) == [(0, 1, 0, "succeeded")]
+    assert [spread.tasks for spread in page.spreads] == [1]
