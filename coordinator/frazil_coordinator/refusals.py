@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from frazil_functions.errors import PlanError, RequestError
+from frazil_functions.errors import PlanError, PlatformError, RequestError
 
-__all__ = ["ForbiddenError", "NotPlannedError", "PlanTooLargeError", "QueueFullError", "ShuttingDownError"]
+__all__ = [
+    "AuthorityError",
+    "ForbiddenError",
+    "InvalidTokenError",
+    "NotPlannedError",
+    "PlanTooLargeError",
+    "QueueFullError",
+    "ShuttingDownError",
+    "UnauthorizedError",
+]
+
+
+class UnauthorizedError(RequestError):
+    """No token, or a wrong one."""
+
+
+class InvalidTokenError(UnauthorizedError):
+    """A token that was made somewhere else, and is not good here and now; the message says why."""
+
+
+class AuthorityError(PlatformError):
+    """Who could tell whose a token is does not answer; ``where["retry_after_s"]`` says when to try again."""
 
 
 class PlanTooLargeError(PlanError):

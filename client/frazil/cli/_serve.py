@@ -7,7 +7,7 @@ import ipaddress
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from enum import StrEnum
@@ -111,7 +111,7 @@ def serve(
     """
     host = host or (_LOOPBACK if platform is Platform.LOCAL else _EVERYWHERE)
     shared = _tenants(tenants, token)
-    if not shared.tokens and not _is_loopback(host):
+    if not shared.guarded and not _is_loopback(host):
         raise typer.BadParameter(f"without a token only loopback is served, not {host}: set FRAZIL_TOKEN")
     handler = logging.StreamHandler()
     handler.setFormatter(FieldFormatter())
@@ -123,14 +123,15 @@ def serve(
         parts = _knative(options, settings, function_url, shared)
     else:
         parts = open_coordinator(options, settings, shared)
-    asyncio.run(_serve(parts, host, port, shared.tokens, grace_s))
+    asyncio.run(_serve(parts, host, port, shared, grace_s))
 
 
 async def _serve(
-    parts: AbstractAsyncContextManager[Coordinator], host: str, port: int, tokens: Sequence[Token], grace_s: float
+    parts: AbstractAsyncContextManager[Coordinator], host: str, port: int, shared: Tenants, grace_s: float
 ) -> None:
     with coordinator_extra():
         from frazil_coordinator.api.server import serve as serve_http
+        from frazil_coordinator.identity import Identities
     async with AsyncExitStack() as stack:
         try:
             coordinator = await stack.enter_async_context(parts)
@@ -142,7 +143,8 @@ async def _serve(
             coordinator,
             host,
             port,
-            tokens,
+            shared.tokens,
+            identities=Identities.of(shared),
             grace_s=grace_s,
             on_started=lambda url: _common.note(f"frazil coordinator at {url}"),
         )

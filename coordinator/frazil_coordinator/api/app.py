@@ -18,12 +18,15 @@ from frazil_coordinator.api.queries import queries_router
 from frazil_coordinator.api.schemas import add_schemas
 from frazil_coordinator.api.tables import tables_router
 from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.identity import Identities
 from frazil_coordinator.tenancy import Token
 
 __all__ = ["create_app"]
 
 
-def create_app(coordinator: Coordinator, *, tokens: Sequence[str | Token] = ()) -> FastAPI:
+def create_app(
+    coordinator: Coordinator, *, tokens: Sequence[str | Token] = (), identities: Identities | None = None
+) -> FastAPI:
     """Return the HTTP face of `coordinator`.
 
     Parameters
@@ -31,7 +34,9 @@ def create_app(coordinator: Coordinator, *, tokens: Sequence[str | Token] = ()) 
     coordinator
         It stays the caller's: the app does not close it.
     tokens
-        Bearer tokens that are let in under ``/v1``, those that are strings as administrators; with none, everybody is.
+        Bearer tokens that are let in under ``/v1``, those that are strings as administrators.
+    identities
+        Who can tell whose another token is. With none, and no tokens, everybody is let in.
     """
     app = FastAPI(
         title="Frazil coordinator",
@@ -41,7 +46,7 @@ def create_app(coordinator: Coordinator, *, tokens: Sequence[str | Token] = ()) 
         redoc_url=None,
         responses={"4XX": {"model": Problem, "content": {PROBLEM_JSON: {}}, "description": "What is wrong"}},
     )
-    guarded = [Depends(require_token(tokens))]
+    guarded = [Depends(require_token(tokens, identities))]
     app.include_router(probes_router(coordinator))
     app.include_router(version_router(), dependencies=guarded)
     app.include_router(queries_router(coordinator), dependencies=guarded)

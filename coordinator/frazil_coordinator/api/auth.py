@@ -8,9 +8,9 @@ from typing import Annotated, Final, TypeAlias, cast
 
 from fastapi import Depends, Request
 
-from frazil_coordinator.api.problems import UnauthorizedError
 from frazil_coordinator.coordinator import Coordinator
-from frazil_coordinator.refusals import ForbiddenError
+from frazil_coordinator.identity import Identities
+from frazil_coordinator.refusals import ForbiddenError, UnauthorizedError
 from frazil_coordinator.registry import UnknownQueryError
 from frazil_coordinator.tenancy import DEFAULT_TENANT, Role, Token
 from frazil_coordinator.tenancy.model import digest_of
@@ -41,13 +41,17 @@ class Caller:
 _ANYBODY: Final = Caller(tenant=DEFAULT_TENANT, role=Role.ADMIN)
 
 
-def require_token(tokens: Sequence[str | Token]) -> Callable[[Request], Awaitable[None]]:
-    """Return a dependency that lets in who sends ``Authorization: Bearer`` with one of `tokens`.
+def require_token(
+    tokens: Sequence[str | Token], identities: Identities | None = None
+) -> Callable[[Request], Awaitable[None]]:
+    """Return a dependency that lets in who sends ``Authorization: Bearer`` with a token that is known.
 
     Parameters
     ----------
     tokens
-        What is known of them, or the secrets of administrators of the one tenant; with none, everybody is let in, as that.
+        What is known of static ones, or the secrets of administrators of the one tenant. They are looked at first.
+    identities
+        Who can tell whose another one is. With none, and no tokens, everybody is let in as an administrator.
 
     Notes
     -----
@@ -57,18 +61,24 @@ def require_token(tokens: Sequence[str | Token]) -> Callable[[Request], Awaitabl
     known = tuple(Token.of(token) if isinstance(token, str) else token for token in tokens)
 
     async def check(request: Request) -> None:
-        request.state.caller = _caller(request, known) if known else _ANYBODY
+        guarded = known or identities is not None
+        request.state.caller = await _caller(request, known, identities) if guarded else _ANYBODY
 
     return check
 
 
-def _caller(request: Request, known: Sequence[Token]) -> Caller:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    digest = digest_of(given.strip())
+async def _caller(request: Request, known: Sequence[Token], identities: Identities | None) -> Caller:
+    scheme, _, rest = request.headers.get("authorization", "").partition(" ")
+    given = rest.strip()
+    digest = digest_of(given)
     matches = [token for token in known if token.is_of(digest)]
-    if scheme.lower() != "bearer" or not matches:
+    if scheme.lower() != "bearer" or not (matches or (given and identities is not None)):
         raise UnauthorizedError("a bearer token is required: send the header 'Authorization: Bearer <token>'")
-    caller = Caller(tenant=matches[0].tenant, role=matches[0].role)
+    if matches or identities is None:
+        caller = Caller(tenant=matches[0].tenant, role=matches[0].role)
+    else:
+        identity = await identities.identity_of(given)
+        caller = Caller(tenant=identity.tenant, role=identity.role)
     if caller.role is Role.READ and request.method not in _READING:
         raise ForbiddenError(f"a token of role {caller.role} may only GET: {request.method} needs the role submit")
     return caller

@@ -19,11 +19,14 @@ from starlette.exceptions import HTTPException
 from frazil_coordinator.catalog import TableConflictError, UnknownTableError
 from frazil_coordinator.formats import NotAcceptableError
 from frazil_coordinator.refusals import (
+    AuthorityError,
     ForbiddenError,
+    InvalidTokenError,
     NotPlannedError,
     PlanTooLargeError,
     QueueFullError,
     ShuttingDownError,
+    UnauthorizedError,
 )
 from frazil_coordinator.registry import TooManyQueriesError, UnknownQueryError
 from frazil_coordinator.retention import ResultGoneError
@@ -45,15 +48,11 @@ from frazil_functions.errors import (
     to_wire,
 )
 
-__all__ = ["PROBLEM_JSON", "MediaTypeError", "NotEndedError", "UnauthorizedError", "add_handlers", "problem", "status_of"]
+__all__ = ["PROBLEM_JSON", "MediaTypeError", "NotEndedError", "add_handlers", "problem", "status_of"]
 
 PROBLEM_JSON: Final = "application/problem+json"
 
 _LOGGER = logging.getLogger(__name__)
-
-
-class UnauthorizedError(RequestError):
-    """No token, or a wrong one."""
 
 
 class MediaTypeError(RequestError):
@@ -134,7 +133,9 @@ def problem(request: Request, error: FrazilError, *, status: int | None = None, 
         **members,
     }
     headers = dict(_HEADERS.get(status, {}))
-    if isinstance(error, QuotaError) and "retry_after_s" in error.where:
+    if isinstance(error, InvalidTokenError):
+        headers["WWW-Authenticate"] += ', error="invalid_token"'  # RFC 6750, 3.1
+    if isinstance(error, (QuotaError, AuthorityError)) and "retry_after_s" in error.where:
         headers["Retry-After"] = error.where["retry_after_s"]
     return Response(msgspec.json.encode(document), status_code=status, media_type=PROBLEM_JSON, headers=headers)
 

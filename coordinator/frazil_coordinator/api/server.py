@@ -19,6 +19,7 @@ import uvicorn
 
 from frazil_coordinator.api.app import create_app
 from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.identity import Identities
 from frazil_coordinator.tenancy import Token
 
 __all__ = ["serve"]
@@ -32,6 +33,7 @@ async def serve(
     port: int = 8080,
     tokens: Sequence[str | Token] = (),
     *,
+    identities: Identities | None = None,
     grace_s: float = 25.0,
     on_started: Callable[[str], None] | None = None,
 ) -> None:
@@ -43,7 +45,7 @@ async def serve(
         It is closed at the end; its platform is not.
     host, port
         Where to listen; port 0 takes a free one.
-    tokens
+    tokens, identities
         See `create_app`.
     grace_s
         Seconds that running queries get on SIGTERM. Knative and Kubernetes kill 30 s after the signal by default.
@@ -57,7 +59,7 @@ async def serve(
     """
     listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
     config = uvicorn.Config(
-        create_app(coordinator, tokens=tokens),
+        create_app(coordinator, tokens=tokens, identities=identities),
         log_config=None,
         access_log=False,
         lifespan="off",

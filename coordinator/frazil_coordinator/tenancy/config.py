@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
-import msgspec
-
-from frazil_coordinator.tenancy.model import Role, Tenant, Tenants, Token
+from frazil_coordinator.tenancy.model import Tenant, Tenants, Token
 from frazil_coordinator.tenancy.prefixes import check_prefix
+from frazil_coordinator.tenancy.roles import Role
+from frazil_coordinator.tenancy.tables import made, table, tables, values
+from frazil_coordinator.tenancy.trusted import read_issuers
 from frazil_functions.errors import RequestError
 
 __all__ = ["read_tenants"]
-
-_T = TypeVar("_T")
 
 _TENANT: Final[Mapping[str, object]] = {
     "weight": int | float,
@@ -48,64 +47,36 @@ def read_tenants(file: Path) -> Tenants:
         raise RequestError(f"{file}: can't be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f"{file}: not TOML: {error}") from error
-    if unknown := sorted(document.keys() - {"tenants", "tokens"}):
-        raise RequestError(f"{file}: unknown: {', '.join(unknown)}; there are the tables [tenants.NAME] and [[tokens]]")
-    tables = _table(file, "tenants", document.get("tenants", {}))
-    by_name = {name: _tenant(file, name, table) for name, table in tables.items()}
-    tokens = document.get("tokens", [])
-    if not by_name or not isinstance(tokens, list) or not tokens:
+    if unknown := sorted(document.keys() - {"tenants", "tokens", "issuers"}):
         raise RequestError(
-            f"{file}: a tenant [tenants.NAME] and a token [[tokens]] are needed: nobody could ask for anything"
+            f"{file}: unknown: {', '.join(unknown)}; there are the tables [tenants.NAME], [[tokens]] and [[issuers]]"
         )
-    return _made(
-        f"{file}: [[tokens]]",
+    by_name = {name: _tenant(file, name, one) for name, one in table(file, "tenants", document.get("tenants", {})).items()}
+    if not by_name:
+        raise RequestError(f"{file}: a tenant [tenants.NAME] is needed: nobody could ask for anything")
+    tenants = made(
+        f"{file}:",
         lambda: Tenants(
             by_name=MappingProxyType(by_name),
-            tokens=tuple(_token(file, number, table) for number, table in enumerate(tokens, start=1)),
+            tokens=tuple(_token(file, place, one) for place, one in tables(file, "tokens", document.get("tokens", []))),
+            issuers=read_issuers(file, document.get("issuers", [])),
         ),
     )
+    if not tenants.guarded:
+        raise RequestError(f"{file}: a token [[tokens]] or an issuer [[issuers]] is needed: nobody could ask for anything")
+    return tenants
 
 
 def _tenant(file: Path, name: str, value: object) -> Tenant:
     place = f"tenants.{name}"
-    values = _values(file, place, value, _TENANT)
-    for prefix in cast("tuple[str, ...]", values.get("allowed_prefixes", ())):
-        _made(f"{file}: [{place}] allowed_prefixes", lambda prefix=prefix: check_prefix(prefix))  # type: ignore[misc]  # bound now
-    return _made(f"{file}: [{place}]", lambda: Tenant(name=name, **values))  # type: ignore[arg-type]  # checked by _values
+    given = values(file, place, value, _TENANT)
+    for prefix in cast("tuple[str, ...]", given.get("allowed_prefixes", ())):
+        made(f"{file}: [{place}] allowed_prefixes", lambda prefix=prefix: check_prefix(prefix))  # type: ignore[misc]  # bound now
+    return made(f"{file}: [{place}]", lambda: Tenant(name=name, **given))  # type: ignore[arg-type]  # checked by values
 
 
-def _token(file: Path, number: int, value: object) -> Token:
-    place = f"tokens, number {number}"
-    values = _values(file, place, value, _TOKEN)
-    if missing := [knob.name for knob in fields(Token) if knob.name not in values]:
+def _token(file: Path, place: str, value: object) -> Token:
+    given = values(file, place, value, _TOKEN)
+    if missing := [knob.name for knob in fields(Token) if knob.name not in given]:
         raise RequestError(f"{file}: [{place}] {missing[0]} is missing")
-    return _made(f"{file}: [{place}]", lambda: Token(**values))  # type: ignore[arg-type]  # checked by _values
-
-
-def _values(file: Path, place: str, value: object, types: Mapping[str, object]) -> dict[str, object]:
-    """Return the values of a table, each of its type."""
-    table = _table(file, place, value)
-    found: dict[str, object] = {}
-    for key, given in table.items():
-        if key not in types:
-            raise RequestError(f"{file}: [{place}] {key} is unknown: there are {', '.join(sorted(types))}")
-        try:
-            found[key] = msgspec.convert(given, type=types[key])
-        except msgspec.ValidationError as error:
-            raise RequestError(f"{file}: [{place}] {key}: {error}") from error
-    return found
-
-
-def _table(file: Path, place: str, value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise RequestError(f"{file}: {place} must be a table")
-    return value
-
-
-def _made(place: str, make: Callable[[], _T]) -> _T:
-    """Return what `make` returns; its refusal says where it belongs to."""
-    try:
-        return make()
-    except RequestError as error:
-        text = error.message if error.message.startswith(place.partition(":")[0]) else f"{place} {error.message}"
-        raise RequestError(text) from error
+    return made(f"{file}: [{place}]", lambda: Token(**given))  # type: ignore[arg-type]  # checked by values

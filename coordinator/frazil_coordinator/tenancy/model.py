@@ -7,13 +7,14 @@ import hmac
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from frazil_coordinator.tenancy.issuers import Issuer
+from frazil_coordinator.tenancy.roles import Role
 from frazil_functions.errors import RequestError
 
-__all__ = ["DEFAULT_TENANT", "PRIORITIES", "Role", "Tenant", "Tenants", "Token", "digest_of"]
+__all__ = ["DEFAULT_TENANT", "PRIORITIES", "Tenant", "Tenants", "Token", "digest_of"]
 
 DEFAULT_TENANT: Final = "default"
 """Name of the one tenant of a coordinator without a file of tenants, and of queries from before there were any."""
@@ -22,19 +23,6 @@ PRIORITIES: Final = range(-10, 11)
 """What a query may ask for."""
 
 _DIGEST_CHARS: Final = 64
-
-
-class Role(StrEnum):
-    """What a token gives a right to."""
-
-    ADMIN = "admin"
-    """Everything, and the queries of all tenants."""
-
-    SUBMIT = "submit"
-    """To submit queries for its tenant, and to see and cancel those of its tenant."""
-
-    READ = "read"
-    """To see the queries of its tenant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,28 +128,44 @@ def digest_of(token: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenants:
-    """All tenants of a coordinator, and their tokens.
+    """All tenants of a coordinator, their tokens, and who else says who asks.
 
     Raises
     ------
     RequestError
-        When a token is of a tenant that there is not, or two tokens are the same.
+        When something is of a tenant that there is not, or two tokens or issuers are the same.
     """
 
     by_name: Mapping[str, Tenant] = field(
         default_factory=lambda: MappingProxyType({DEFAULT_TENANT: Tenant(name=DEFAULT_TENANT, allow_udfs=True)})
     )
     tokens: tuple[Token, ...] = ()
-    """With none, everybody is let in."""
+
+    issuers: tuple[Issuer, ...] = ()
+    """Whose signed tokens are taken."""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
         for token in self.tokens:
-            if token.tenant not in self.by_name:
-                raise RequestError(f"there is no tenant {token.tenant!r}: there are {', '.join(sorted(self.by_name))}")
+            self._check("[[tokens]]", token.tenant)
             if token.sha256 in seen:
-                raise RequestError(f"sha256 {token.sha256[:8]}… is there twice")
+                raise RequestError(f"[[tokens]] sha256 {token.sha256[:8]}… is there twice")
             seen.add(token.sha256)
+        for issuer in self.issuers:
+            for tenant in issuer.names_tenants:
+                self._check(f"[[issuers]] {issuer.issuer}", tenant)
+            if issuer.issuer in seen:
+                raise RequestError(f"[[issuers]] {issuer.issuer} is there twice: give it all of its audiences in one table")
+            seen.add(issuer.issuer)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether who asks must show who they are; if not, everybody is let in as an administrator."""
+        return bool(self.tokens or self.issuers)
+
+    def _check(self, place: str, tenant: str) -> None:
+        if tenant not in self.by_name:
+            raise RequestError(f"{place} there is no tenant {tenant!r}: there are {', '.join(sorted(self.by_name))}")
 
     def get(self, name: str) -> Tenant:
         """Return the tenant `name`; one that is not there any more, whose queries come from the journal, has no rights."""

@@ -13,10 +13,19 @@ import polars as pl
 import pytest
 
 from frazil_coordinator.api import create_app
-from frazil_coordinator.api.problems import MediaTypeError, NotEndedError, UnauthorizedError, status_of
+from frazil_coordinator.api.problems import MediaTypeError, NotEndedError, status_of
 from frazil_coordinator.api.sse import event_stream
 from frazil_coordinator.coordinator import Coordinator
-from frazil_coordinator.refusals import ForbiddenError, NotPlannedError, PlanTooLargeError, QueueFullError, ShuttingDownError
+from frazil_coordinator.refusals import (
+    AuthorityError,
+    ForbiddenError,
+    InvalidTokenError,
+    NotPlannedError,
+    PlanTooLargeError,
+    QueueFullError,
+    ShuttingDownError,
+    UnauthorizedError,
+)
 from frazil_coordinator.registry import TooManyQueriesError, UnknownQueryError
 from frazil_coordinator.retention import ResultGoneError
 from frazil_coordinator.settings import Settings
@@ -71,6 +80,8 @@ def error_of(response: httpx.Response) -> FrazilError:
         (UnauthorizedError("x"), 401),
         (UnknownQueryError("x"), 404),
         (NotEndedError("x"), 409),
+        (InvalidTokenError("x"), 401),
+        (AuthorityError("x"), 503),
         (NotPlannedError("x"), 409),
         (ResultGoneError("x"), 410),
         (PlanTooLargeError("x"), 413),

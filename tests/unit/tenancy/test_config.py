@@ -55,8 +55,8 @@ def test_a_file_gives_tenants_with_their_quotas_and_tokens_with_their_roles(tmp_
     [
         ("[tenants.a", "not TOML"),
         ("[tenant.a]\n" + TOKEN, "unknown: tenant;"),
-        ("[tenants.a]\n", r"a token \[\[tokens\]\] are needed"),
-        (TOKEN, r"a tenant \[tenants.NAME\]"),
+        ("[tenants.a]\n", r"a token \[\[tokens\]\] or an issuer \[\[issuers\]\] is needed"),
+        (TOKEN, r"a tenant \[tenants.NAME\] is needed"),
         ("tenants = 3\n" + TOKEN, "tenants must be a table"),
         ("[tenants]\na = 3\n" + TOKEN, "tenants.a must be a table"),
         ("[tenants.a]\nweigth = 1\n" + TOKEN, r"\[tenants.a\] weigth is unknown"),
