@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from frazil_functions.errors import PlanError, PlatformError, RequestError
+from frazil_functions.errors import PlanError, RequestError
 
 __all__ = [
     "AuthorityError",
@@ -24,7 +24,7 @@ class InvalidTokenError(UnauthorizedError):
     """A token that was made somewhere else, and is not good here and now; the message says why."""
 
 
-class AuthorityError(PlatformError):
+class AuthorityError(RequestError):
     """Who could tell whose a token is does not answer; ``where["retry_after_s"]`` says when to try again."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -52,10 +53,12 @@ class Server:
 
 
 @contextmanager
-def answering() -> Iterator[Server]:
-    """Give a server; leaving ends it."""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server = Server(url=f"http://127.0.0.1:{http.server_port}")
+def answering(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """Give a server, of HTTPS when it has a certificate to show; leaving ends it."""
+    http = _Http(("127.0.0.1", 0), _Handler)
+    if tls is not None:
+        http.socket = tls.wrap_socket(http.socket, server_side=True, do_handshake_on_connect=False)
+    server = Server(url=f"{'http' if tls is None else 'https'}://127.0.0.1:{http.server_port}")
     http.told = server  # type: ignore[attr-defined]  # the handler finds it there
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -65,6 +68,13 @@ def answering() -> Iterator[Server]:
         http.shutdown()
         thread.join()
         http.server_close()
+
+
+class _Http(ThreadingHTTPServer):
+    request_queue_size = 128
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of who hung up, or did not like the certificate."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -65,6 +65,7 @@ class NotEndedError(RequestError):
 
 _STATUS: Final[Mapping[type[FrazilError], int]] = {
     UnauthorizedError: 401,
+    AuthorityError: 503,
     UnknownQueryError: 404,
     UnknownTableError: 404,
     TableConflictError: 412,

@@ -1,6 +1,7 @@
-"""Who can tell whose a token is: the issuer that it names.
+"""Who can tell whose a token is: the issuer that it names, else a Kubernetes cluster.
 
-Static tokens are looked at before, by :mod:`frazil_coordinator.api.auth`. Next: :mod:`~frazil_coordinator.identity.oidc`.
+Static tokens are looked at before, by :mod:`frazil_coordinator.api.auth`. Next: :mod:`~frazil_coordinator.identity.oidc`, or
+:mod:`~frazil_coordinator.identity.reviews`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 from frazil_coordinator.identity.claims import Identity
 from frazil_coordinator.identity.oidc import IssuerCheck
+from frazil_coordinator.identity.reviews import Reviews
 from frazil_coordinator.identity.unproven import read_unproven
 from frazil_coordinator.refusals import InvalidTokenError
 from frazil_coordinator.tenancy import Tenants
@@ -23,7 +25,7 @@ class Identities:
     Parameters
     ----------
     tenants
-        Which issuers are trusted, and which tenants there are.
+        Which issuers and cluster are trusted, and which tenants there are.
     clock
         Seconds since 1970, against which the times of tokens are held.
     monotonic
@@ -41,11 +43,13 @@ class Identities:
         self._issuers = {
             issuer.issuer: IssuerCheck(issuer, known, clock=clock, monotonic=monotonic) for issuer in tenants.issuers
         }
+        kubernetes = tenants.kubernetes
+        self._reviews = None if kubernetes is None else Reviews(kubernetes, clock=clock, monotonic=monotonic)
 
     @classmethod
     def of(cls, tenants: Tenants) -> Identities | None:
         """Return those of `tenants`; None when nobody but the coordinator makes tokens for them."""
-        return cls(tenants) if tenants.issuers else None
+        return cls(tenants) if tenants.issuers or tenants.kubernetes else None
 
     async def identity_of(self, token: str) -> Identity:
         """Return whose `token` is.
@@ -64,6 +68,8 @@ class Identities:
             raise InvalidTokenError("the bearer token is not known here: it is neither one of the coordinator's nor a JWT")
         issuer = unproven.claims.get("iss")
         check = self._issuers.get(issuer) if isinstance(issuer, str) else None
-        if check is None:
-            raise InvalidTokenError("the token is of an issuer that is not trusted here")
-        return await check.identity_of(token, unproven)
+        if check is not None:  # its word is the last one
+            return await check.identity_of(token, unproven)
+        if self._reviews is not None and self._reviews.takes(unproven):
+            return await self._reviews.identity_of(token, unproven)
+        raise InvalidTokenError("the token is of an issuer that is not trusted here")

@@ -8,7 +8,19 @@ Values, and the file that they are read from (docs/tenants.md). Nothing here kno
 
 from frazil_coordinator.tenancy.config import read_tenants
 from frazil_coordinator.tenancy.issuers import Issuer
+from frazil_coordinator.tenancy.kubernetes import Binding, Kubernetes
 from frazil_coordinator.tenancy.model import DEFAULT_TENANT, PRIORITIES, Tenant, Tenants, Token
 from frazil_coordinator.tenancy.roles import Role
 
-__all__ = ["DEFAULT_TENANT", "PRIORITIES", "Issuer", "Role", "Tenant", "Tenants", "Token", "read_tenants"]
+__all__ = [
+    "DEFAULT_TENANT",
+    "PRIORITIES",
+    "Binding",
+    "Issuer",
+    "Kubernetes",
+    "Role",
+    "Tenant",
+    "Tenants",
+    "Token",
+    "read_tenants",
+]

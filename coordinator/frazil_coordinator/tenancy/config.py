@@ -13,7 +13,7 @@ from frazil_coordinator.tenancy.model import Tenant, Tenants, Token
 from frazil_coordinator.tenancy.prefixes import check_prefix
 from frazil_coordinator.tenancy.roles import Role
 from frazil_coordinator.tenancy.tables import made, table, tables, values
-from frazil_coordinator.tenancy.trusted import read_issuers
+from frazil_coordinator.tenancy.trusted import read_issuers, read_kubernetes
 from frazil_functions.errors import RequestError
 
 __all__ = ["read_tenants"]
@@ -47,9 +47,10 @@ def read_tenants(file: Path) -> Tenants:
         raise RequestError(f"{file}: can't be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f"{file}: not TOML: {error}") from error
-    if unknown := sorted(document.keys() - {"tenants", "tokens", "issuers"}):
+    if unknown := sorted(document.keys() - {"tenants", "tokens", "issuers", "kubernetes"}):
         raise RequestError(
-            f"{file}: unknown: {', '.join(unknown)}; there are the tables [tenants.NAME], [[tokens]] and [[issuers]]"
+            f"{file}: unknown: {', '.join(unknown)}; there are the tables [tenants.NAME], [[tokens]], [[issuers]] "
+            "and [kubernetes]"
         )
     by_name = {name: _tenant(file, name, one) for name, one in table(file, "tenants", document.get("tenants", {})).items()}
     if not by_name:
@@ -60,10 +61,14 @@ def read_tenants(file: Path) -> Tenants:
             by_name=MappingProxyType(by_name),
             tokens=tuple(_token(file, place, one) for place, one in tables(file, "tokens", document.get("tokens", []))),
             issuers=read_issuers(file, document.get("issuers", [])),
+            kubernetes=read_kubernetes(file, document.get("kubernetes")),
         ),
     )
     if not tenants.guarded:
-        raise RequestError(f"{file}: a token [[tokens]] or an issuer [[issuers]] is needed: nobody could ask for anything")
+        raise RequestError(
+            f"{file}: a token [[tokens]], an issuer [[issuers]] or a cluster [kubernetes] is needed: nobody could ask for "
+            "anything"
+        )
     return tenants
 
 

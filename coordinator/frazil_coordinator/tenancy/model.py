@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from frazil_coordinator.tenancy.issuers import Issuer
+from frazil_coordinator.tenancy.kubernetes import Kubernetes
 from frazil_coordinator.tenancy.roles import Role
 from frazil_functions.errors import RequestError
 
@@ -144,6 +145,9 @@ class Tenants:
     issuers: tuple[Issuer, ...] = ()
     """Whose signed tokens are taken."""
 
+    kubernetes: Kubernetes | None = None
+    """Which cluster's tokens are taken."""
+
     def __post_init__(self) -> None:
         seen: set[str] = set()
         for token in self.tokens:
@@ -157,11 +161,16 @@ class Tenants:
             if issuer.issuer in seen:
                 raise RequestError(f"[[issuers]] {issuer.issuer} is there twice: give it all of its audiences in one table")
             seen.add(issuer.issuer)
+        if self.kubernetes is not None:
+            for binding in self.kubernetes.bindings:
+                self._check("[[kubernetes.bindings]]", binding.tenant)
+            if self.kubernetes.issuer in seen:
+                raise RequestError(f"[kubernetes] issuer {self.kubernetes.issuer} is one of [[issuers]] too: which counts?")
 
     @property
     def guarded(self) -> bool:
         """Whether who asks must show who they are; if not, everybody is let in as an administrator."""
-        return bool(self.tokens or self.issuers)
+        return bool(self.tokens or self.issuers or self.kubernetes)
 
     def _check(self, place: str, tenant: str) -> None:
         if tenant not in self.by_name:

@@ -1,4 +1,4 @@
-"""Read who else says who asks from the tables of a file of tenants: ``[[issuers]]`` (docs/tenants.md)."""
+"""Read who else says who asks, from a file of tenants: ``[[issuers]]`` and ``[kubernetes]`` (docs/tenants.md)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from types import MappingProxyType
 from typing import Final
 
 from frazil_coordinator.tenancy.issuers import Issuer
+from frazil_coordinator.tenancy.kubernetes import Binding, Kubernetes
 from frazil_coordinator.tenancy.roles import Role
 from frazil_coordinator.tenancy.tables import made, tables, values
 from frazil_functions.errors import RequestError
 
-__all__ = ["read_issuers"]
+__all__ = ["read_issuers", "read_kubernetes"]
 
 _ISSUER: Final[Mapping[str, object]] = {
     "issuer": str,
@@ -31,6 +32,17 @@ _ISSUER: Final[Mapping[str, object]] = {
     "timeout_s": int | float,
     "ca_file": str,
 }
+_KUBERNETES: Final[Mapping[str, object]] = {
+    "audiences": tuple[str, ...],
+    "bindings": object,
+    "issuer": str,
+    "api_url": str,
+    "token_file": str,
+    "ca_file": str,
+    "cache_s": int | float,
+    "timeout_s": int | float,
+}
+_BINDING: Final[Mapping[str, object]] = {"service_account": str, "group": str, "tenant": str, "role": Role}
 _ONE_OR_MORE: Final = ("audience", "tenant_claim", "role_claim")
 
 
@@ -43,6 +55,31 @@ def read_issuers(file: Path, value: object) -> tuple[Issuer, ...]:
         When one says what it may not; the message names file, table and key.
     """
     return tuple(_issuer(file, place, one) for place, one in tables(file, "issuers", value))
+
+
+def read_kubernetes(file: Path, value: object) -> Kubernetes | None:
+    """Return the cluster of the table ``[kubernetes]``; None when there is no such table.
+
+    Raises
+    ------
+    RequestError
+        When it says what it may not, or the files that a pod of a cluster has are not there.
+    """
+    if value is None:
+        return None
+    given = values(file, "kubernetes", value, _KUBERNETES)
+    _require(file, "kubernetes", given, ("audiences", "bindings"))
+    given["bindings"] = tuple(_binding(file, *one) for one in tables(file, "kubernetes.bindings", given["bindings"]))
+    made_here = made(f"{file}: [kubernetes]", lambda: Kubernetes(**given))  # type: ignore[arg-type]  # checked by values
+    files = {"token_file": made_here.token_file, "ca_file": made_here.ca_file}
+    _there(file, "kubernetes", files, tuple(files))
+    return made_here
+
+
+def _binding(file: Path, place: str, value: object) -> Binding:
+    given = values(file, place, value, _BINDING)
+    _require(file, place, given, ("tenant", "role"))
+    return made(f"{file}: [{place}]", lambda: Binding(**given))  # type: ignore[arg-type]  # checked by values
 
 
 def _issuer(file: Path, place: str, value: object) -> Issuer:

@@ -151,7 +151,7 @@ async def test_while_the_issuer_can_not_be_asked_nobody_is_let_in_and_told_when_
         issuing.clock.now_s += waited_s
         answer = await client.get("/v1/queries", headers=bearing(issuing.token(FIRST)))
         assert (answer.status_code, answer.headers["retry-after"]) == (503, str(10 - waited_s))
-        assert answer.json()["kind"] == "platform"
+        assert answer.json()["kind"] == "request"
 
 
 async def test_where_only_an_issuer_makes_tokens_nobody_is_let_in_without_one(

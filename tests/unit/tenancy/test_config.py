@@ -55,7 +55,7 @@ def test_a_file_gives_tenants_with_their_quotas_and_tokens_with_their_roles(tmp_
     [
         ("[tenants.a", "not TOML"),
         ("[tenant.a]\n" + TOKEN, "unknown: tenant;"),
-        ("[tenants.a]\n", r"a token \[\[tokens\]\] or an issuer \[\[issuers\]\] is needed"),
+        ("[tenants.a]\n", r"a token \[\[tokens\]\], an issuer \[\[issuers\]\] or a cluster \[kubernetes\] is needed"),
         (TOKEN, r"a tenant \[tenants.NAME\] is needed"),
         ("tenants = 3\n" + TOKEN, "tenants must be a table"),
         ("[tenants]\na = 3\n" + TOKEN, "tenants.a must be a table"),
