@@ -6,6 +6,7 @@ import contextlib
 import json
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     after: threading.Event | None = None
     """Held back until this is set."""
+
+    pause_s: float = 0.0
+    """Between any two bytes."""
 
 
 @dataclass
@@ -93,7 +97,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         with contextlib.suppress(ConnectionError):  # who asked has hung up, as some tests want it to
-            self.wfile.write(sent)
+            for piece in [sent] if answer.pause_s == 0 else [sent[at : at + 1] for at in range(len(sent))]:
+                self.wfile.write(piece)
+                time.sleep(answer.pause_s)
 
     do_POST = do_GET
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import RSAAlgorithm
 
 from frazil_coordinator.identity import Identities, Identity
 from frazil_coordinator.refusals import AuthorityError, ForbiddenError, InvalidTokenError
@@ -131,7 +132,7 @@ async def test_an_issuer_that_fails_is_asked_no_more_often_than_one_that_answers
     [
         (JWKS, Answer(status=500)),
         (JWKS, Answer(body=b"not json")),
-        (JWKS, Answer(body=b"[" * 100_000)),
+        (JWKS, Answer(body=b'{"keys": ' + b"[" * 100_000)),
         (JWKS, Answer(body={"keys": "none"})),
         (JWKS, Answer(body=[])),
         (JWKS, Answer(body=b'{"keys": []}' + b" " * (1 << 20))),
@@ -180,6 +181,16 @@ async def test_an_issuer_that_does_not_answer_in_time_lets_nobody_in_and_nobody_
         release.set()
         ticking.cancel()
     assert ticks > 10  # the event loop went on
+
+
+async def test_an_issuer_that_answers_byte_by_byte_gets_no_more_time_than_another(issuing: Issuing) -> None:
+    issuing.fail(Answer(body={"keys": issuing.keys}, pause_s=0.005))  # two seconds and more, none of them idle
+    await refused(identities(issuing, timeout_s=0.5), issuing.token(FIRST), AuthorityError, "can't be asked")
+
+
+async def test_keys_that_come_with_an_error_are_none(issuing: Issuing) -> None:
+    issuing.fail(Answer(status=503, body={"keys": issuing.keys}))
+    await refused(identities(issuing), issuing.token(FIRST), AuthorityError, "can't be asked")
 
 
 async def test_keys_that_were_fetched_outlast_an_outage_of_the_issuer_but_not_for_ever(issuing: Issuing) -> None:
@@ -258,7 +269,7 @@ async def test_a_key_proves_what_it_may_and_nothing_else(issuing: Issuing) -> No
         encrypting.published(use="enc"),
         key("signing-only").published(key_ops=["sign"]),
         key("for-512").published(alg="RS512"),
-        key("private").published(d="AQAB"),
+        {**RSAAlgorithm.to_jwk(key("private").private, as_dict=True), "kid": "private", "key_ops": ["verify"]},
         {"kty": "RSA", "kid": "broken", "n": "!", "e": "AQAB"},
         other.published(alg="PS256"),
     )
@@ -381,7 +392,8 @@ async def test_a_token_that_names_no_key_is_proven_by_the_only_one_that_fits_it(
         "e30.e30.\u00e9",
         "e30=.e30=.x",
         "e30." + "e30" * 10_000 + ".x",
-        base64.urlsafe_b64encode(b"[" * 9000).decode() + ".e30.x",
+        base64.urlsafe_b64encode(b'{"a": ' + b"[" * 9000).decode().rstrip("=") + ".e30.x",
+        unsigned({"alg": "RS256"}, {"iss": "x" * 16_384}) + ".x",
     ],
 )
 async def test_what_is_no_jwt_is_refused_and_nobody_is_asked(issuing: Issuing, token: str) -> None:

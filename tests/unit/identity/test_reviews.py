@@ -189,6 +189,12 @@ async def test_a_cluster_that_answers_nothing_of_use_lets_nobody_in(
     assert await asked.identity_of(token) == RUNNER
 
 
+async def test_a_yes_that_comes_with_an_error_is_none(cluster: Cluster) -> None:
+    token = cluster.add("system:serviceaccount:etl:runner")
+    cluster.server.answers[PATH] = lambda one: Answer(**{**vars(cluster.answer(one)), "status": 500})
+    await refused(identities(cluster), token, AuthorityError, "can't be asked")
+
+
 async def test_a_cluster_that_fails_is_asked_once_a_second(cluster: Cluster) -> None:
     cluster.server.answers[PATH] = Answer(status=500)
     asked = identities(cluster)
