@@ -47,6 +47,7 @@ from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryState, StageProgress
+from frazil_coordinator.tracing import Tracing
 from frazil_functions.errors import (
     BordersError,
     CancelledQueryError,
@@ -123,6 +124,9 @@ class Execution:
     journal: Journal | None = None
     """What keeps queries whose records have a log."""
 
+    tracing: Tracing | None = None
+    """What is told of queries that have ended."""
+
     clock: Callable[[], float] = time.monotonic
     """Seconds, those of the running loop's timers."""
 
@@ -185,6 +189,8 @@ class Execution:
         record.blocks = blocks if error is None else None
         record.end(end.state, error, rows=end.result_rows, bytes=end.result_bytes, ended_unix_s=end.ended_unix_s)
         self.metrics.queries.end(record.status)
+        if self.tracing is not None:
+            self.tracing.ended(record.status, record.profile or {})
 
     async def _in_turn(
         self, record: QueryRecord, plan: bytes, left: Leftovers, before: Remembered | None
