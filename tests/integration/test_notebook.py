@@ -118,6 +118,42 @@ def test_a_local_query_has_a_card_until_and_after_its_engine_is_closed(lf: pl.La
     assert "3 rows" in shown
 
 
+def test_a_local_coordinator_that_is_busy_does_not_hold_up_a_notebook(
+    lf: pl.LazyFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frazil._query._GLANCE_S", 0.05)
+    free = threading.Event()
+    with frazil.local(2, settings=SETTINGS) as engine:
+        query = engine.submit(lf)
+        query.wait()
+        running = engine._session._running  # type: ignore[attr-defined]  # of the session in this process
+        running._loop.call_soon_threadsafe(free.wait, 60)
+        began = time.monotonic()
+        shown = shown_by(query)
+        waited = time.monotonic() - began
+        free.set()
+        assert "the coordinator of this process is busy for 0.05 s" in shown
+        assert "3 rows" in shown
+        assert waited < 10
+        monkeypatch.setattr("frazil._query._GLANCE_S", 30.0)
+        assert "busy" not in shown_by(query)
+
+
+def test_the_rows_of_a_failed_query_s_attempts_say_why(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pl.DataFrame({"s": ["1", "x"] * 20}).write_parquet(path)
+    lf = pl.scan_parquet(path).group_by(pl.col("s").cast(pl.Int64)).len()
+    with frazil.connect(url, token=TOKEN, settings=SETTINGS) as engine:
+        query = engine.submit(lf)
+        query.wait()
+        attempts = query.profile().frames().attempts
+        assert "InvalidOperationError: conversion from `str` to `i64` failed" in shown_by(query)
+    failed = attempts.filter(state="failed")
+    assert failed.height >= 1
+    assert set(failed["error_kind"]) == {"query"}
+    assert failed["error"].str.contains("conversion from `str` to `i64`").all()
+
+
 def test_a_plan_of_another_version_is_refused_at_once_with_the_version_to_install(url: str, lf: pl.LazyFrame) -> None:
     plan = bytearray(lf.serialize())
     plan[20:24] = bytes(ord("0") if letter != ord("0") else ord("1") for letter in plan[20:24])
