@@ -376,7 +376,7 @@ class Coordinator:
         if dry_run:
             check_caps(graph, own)
             self._admission.check_plan(tenant, graph)
-        return explanation_of(report)
+        return explanation_of(report, graph.schema)
 
     async def analyze(
         self,

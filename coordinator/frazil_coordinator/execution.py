@@ -72,7 +72,7 @@ Planner: TypeAlias = Callable[[bytes, Settings], StageGraph]
 _LOGGER = logging.getLogger(__name__)
 
 
-def explanation_of(report: Report, sql: str = "") -> Explanation:
+def explanation_of(report: Report, schema: pl.Schema | None, sql: str = "") -> Explanation:
     """Return how a plan looks, for people and for programs."""
     values = msgspec.convert(msgspec.to_builtins(report), dict[str, Any])
     return Explanation(
@@ -81,6 +81,7 @@ def explanation_of(report: Report, sql: str = "") -> Explanation:
         predicted=values["predicted"],
         measured=values["measured"],
         sql=sql,
+        columns=tuple({"name": name, "dtype": str(dtype)} for name, dtype in (schema or {}).items()),
     )
 
 
@@ -94,7 +95,7 @@ def explanation_of_query(record: QueryRecord, profile: dict[str, object] | None)
     """
     if record.report is not None:
         report = record.report if profile is None else measured_report(record.report, profile)
-        return explanation_of(report, record.sql)
+        return explanation_of(report, record.schema, record.sql)
     if record.status.error is not None:
         raise from_wire(record.status.error)
     raise NotPlannedError(f"query {record.id} is being planned; ask again")
