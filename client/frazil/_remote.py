@@ -219,7 +219,7 @@ class RemoteSession:
         deadline = time.monotonic() + timeout_s
         try:
             known = status.result(timeout_s)
-        except TimeoutError as error:
+        except (TimeoutError, httpx.TimeoutException) as error:
             raise UnreachableError(f"no answer from the coordinator at {self._url} within {timeout_s:g} s") from error
         except httpx.HTTPError as error:
             raise _unreachable(self._url, error) from error
