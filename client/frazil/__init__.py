@@ -15,6 +15,7 @@ from importlib.metadata import version as _version
 from pathlib import Path
 
 from frazil._engine import Engine
+from frazil._profile import ProfileFrames, QueryProfile
 from frazil._query import Query
 from frazil._session import FallbackWarning, UnreachableError
 from frazil_coordinator.settings import Settings
@@ -50,10 +51,12 @@ __all__ = [
     "PlanError",
     "PlanVersionError",
     "PlatformError",
+    "ProfileFrames",
     "PythonPlanError",
     "Query",
     "QueryError",
     "QueryEvent",
+    "QueryProfile",
     "QueryState",
     "QueryStatus",
     "QuotaError",

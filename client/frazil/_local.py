@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import math
 import os
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import polars as pl
 
 from frazil._parts import LocalOptions, open_coordinator
+from frazil._session import UnreachableError
 from frazil_coordinator.catalog.model import Table, TableSource
 from frazil_coordinator.catalog.parameters import Parameters, sendable
 from frazil_coordinator.catalog.plans import Statement
@@ -116,6 +119,18 @@ class LocalSession:
     def profile(self, query: QueryId) -> dict[str, object]:
         """Return what the query used."""
         return self._ask(lambda coordinator: coordinator.profile(query))
+
+    def glance(self, query: QueryId, timeout_s: float) -> tuple[QueryStatus, dict[str, object] | None]:
+        """Return what is known of a query now and what it used."""
+
+        async def look(coordinator: Coordinator) -> tuple[QueryStatus, dict[str, object] | None]:
+            return coordinator.status(query), coordinator.profile(query)
+
+        running = self._coordinator()
+        try:
+            return running.run(look(running.coordinator), timeout_s)
+        except TimeoutError as error:
+            raise UnreachableError(f"the coordinator of this process is busy for {timeout_s:g} s") from error
 
     def cancel(self, query: QueryId) -> None:
         """Stop a query; no effect on one that has ended, also by the end of this session."""
@@ -246,17 +261,19 @@ class _Running:
         """Whether the loop takes work."""
         return self._thread.is_alive() and not self._loop.is_closed()
 
-    def run(self, work: Coroutine[object, object, _T]) -> _T:
-        """Run a coroutine on the loop and wait for it; an interrupt here cancels it there."""
+    def run(self, work: Coroutine[object, object, _T], timeout_s: float = math.inf) -> _T:
+        """Run a coroutine on the loop and wait for it; an interrupt here, or the end of its time, cancels it there."""
         if not self.alive:
             work.close()
             raise RequestError("this engine is closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        deadline = time.monotonic() + timeout_s
         try:
             while not concurrent.futures.wait([future], timeout=_INTERRUPT_S).done:
-                pass
+                if time.monotonic() > deadline:
+                    raise TimeoutError
             return future.result()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, TimeoutError):
             future.cancel()
             raise
 

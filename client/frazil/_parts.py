@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from frazil_coordinator.journal.journal import Journal
     from frazil_coordinator.leadership import Leadership
     from frazil_coordinator.tenancy import Tenants
+    from frazil_coordinator.tracing import Tracing
     from frazil_functions.storage import Store
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "open_coordinator",
     "open_journal",
     "open_leadership",
+    "open_tracing",
     "parse_bytes",
 ]
 
@@ -168,6 +170,22 @@ async def leading(coordinator: Coordinator, settings: Settings) -> AsyncIterator
         await leadership.release()
 
 
+def open_tracing(stack: AsyncExitStack) -> Tracing | None:
+    """Return what sends traces, if the environment asks for it; what is queued is sent when `stack` ends.
+
+    Raises
+    ------
+    RequestError
+        When the packages that it needs are missing.
+    """
+    from frazil_coordinator.tracing import tracing_from
+
+    tracing = tracing_from()
+    if tracing is not None:
+        stack.push_async_callback(asyncio.to_thread, tracing.close)
+    return tracing
+
+
 async def open_leadership(journal: Journal | None, settings: Settings) -> Leadership | None:
     """Return the leadership that a journal needs, its store probed.
 
@@ -250,6 +268,7 @@ async def open_coordinator(
             journal=journal,
             leadership=await open_leadership(journal, settings),
             tenants=tenants,
+            tracing=open_tracing(stack),
         )
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

@@ -6,9 +6,9 @@ errors of functions into the exceptions that users of Polars expect.
 
 from __future__ import annotations
 
-import html
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +18,8 @@ from typing import Final
 
 import polars as pl
 
+from frazil import _card
+from frazil._profile import QueryProfile
 from frazil._session import FallbackWarning, Session
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus, StageProgress
 from frazil_functions.errors import CancelledQueryError, FrazilError, InternalError, UserError, from_wire, user_exception
@@ -26,6 +28,9 @@ from frazil_functions.ids import QueryId
 __all__ = ["Query", "abandon", "user_errors"]
 
 _log = logging.getLogger(__name__)
+
+_GLANCE_S: Final = 2.0
+"""Longest time that a card in a notebook waits for what is known now."""
 
 _OUTSIDE_OF: Final = tuple(str(Path(module).parent) for module in (__file__, str(pl.__file__)))
 
@@ -52,6 +57,13 @@ class Query:
     def __init__(self, session: Session, status: QueryStatus) -> None:
         self._session = session
         self._status = status
+        self._told_unix_s = time.time()
+        self._used: dict[str, object] | None = None
+        """Its profile, as it was told for the last card; None before."""
+
+        self._used_all = False
+        """Whether that is the profile of the ended query, which does not change any more."""
+
         self._warned = False
         self._frame: pl.DataFrame | None = None
 
@@ -71,7 +83,7 @@ class Query:
     def events(self) -> Iterator[QueryEvent]:
         """Yield state and progress as they change, until the query has ended."""
         for event in self._session.events(self.id):
-            self._status = event.status
+            self._know(event.status)
             yield event
 
     def wait(self, timeout_s: float | None = None) -> QueryStatus:
@@ -131,9 +143,19 @@ class Query:
         """Stop the query and delete what it left behind; no effect on one that has ended."""
         self._session.cancel(self.id)
 
-    def profile(self) -> dict[str, object]:
-        """Return what the query used, by stage: JSON-able and stable (docs/client.md lists the fields)."""
-        return self._session.profile(self.id)
+    def profile(self) -> QueryProfile:
+        """Return what the query used until now, by stage.
+
+        Returns
+        -------
+        QueryProfile
+            A mapping of JSON values, which is stable (docs/client.md lists the fields); its
+            :meth:`~frazil.QueryProfile.frames` are the same as DataFrames.
+        """
+        profile = self._session.profile(self.id)
+        if self._status.started_unix_s is None and profile.get("stages"):  # what is known of it is older
+            self.status()
+        return QueryProfile(profile, started_unix_s=self._status.started_unix_s)
 
     def explain(self, *, analyze: bool = False) -> str:
         """Return the text of :meth:`explanation`."""
@@ -173,8 +195,11 @@ class Query:
             with user_errors():
                 raise _error_of(status)
 
+    def _know(self, status: QueryStatus) -> None:
+        self._status, self._told_unix_s = status, time.time()
+
     def _keep(self, status: QueryStatus) -> QueryStatus:
-        self._status = status
+        self._know(status)
         if status.fallbacks and not self._warned:
             self._warned = True
             reasons = "".join(f"\n  {reason}" for reason in status.fallbacks)
@@ -192,20 +217,26 @@ class Query:
             raise
 
     def __repr__(self) -> str:
-        done = sum(stage.done for stage in self._status.progress)
-        tasks = sum(stage.tasks for stage in self._status.progress)
-        return f"<frazil.Query {self.id} {self._status.state.value}, {done} of {tasks} tasks>"
+        """Return what is known of it; nobody is asked."""
+        return _card.line(self._status)
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><td>{stage.stage}</td><td>{html.escape(stage.kind)}</td><td>{stage.done}/{stage.tasks}</td>"
-            f"<td>{stage.rows:,}</td></tr>"
-            for stage in self._status.progress
-        )
-        return (
-            f"<b>Query {html.escape(self.id)}</b> {self._status.state.value}"
-            f"<table><tr><th>stage</th><th>kind</th><th>tasks</th><th>rows</th></tr>{cells}</table>"
-        )
+        """Return a card for notebooks.
+
+        The coordinator is asked for status and profile, for 2 s at most, unless both are known and final. One that gives
+        no answer is no error: the card says so, and shows what was known last.
+        """
+        silent = ""
+        if not self._used_all:
+            try:
+                status, used = self._session.glance(self.id, _GLANCE_S)
+            except FrazilError as error:
+                silent = str(error)
+            else:
+                self._know(status)
+                self._used = used or self._used
+                self._used_all = status.state.ended and used is not None
+        return _card.card(self._status, self._used, told_unix_s=self._told_unix_s, silent=silent)
 
 
 def abandon(query: Query) -> None:

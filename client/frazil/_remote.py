@@ -1,8 +1,8 @@
 """A session with a coordinator behind HTTP (docs/http-api.md): what :func:`frazil.connect` uses.
 
 What gets no answer is sent again, a submission under the same key: so a coordinator that ends, and another that goes on
-with its queries, cost time and nothing else. The first call asks for the coordinator's versions, because a plan can be read
-by its own version of polars only.
+with its queries, cost time and nothing else. A plan can be read by its own version of polars only: the coordinator's is
+known by any answer of it, and asked for before the first plan when there was none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
 from typing import Final, TypeVar
@@ -24,7 +25,9 @@ import msgspec
 import polars as pl
 
 from frazil._ipc import read_batches
+from frazil._problems import NotHereError, raise_for_problem, raise_if_elsewhere
 from frazil._session import UnreachableError
+from frazil._versions import OWN, Served, served_by
 from frazil_coordinator.catalog.model import Table, TableSource
 from frazil_coordinator.catalog.parameters import Parameters, sendable
 from frazil_coordinator.query_settings import AS_SETTINGS, Reusing
@@ -40,7 +43,7 @@ from frazil_coordinator.status import (
     decode_status,
     decode_statuses,
 )
-from frazil_functions.errors import FrazilError, PlanVersionError, RequestError, WireError, from_wire
+from frazil_functions.errors import FrazilError, RequestError
 from frazil_functions.ids import QueryId
 
 __all__ = ["RemoteSession"]
@@ -56,28 +59,10 @@ _FIRST_CONTACT_S: Final = 3.0
 _LONG_POLL_S: Final = 20.0
 _THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_OF_THE_COORDINATOR: Final = frozenset({"standby", "deposed", "journal", "request"})
-"""Kinds of errors that answer 503 because of the coordinator: another one leads, or it ends."""
-
 _EVENT_FIELD: Final = "data:"
 _JSON: Final = {"Content-Type": "application/json"}
 _ANALYZE_S: Final = 86_400.0
 """Seconds that EXPLAIN ANALYZE, which runs the query, may take."""
-
-
-class _Problem(msgspec.Struct, frozen=True):
-    """A problem document (RFC 9457) with the members that make the error's class again."""
-
-    title: str = ""
-    detail: str = ""
-    kind: str = "request"
-    message: str = ""
-    where: dict[str, str] = {}
-    exception: str = ""
-
-
-class _Version(msgspec.Struct, frozen=True):
-    polars: str
 
 
 class RemoteSession:
@@ -113,9 +98,9 @@ class RemoteSession:
         self.settings = settings or Settings()
         self._url = url.rstrip("/")
         self._timeout_s = timeout_s
-        self._headers = {"Content-Type": "application/vnd.frazil.plan"}
-        if settings is not None:
-            self._headers["Frazil-Settings"] = _changed(settings)
+        given = {} if settings is None else {"Frazil-Settings": _changed(settings)}
+        self._plan_headers = {"Content-Type": "application/vnd.frazil.plan", **OWN, **given}
+        self._sql_headers = {**_JSON, **given}
         self._client = httpx.Client(
             base_url=self._url,
             headers={"Authorization": f"Bearer {token}"} if token else {},
@@ -123,7 +108,8 @@ class RemoteSession:
             transport=transport,
         )
         self._lock = threading.Lock()
-        self._checked = False
+        self._served: Served | None = None
+        """Versions of the coordinator, by its last answer that told them."""
         self._answered = False
 
     def __repr__(self) -> str:
@@ -154,7 +140,7 @@ class RemoteSession:
             ]
         )
         # Under its key it is the same query, however often it arrives.
-        headers = {**self._headers, "Idempotency-Key": secrets.token_hex(16)}
+        headers = {**self._plan_headers, "Idempotency-Key": secrets.token_hex(16)}
         return decode_status(
             self._send("POST", "/v1/queries", content=plan, params=params, headers=headers, repeatable=True)
         )
@@ -213,7 +199,35 @@ class RemoteSession:
 
     def profile(self, query: QueryId) -> dict[str, object]:
         """Return what the query used."""
-        return msgspec.json.decode(self._send("GET", f"/v1/queries/{query}/profile"), type=dict[str, object])
+        return _read(self._send("GET", f"/v1/queries/{query}/profile"), dict[str, object])
+
+    def glance(self, query: QueryId, timeout_s: float) -> tuple[QueryStatus, dict[str, object] | None]:
+        """Return what is known of a query now and what it used, each by one request."""
+        status: Future[QueryStatus] = Future()
+        profile: Future[dict[str, object]] = Future()
+
+        def look() -> None:
+            path, timeout = f"/v1/queries/{query}", httpx.Timeout(timeout_s)
+            try:
+                status.set_result(decode_status(self._once("GET", path, timeout=timeout)))
+                profile.set_result(_read(self._once("GET", f"{path}/profile", timeout=timeout), dict[str, object]))
+            except Exception as error:  # it is raised where it is waited for
+                (profile if status.done() else status).set_exception(error)
+
+        # On a thread: a timeout of httpx is one of each step, and looking up the name of a host has none.
+        threading.Thread(target=look, name="frazil-glance", daemon=True).start()
+        deadline = time.monotonic() + timeout_s
+        try:
+            known = status.result(timeout_s)
+        except (TimeoutError, httpx.TimeoutException) as error:
+            raise UnreachableError(f"no answer from the coordinator at {self._url} within {timeout_s:g} s") from error
+        except httpx.HTTPError as error:
+            raise _unreachable(self._url, error) from error
+        try:
+            return known, profile.result(max(0.0, deadline - time.monotonic()))
+        except (TimeoutError, FrazilError, httpx.HTTPError) as error:
+            _log.debug("no profile for a glance", extra={"query": query, "error": str(error)})
+            return known, None
 
     def cancel(self, query: QueryId) -> None:
         """Stop a query."""
@@ -224,7 +238,7 @@ class RemoteSession:
         self._check_version()
         path = "/v1/queries" if dry_run else "/v1/explain"
         params = httpx.QueryParams({"dry_run": "true"} if dry_run else {})
-        return decode_explanation(self._send("POST", path, content=plan, params=params, headers=self._headers))
+        return decode_explanation(self._send("POST", path, content=plan, params=params, headers=self._plan_headers))
 
     def queries(self, *, limit: int, state: QueryState | None = None, label: str | None = None) -> tuple[QueryStatus, ...]:
         """Return the coordinator's newest queries."""
@@ -259,7 +273,7 @@ class RemoteSession:
         """Start a statement."""
         named = [("label", label) for label in labels]
         params = httpx.QueryParams([*named, ("priority", str(priority)), *_params(reusing)])
-        headers = {**self._headers, **_JSON, "Idempotency-Key": secrets.token_hex(16)}
+        headers = {**self._sql_headers, "Idempotency-Key": secrets.token_hex(16)}
         return decode_status(
             self._send(
                 "POST", "/v1/queries", content=_body(text, parameters), params=params, headers=headers, repeatable=True
@@ -269,8 +283,10 @@ class RemoteSession:
     def explain_sql(self, text: str, parameters: Parameters, *, dry_run: bool = False) -> Explanation:
         """Return how a statement would be cut into stages; that of ``EXPLAIN ANALYZE`` is run."""
         path = "/v1/queries?dry_run=true" if dry_run else "/v1/explain"
-        content, headers = _body(text, parameters), {**self._headers, **_JSON}
-        return decode_explanation(self._send("POST", path, content=content, headers=headers, patience_s=_ANALYZE_S))
+        content = _body(text, parameters)
+        return decode_explanation(
+            self._send("POST", path, content=content, headers=self._sql_headers, patience_s=_ANALYZE_S)
+        )
 
     def tables(self) -> tuple[Table, ...]:
         """Return the tenant's tables."""
@@ -297,19 +313,16 @@ class RemoteSession:
         self._client.close()
 
     def _check_version(self) -> None:
+        """Refuse to send a plan that would be refused; costs a request before the first answer, and before it raises."""
         with self._lock:
-            if self._checked:
+            if self._served is not None and self._served.ours:
                 return
             try:
-                theirs = msgspec.json.decode(self._send("GET", "/v1/version"), type=_Version).polars
+                self._served = msgspec.json.decode(self._send("GET", "/v1/version"), type=Served)
             except msgspec.MsgspecError as error:
                 raise RequestError(f"{self._url} is not a Frazil coordinator: {error}") from error
-            if theirs != pl.__version__:
-                raise PlanVersionError(
-                    f"this process runs polars {pl.__version__}, the coordinator at {self._url} polars {theirs}: "
-                    f'both must be the same, e.g. by pip install "polars=={theirs}"'
-                )
-            self._checked = True
+            if not self._served.ours:
+                raise self._served.error(self._url)
 
     def _send(
         self,
@@ -329,13 +342,28 @@ class RemoteSession:
         timeout = httpx.Timeout(self._timeout_s, read=self._timeout_s + patience_s)
 
         def once() -> bytes:
-            response = self._client.request(method, path, content=content, params=params, headers=headers, timeout=timeout)
-            self._answered = True
-            _raise_if_elsewhere(response)
-            _raise_for_problem(response)
-            return response.content
+            return self._once(method, path, content=content, params=params, headers=headers, timeout=timeout)
 
-        return self._retried(once, httpx.TransportError if repeatable or method != "POST" else (*_NEVER_SENT, _NotHereError))
+        return self._retried(once, httpx.TransportError if repeatable or method != "POST" else (*_NEVER_SENT, NotHereError))
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout: httpx.Timeout,
+        content: bytes | None = None,
+        params: httpx.QueryParams | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> bytes:
+        if self._client.is_closed:
+            raise RequestError("this engine is closed")
+        response = self._client.request(method, path, content=content, params=params, headers=headers, timeout=timeout)
+        self._answered = True
+        self._served = served_by(response.headers) or self._served
+        raise_if_elsewhere(response)
+        raise_for_problem(response)
+        return response.content
 
     def _retried(self, once: Callable[[], _T], repeatable: type[Exception] | tuple[type[Exception], ...]) -> _T:
         retry = (
@@ -359,8 +387,8 @@ class RemoteSession:
         with self._client.stream("GET", path, timeout=timeout) as response:
             if response.is_error:
                 response.read()
-            _raise_if_elsewhere(response)
-            _raise_for_problem(response)
+            raise_if_elsewhere(response)
+            raise_for_problem(response)
             yield response
 
 
@@ -394,37 +422,8 @@ class _Retry:
         self._pause_s = min(2 * self._pause_s, _MAX_BACKOFF_S)
 
 
-def _unreachable(url: str, error: httpx.TransportError) -> UnreachableError:
+def _unreachable(url: str, error: httpx.HTTPError) -> UnreachableError:
     return UnreachableError(f"no answer from the coordinator at {url}: {error or type(error).__name__}")
-
-
-class _NotHereError(httpx.TransportError):
-    """The coordinator says that another one should be asked, or this one later."""
-
-
-def _raise_if_elsewhere(response: httpx.Response) -> None:
-    if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or "Retry-After" not in response.headers:
-        return
-    error = _error_of(response)
-    if error.kind in _OF_THE_COORDINATOR:  # else it is what became of a query, which does not change
-        raise _NotHereError(error.message, request=response.request)
-
-
-def _raise_for_problem(response: httpx.Response) -> None:
-    """Raise the error that an answer stands for, as the class that the coordinator raised."""
-    if response.is_success:
-        return
-    raise _error_of(response)
-
-
-def _error_of(response: httpx.Response) -> FrazilError:
-    says = f"{response.request.method} {response.request.url.path} → {response.status_code}"
-    try:
-        problem = msgspec.json.decode(response.content, type=_Problem)
-    except msgspec.MsgspecError:
-        return RequestError(f"{says} {response.reason_phrase}: {response.text[:200]}")
-    message = problem.message or problem.detail or problem.title or says
-    return from_wire(WireError(kind=problem.kind, message=message, where=problem.where, exception=problem.exception))
 
 
 def _params(reusing: Reusing) -> list[tuple[str, str]]:

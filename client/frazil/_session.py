@@ -118,6 +118,14 @@ class Session(Protocol):
         """Return what the query used, by stage."""
         ...
 
+    def glance(self, query: QueryId, timeout_s: float) -> tuple[QueryStatus, dict[str, object] | None]:
+        """Return what is known of a query now and what it used, after `timeout_s` seconds at most.
+
+        What is not there in time is left out: the profile is None, and without a status it is an error. Nothing is tried
+        twice, for it is asked on behalf of somebody who only looks.
+        """
+        ...
+
     def cancel(self, query: QueryId) -> None:
         """Stop a query; no effect on one that has ended."""
         ...

@@ -48,6 +48,7 @@ from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryStatus, Wanted
 from frazil_coordinator.tenancy import DEFAULT_TENANT, Tenants
+from frazil_coordinator.tracing import Tracing
 from frazil_functions.errors import StandbyError, from_wire
 from frazil_functions.ids import QueryId
 from frazil_functions.storage import Store
@@ -88,6 +89,8 @@ class Coordinator:
         Who shares it. None: one tenant without limits.
     metrics
         What it counts; no two share one. None: new ones.
+    tracing
+        Is told of queries that have ended; it stays the caller's.
     """
 
     def __init__(
@@ -103,19 +106,13 @@ class Coordinator:
         leadership: Leadership | None = None,
         tenants: Tenants | None = None,
         metrics: Metrics | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.metrics = metrics or new_metrics()
-        """What it counts."""
-
         store = MeteredStore(store, self.metrics, "coordinator")
         if journal is not None:
             journal = journal.told(self.metrics)
-        self.leadership = leadership
-        """Its right to write; None: it needs none."""
-
-        self.settings = settings
-        """Of queries that come without their own."""
-
+        self.leadership, self.settings = leadership, settings
         self._store = store
         self._exchange_prefix = exchange_prefix
         self._registry = Registry(settings.max_queries)
@@ -141,6 +138,7 @@ class Coordinator:
             cleaner=self._cleaner,
             threads=self._threads,
             journal=journal,
+            tracing=tracing,
             metrics=self.metrics,
             reuse=self.reuse,
         )
@@ -378,7 +376,7 @@ class Coordinator:
         if dry_run:
             check_caps(graph, own)
             self._admission.check_plan(tenant, graph)
-        return explanation_of(report)
+        return explanation_of(report, graph.schema)
 
     async def analyze(
         self,

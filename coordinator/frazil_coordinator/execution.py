@@ -47,6 +47,7 @@ from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryState, StageProgress
+from frazil_coordinator.tracing import Tracing
 from frazil_functions.errors import (
     BordersError,
     CancelledQueryError,
@@ -71,7 +72,7 @@ Planner: TypeAlias = Callable[[bytes, Settings], StageGraph]
 _LOGGER = logging.getLogger(__name__)
 
 
-def explanation_of(report: Report, sql: str = "") -> Explanation:
+def explanation_of(report: Report, schema: pl.Schema | None, sql: str = "") -> Explanation:
     """Return how a plan looks, for people and for programs."""
     values = msgspec.convert(msgspec.to_builtins(report), dict[str, Any])
     return Explanation(
@@ -80,6 +81,7 @@ def explanation_of(report: Report, sql: str = "") -> Explanation:
         predicted=values["predicted"],
         measured=values["measured"],
         sql=sql,
+        columns=tuple({"name": name, "dtype": str(dtype)} for name, dtype in (schema or {}).items()),
     )
 
 
@@ -93,7 +95,7 @@ def explanation_of_query(record: QueryRecord, profile: dict[str, object] | None)
     """
     if record.report is not None:
         report = record.report if profile is None else measured_report(record.report, profile)
-        return explanation_of(report, record.sql)
+        return explanation_of(report, record.schema, record.sql)
     if record.status.error is not None:
         raise from_wire(record.status.error)
     raise NotPlannedError(f"query {record.id} is being planned; ask again")
@@ -122,6 +124,9 @@ class Execution:
 
     journal: Journal | None = None
     """What keeps queries whose records have a log."""
+
+    tracing: Tracing | None = None
+    """What is told of queries that have ended."""
 
     clock: Callable[[], float] = time.monotonic
     """Seconds, those of the running loop's timers."""
@@ -185,6 +190,8 @@ class Execution:
         record.blocks = blocks if error is None else None
         record.end(end.state, error, rows=end.result_rows, bytes=end.result_bytes, ended_unix_s=end.ended_unix_s)
         self.metrics.queries.end(record.status)
+        if self.tracing is not None:
+            self.tracing.ended(record.status, record.profile or {})
 
     async def _in_turn(
         self, record: QueryRecord, plan: bytes, left: Leftovers, before: Remembered | None

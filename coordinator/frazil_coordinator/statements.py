@@ -129,7 +129,9 @@ async def put_table(
     )
     scan = await asyncio.to_thread(_scan, made)
     seen = await coordinator.explain(scan.serialize(), tenant=tenant)  # looks at the tenant's folders first
-    made = msgspec.structs.replace(made, columns=await asyncio.to_thread(_columns, scan), statistics=_statistics(seen))
+    made = msgspec.structs.replace(
+        made, columns=msgspec.convert(seen.columns, tuple[Column, ...]), statistics=_statistics(seen)
+    )
     return await asyncio.to_thread(partial(coordinator.catalog.put, tenant, made, expected))
 
 
@@ -138,14 +140,6 @@ def _scan(table: Table) -> pl.LazyFrame:
         return scan_of(table)
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise RequestError(f"options: {error}") from error
-
-
-def _columns(scan: pl.LazyFrame) -> tuple[Column, ...]:
-    try:
-        schema = scan.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise QueryError(str(error), exception=type(error).__name__) from error
-    return tuple(Column(name=name, dtype=str(dtype)) for name, dtype in schema.items())
 
 
 def _statistics(seen: Explanation) -> Statistics:

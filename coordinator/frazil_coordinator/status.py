@@ -180,6 +180,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     sql: str = ""
     """The statement that the query was made of, while this coordinator knows it; it is in no journal."""
 
+    columns: tuple[dict[str, str], ...] = ()
+    """Columns of the result: ``name`` and ``dtype``, as Polars writes it (``Int64``, ``List(String)``)."""
+
     def __str__(self) -> str:
         return self.text
 

@@ -33,7 +33,7 @@ from frazil_functions.errors import (
 from frazil_functions.run import CancelToken, TaskRun
 from frazil_functions.settings import FunctionSettings
 from frazil_functions.storage import Store
-from frazil_functions.storage_hedged import Hedging
+from frazil_functions.storage_hedged import Hedging, is_near
 from frazil_functions.task import Failed, Started, Succeeded, TaskEvent, TaskRequest
 
 __all__ = ["FunctionApp"]
@@ -85,7 +85,7 @@ class FunctionApp:
     def __init__(self, settings: FunctionSettings, store: Store, *, end_process: Callable[[int], object] = os._exit) -> None:
         self._settings = settings
         self._store = store
-        self._hedging = Hedging() if settings.hedge and store.remote else None
+        self._hedging = Hedging() if settings.hedge and not is_near(store, settings.store_options) else None
         self._end_process = end_process
         self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="frazil-task")
         self._source = f"/frazil/functions/{os.uname().nodename}/{os.getpid()}"

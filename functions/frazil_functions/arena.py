@@ -32,7 +32,7 @@ from frazil_functions.arena_nodes import (
 from frazil_functions.errors import PlanError, PlanVersionError, PythonPlanError
 from frazil_functions.task import INPUT_SCHEME, input_path
 
-__all__ = ["Arena", "Raw", "plan_header"]
+__all__ = ["Arena", "Raw", "plan_header", "require_version"]
 
 _MAGIC: Final = b"DSL_VERSION"
 _HEADER_BYTES: Final = 79
@@ -73,6 +73,22 @@ def plan_header() -> bytes:
     return pl.LazyFrame({"a": [1]}).serialize()[:_HEADER_BYTES]
 
 
+def require_version(plan: bytes) -> None:
+    """Refuse a plan of another version of polars; what is no plan, or cut short, is for :meth:`Arena.decode`.
+
+    Raises
+    ------
+    PlanVersionError
+        When another version of polars wrote it.
+    """
+    if plan[: len(_MAGIC)] != _MAGIC or len(plan) <= _HEADER_BYTES or plan[:_HEADER_BYTES] == plan_header():
+        return
+    raise PlanVersionError(
+        f"the plan was serialised by another version of polars; this side runs polars {pl.__version__}: "
+        f'pip install "polars=={pl.__version__}" where the query is written'
+    )
+
+
 class Arena:
     """Plan nodes by number. Mutable; made by :meth:`decode` or :meth:`of`.
 
@@ -108,11 +124,7 @@ class Arena:
             raise PlanError("not a polars plan: send the bytes of LazyFrame.serialize()")
         if len(plan) <= _HEADER_BYTES:
             raise PlanError("the plan is truncated: send all bytes of LazyFrame.serialize()")
-        if plan[:_HEADER_BYTES] != plan_header():
-            raise PlanVersionError(
-                f"the plan was serialised by another version of polars; this side runs polars {pl.__version__}: "
-                f'install "polars=={pl.__version__}" where the query is written'
-            )
+        require_version(plan)
         try:
             document = _DECODER.decode(memoryview(plan)[_HEADER_BYTES:])
         except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, TypeError, ValueError) as error:

@@ -12,14 +12,15 @@ import builtins
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
+from urllib.parse import urlsplit
 
 from frazil_functions.storage_model import ObjectInfo, Store
 
-__all__ = ["HedgeLimits", "HedgedStore", "Hedging"]
+__all__ = ["HedgeLimits", "HedgedStore", "Hedging", "is_near"]
 
 _T = TypeVar("_T")
 
@@ -32,6 +33,18 @@ _LOOK_EVERY: Final = 32
 _SLOW_FROM: Final = 0.95
 """Share of requests that are not slow. Were it 0.99, a store that is slow once in a hundred times would have no slow
 requests (docs/adr/0011-hedged-requests.md); `HedgeLimits.share` bounds what 0.95 costs."""
+
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def is_near(store: Store, options: Mapping[str, str]) -> bool:
+    """Return whether a store, opened with `options`, is on this machine, where a second request but competes with the first.
+
+    A folder is; so is a server on loopback.
+    """
+    endpoints = (value for name, value in options.items() if "endpoint" in name.lower())
+    return not store.remote or any(urlsplit(endpoint).hostname in _LOOPBACK for endpoint in endpoints)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,8 +200,7 @@ def parts(seaweed: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Itera
         proxy = stack.enter_context(count_requests(seaweed.endpoint))
         options = {**seaweed.storage_options, "aws_endpoint_url": proxy.endpoint}
         url = seaweed.url(f"fault-table/{tmp_path_factory.getbasetemp().name}")
-        # A second request beside one that is refused again and again would be a second client that gives up.
-        env = {"FRAZIL_STORE_URL": url, "FRAZIL_STORE_OPTIONS": json.dumps(options), "FRAZIL_HEDGE": "false"}
+        env = {"FRAZIL_STORE_URL": url, "FRAZIL_STORE_OPTIONS": json.dumps(options)}
         folders = [tmp_path_factory.mktemp("pod") for _ in range(2)]
         pods = [stack.enter_context(function_process(folder, env=env)) for folder in folders]
         yield Parts(pods=pods, proxy=proxy, url=url, options=options, direct=seaweed.storage_options)

@@ -20,6 +20,7 @@ import hypothesis
 import polars as pl
 import pytest
 import schemathesis
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import not_a_server_error
@@ -135,7 +136,7 @@ def run(world: World, examples: int, mode: GenerationMode) -> Counter[int]:
             deadline=None,
             database=None,
             derandomize=True,
-            suppress_health_check=[*hypothesis.HealthCheck.__members__.values()],
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
             phases=[hypothesis.Phase.generate],
         )
         @hypothesis.given(case=strategy, data=st.data())

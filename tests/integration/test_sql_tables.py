@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 
 import frazil
+from frazil_coordinator.catalog.model import TableSource
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.tenancy import Tenant, Tenants, Token
 from support.parity import assert_same
@@ -87,6 +88,39 @@ def ask(
 def expected(tables: dict[str, pl.LazyFrame]) -> pl.DataFrame:
     text = JOINED.replace("$1", "DATE '2026-01-03'").replace("$2", "'o''brien'")
     return pl.SQLContext(tables).execute(text, eager=True)
+
+
+def test_the_columns_of_a_table_are_those_that_its_plan_was_made_of(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nested, partitioned by folders, read by options: as Polars resolves them, and not once more than the planner does."""
+    folder = data / "open" / "parts"
+    frame = pl.DataFrame({"a": [1, 2], "b": [["x"], []], "c": [{"d": 1.5}, {"d": None}], "part": [1, 2]})
+    frame.lazy().sink_parquet(pl.PartitionBy(folder, key="part", include_key=False), mkdir=True)
+    scan = pl.scan_parquet(folder / "**/*.parquet", hive_partitioning=True)
+    with frazil.local(1) as engine:
+        session: Any = engine._session
+        source = TableSource(location=str(folder / "**/*.parquet"), options={"hive_partitioning": True})
+        resolved: list[object] = []
+        real = pl.LazyFrame.collect_schema
+
+        def counted(lf: pl.LazyFrame) -> pl.Schema:
+            resolved.append(lf)
+            return real(lf)
+
+        monkeypatch.setattr(pl.LazyFrame, "collect_schema", counted)
+        plan = scan.serialize()
+        session.explain(plan)
+        by_planner = len(resolved)
+        table = session.put_table("parts", source)
+        monkeypatch.undo()
+    assert [(column.name, column.dtype) for column in table.columns] == [
+        (name, str(dtype)) for name, dtype in scan.collect_schema().items()
+    ]
+    assert len(resolved) == 2 * by_planner
+
+
+def test_an_explanation_names_the_columns_of_the_result(url: str) -> None:
+    told = ask(url, "POST", "explain", {"sql": "SELECT customer, SUM(value) AS total FROM orders GROUP BY customer"})
+    assert told["columns"] == [{"name": "customer", "dtype": "Int64"}, {"name": "total", "dtype": "Int64"}]
 
 
 def test_a_table_tells_what_its_files_hold(url: str) -> None:

@@ -8,7 +8,6 @@ writes segment number N, counted from 0 over all queries, the process kills itse
 from __future__ import annotations
 
 import asyncio
-import builtins
 import contextlib
 import json
 import os
@@ -17,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -32,8 +31,9 @@ from frazil_coordinator.journal.sealing import Sealer
 from frazil_coordinator.leadership import Leadership, probe_conditional_puts
 from frazil_coordinator.platform.local import LocalPlatform
 from frazil_coordinator.settings import Settings
-from frazil_functions.storage import ObjectInfo, Store, open_store
+from frazil_functions.storage import Store, open_store
 from support.lease_process import RACERS
+from support.passing_store import PassingStore
 from support.processes import stop_process
 
 __all__ = ["KEYS", "LEASE_S", "TOKEN", "DyingStore", "When", "mortal_coordinator"]
@@ -46,7 +46,7 @@ LEASE_S = 2.0
 When: TypeAlias = Literal["before", "after"]
 
 
-class DyingStore:
+class DyingStore(PassingStore):
     """A store that does something at the n-th object that is created below ``journal/``, and passes everything on.
 
     Parameters
@@ -62,21 +62,13 @@ class DyingStore:
     """
 
     def __init__(self, store: Store, number: int, when: When, die: Callable[[], None]) -> None:
-        self._store = store
+        super().__init__(store)
         self._number = number
         self._when = when
         self._die = die
         self._lock = threading.Lock()
         self.created = 0
         """Objects created below ``journal/``."""
-
-    @property
-    def url(self) -> str:
-        return self._store.url
-
-    @property
-    def remote(self) -> bool:
-        return self._store.remote
 
     def create(self, key: str, data: bytes) -> bool:
         with self._lock:
@@ -88,33 +80,6 @@ class DyingStore:
         if hit and self._when == "after":
             self._die()
         return created
-
-    def put(self, key: str, parts: Sequence[bytes]) -> None:
-        self._store.put(key, parts)
-
-    def install(self, source: str, target: str, size: int) -> None:
-        self._store.install(source, target, size)
-
-    def get(self, key: str) -> bytes:
-        return self._store.get(key)
-
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        return self._store.get_range(key, start, length)
-
-    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> builtins.list[bytes]:
-        return self._store.get_ranges(key, ranges)
-
-    def head(self, key: str) -> ObjectInfo:
-        return self._store.head(key)
-
-    def list(self, prefix: str) -> builtins.list[ObjectInfo]:
-        return self._store.list(prefix)
-
-    def delete(self, keys: Iterable[str]) -> None:
-        self._store.delete(keys)
-
-    def delete_prefix(self, prefix: str) -> int:
-        return self._store.delete_prefix(prefix)
 
 
 def _kill_myself() -> None:

@@ -45,6 +45,13 @@ class FakeSession:
     reusings: dict[str, Reusing] = field(default_factory=dict)
     plans: dict[str, bytes] = field(default_factory=dict)
     states: dict[str, QueryState] = field(default_factory=dict)
+    silent: FrazilError | None = None
+    """What whoever glances at a query is told in place of it."""
+
+    profiles: dict[str, dict[str, object]] = field(default_factory=dict)
+    """Of queries that used something."""
+
+    started_unix_s: float | None = None
     closed: int = 0
     shares_files: bool = True
 
@@ -56,6 +63,7 @@ class FakeSession:
             id=query,
             state=state,
             submitted_unix_s=0.0,
+            started_unix_s=self.started_unix_s,
             error=None if error is None else to_wire(error),
             progress=(stage,),
             labels=self.labels[query],
@@ -106,7 +114,14 @@ class FakeSession:
         return Explanation(text=f"the plan of {query}")
 
     def profile(self, query: QueryId) -> dict[str, object]:
-        return {"query": query, "stages": []}
+        self.calls.append(f"profile {query}")
+        return self.profiles.get(query, {"query": query, "stages": []})
+
+    def glance(self, query: QueryId, timeout_s: float) -> tuple[QueryStatus, dict[str, object] | None]:
+        self.calls.append(f"glance {query}")
+        if self.silent is not None:
+            raise self.silent
+        return self._status(query), self.profile(query)
 
     def cancel(self, query: QueryId) -> None:
         self.calls.append(f"cancel {query}")

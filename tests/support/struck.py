@@ -6,7 +6,7 @@ import asyncio
 import builtins
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -23,9 +23,10 @@ from frazil_functions.errors import (
     to_wire,
 )
 from frazil_functions.run import run_task
-from frazil_functions.storage import ObjectInfo, Store
+from frazil_functions.storage import Store
 from frazil_functions.task import Failed, Started, Succeeded, TaskEvent, TaskRequest
 from support.fault_table import DELAY_S, Attempt, Row, Strikes
+from support.passing_store import PassingStore
 
 __all__ = ["ObservedPlatform", "StruckStore", "TaskPlatform", "attempt_of", "error_of", "struck_events"]
 
@@ -44,7 +45,7 @@ def error_of(row: Row) -> FrazilError:
     return kinds[row.told](row.name)
 
 
-class StruckStore:
+class StruckStore(PassingStore):
     """A store whose requests for objects of the exchange, and for one segment of a journal, are struck.
 
     Parameters
@@ -62,20 +63,12 @@ class StruckStore:
     def __init__(
         self, store: Store, strikes: Strikes, *, record: int = -1, die: Callable[[], NoReturn] | None = None
     ) -> None:
-        self._store = store
+        super().__init__(store)
         self._strikes = strikes
         self._record = record
         self._die = die
         self.written = 0
         """Objects of tasks that were written."""
-
-    @property
-    def url(self) -> str:
-        return self._store.url
-
-    @property
-    def remote(self) -> bool:
-        return self._store.remote
 
     def put(self, key: str, parts: Sequence[bytes]) -> None:
         row, hit = self._strikes.row, self._strikes.write(key)
@@ -96,12 +89,6 @@ class StruckStore:
         created = self._store.create(key, data)
         return self._store.create(key, data) if hit and row.kind == "duplicate" else created
 
-    def install(self, source: str, target: str, size: int) -> None:
-        self._store.install(source, target, size)
-
-    def get(self, key: str) -> bytes:
-        return self._store.get(key)
-
     def get_range(self, key: str, start: int, length: int) -> bytes:
         if not self._strikes.read(key, f"{start}+{length}"):
             return self._store.get_range(key, start, length)
@@ -120,18 +107,6 @@ class StruckStore:
 
     def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> builtins.list[bytes]:
         return [self.get_range(key, start, length) for start, length in ranges]
-
-    def head(self, key: str) -> ObjectInfo:
-        return self._store.head(key)
-
-    def list(self, prefix: str) -> builtins.list[ObjectInfo]:
-        return self._store.list(prefix)
-
-    def delete(self, keys: Iterable[str]) -> None:
-        self._store.delete(keys)
-
-    def delete_prefix(self, prefix: str) -> int:
-        return self._store.delete_prefix(prefix)
 
 
 async def struck_events(

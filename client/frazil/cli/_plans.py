@@ -142,6 +142,11 @@ class PlansOnly:
         """Return that nothing was used."""
         return {"query": query, "stages": []}
 
+    def glance(self, query: QueryId, timeout_s: float) -> tuple[QueryStatus, dict[str, object] | None]:
+        """Return that it succeeded, and used nothing."""
+        del timeout_s
+        return self.status(query), self.profile(query)
+
     def cancel(self, query: QueryId) -> None:
         """Do nothing: nothing runs."""
         del query

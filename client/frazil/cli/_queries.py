@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import closing
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -50,9 +51,8 @@ def queries(
 ) -> None:
     """List the newest queries of a coordinator."""
     wanted = Wanted(limit=limit, state=state, label=label, tenant=tenant, text=text, since_unix_s=since_unix_s(since))
-    session = _common.remote_session(url, token, profile_name)
-    found = session.wanted(wanted)
-    session.close()
+    with closing(_common.remote_session(url, token, profile_name)) as session:
+        found = session.wanted(wanted)
     if as_json:
         _common.print_json(found)
         return
@@ -67,10 +67,9 @@ def cancel(
     as_json: _common.AsJson = False,
 ) -> None:
     """Stop a query, and delete what it left."""
-    session = _common.remote_session(url, token, profile_name)
-    session.cancel(QueryId(query))
-    status = session.status(QueryId(query))
-    session.close()
+    with closing(_common.remote_session(url, token, profile_name)) as session:
+        session.cancel(QueryId(query))
+        status = session.status(QueryId(query))
     if as_json:
         _common.print_json(status)
         return

@@ -24,6 +24,7 @@ from frazil._parts import (
     open_coordinator,
     open_journal,
     open_leadership,
+    open_tracing,
 )
 from frazil.cli import _common
 from frazil.cli._logs import FieldFormatter
@@ -234,6 +235,7 @@ async def _knative(
             journal=journal,
             leadership=await open_leadership(journal, settings),
             tenants=tenants,
+            tracing=open_tracing(stack),
         )
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

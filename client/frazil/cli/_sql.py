@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Final, get_args
 
@@ -97,9 +98,8 @@ def list_tables(
     as_json: _common.AsJson = False,
 ) -> None:
     """List the tables."""
-    session = _common.remote_session(url, token, profile_name)
-    found = session.tables()
-    session.close()
+    with closing(_common.remote_session(url, token, profile_name)) as session:
+        found = session.tables()
     if as_json:
         _common.print_json(found)
         return
@@ -122,9 +122,8 @@ def show_table(
     as_json: _common.AsJson = False,
 ) -> None:
     """Show a table: where it lies, and its columns."""
-    session = _common.remote_session(url, token, profile_name)
-    table = session.table(name)
-    session.close()
+    with closing(_common.remote_session(url, token, profile_name)) as session:
+        table = session.table(name)
     if as_json:
         _common.print_json(table)
         return
@@ -171,9 +170,8 @@ def put_table(
         source = msgspec.convert(given, TableSource)
     except msgspec.ValidationError as error:
         raise typer.BadParameter(str(error)) from error
-    session = _common.remote_session(url, token, profile_name)
-    table = session.put_table(name, source, expected=if_version)
-    session.close()
+    with closing(_common.remote_session(url, token, profile_name)) as session:
+        table = session.put_table(name, source, expected=if_version)
     if as_json:
         _common.print_json(table)
     else:
@@ -189,9 +187,8 @@ def drop_table(
     profile_name: _common.ProfileName = None,
 ) -> None:
     """Drop a table; its files stay."""
-    session = _common.remote_session(url, token, profile_name)
-    session.drop_table(name, expected=if_version)
-    session.close()
+    with closing(_common.remote_session(url, token, profile_name)) as session:
+        session.drop_table(name, expected=if_version)
     _common.note(f"table {name} is dropped")
 
 

@@ -17,6 +17,7 @@ from frazil_coordinator.api.problems import PROBLEM_JSON, add_handlers
 from frazil_coordinator.api.queries import queries_router
 from frazil_coordinator.api.schemas import add_schemas
 from frazil_coordinator.api.tables import tables_router
+from frazil_coordinator.api.versions import TellVersions
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.identity import Identities
 from frazil_coordinator.tenancy import Token
@@ -54,6 +55,7 @@ def create_app(
     app.include_router(tables_router(coordinator), dependencies=guarded)
     app.include_router(pages_router())
     add_handlers(app)
+    app.add_middleware(TellVersions)
     app.add_middleware(Measured, metrics=coordinator.metrics)
     add_schemas(app)
     return app

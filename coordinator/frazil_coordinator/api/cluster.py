@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as distribution_version
 from typing import Any
 
 import msgspec
-import polars as pl
 from fastapi import APIRouter
 from fastapi.responses import Response
 
 from frazil_coordinator.api.auth import Asker
 from frazil_coordinator.api.leader import standing_of
+from frazil_coordinator.api.versions import served
 from frazil_coordinator.cluster import ClusterStatus
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.tenancy import Role
@@ -66,7 +65,7 @@ def cluster_router(coordinator: Coordinator) -> APIRouter:
             tenants=status.tenants,
             caller=CallerView(tenant=caller.tenant, role=caller.role.value),
             leadership=LeaderView(leader=standing.leader, journal=standing.journal, detail=standing.detail),
-            versions={"frazil": distribution_version("frazil"), "polars": pl.__version__},
+            versions={"frazil": served().frazil, "polars": served().polars},
         )
         return Response(msgspec.json.encode(view), media_type="application/json")
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as distribution_version
-
-import polars as pl
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from frazil_coordinator.api.leader import standing_of
 from frazil_coordinator.api.models import Health, Ready, Version
 from frazil_coordinator.api.problems import problem
+from frazil_coordinator.api.versions import served
 from frazil_coordinator.coordinator import Coordinator
-from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.errors import FrazilError, StandbyError, StorageError
 
 __all__ = ["probes_router", "version_router"]
@@ -65,7 +62,7 @@ def version_router() -> APIRouter:
 
     @router.get("/version")
     async def version() -> Version:
-        """Name the versions that must match."""
-        return Version(frazil=distribution_version("frazil"), polars=pl.__version__, protocol=PROTOCOL_VERSION)
+        """Name the versions that must match, and how to get them."""
+        return served()
 
     return router

@@ -9,10 +9,12 @@ import msgspec
 from fastapi import Request
 
 from frazil_coordinator.api.problems import MediaTypeError
+from frazil_coordinator.api.versions import require_versions
 from frazil_coordinator.query_settings import for_query
 from frazil_coordinator.refusals import PlanTooLargeError
 from frazil_coordinator.settings import Settings
-from frazil_functions.errors import PlanError, RequestError
+from frazil_functions.arena import require_version
+from frazil_functions.errors import PlanError, PlanVersionError, RequestError
 
 __all__ = ["PLAN_MEDIA_TYPES", "SETTINGS_HEADER", "media_type_of", "read_body", "read_plan", "read_settings"]
 
@@ -34,13 +36,22 @@ async def read_plan(request: Request, limit: int) -> bytes:
         When it is empty.
     MediaTypeError
         When it is of another media type.
+    PlanVersionError
+        When its header, or the plan itself, is of another version; by the header, before any of it is kept.
     """
     media_type = media_type_of(request)
     if media_type not in PLAN_MEDIA_TYPES:
         raise MediaTypeError(f"the body must be a plan: content-type {' or '.join(PLAN_MEDIA_TYPES)}, not {media_type}")
+    try:
+        require_versions(request)
+    except PlanVersionError:
+        if "expect" not in request.headers:  # a client that asks first has sent nothing yet
+            await _discard(request, limit)
+        raise
     body = await read_body(request, limit)
     if not body:
         raise PlanError("the body is empty: send the bytes of LazyFrame.serialize()")
+    require_version(body)
     return body
 
 

@@ -9,6 +9,15 @@ from pydantic import BaseModel, Field
 __all__ = ["Health", "Problem", "Ready", "Version"]
 
 
+class Version(BaseModel):
+    """Versions that must match."""
+
+    frazil: str
+    polars: str = Field(description="Plans must be serialised by the same version")
+    protocol: int = Field(description="Version of the task protocol")
+    install: str = Field(description="The command that installs them")
+
+
 class Problem(BaseModel):
     """An error (RFC 9457)."""
 
@@ -21,6 +30,7 @@ class Problem(BaseModel):
     where: dict[str, str] = Field(description="Stage, task and file that the error belongs to")
     exception: str = Field(description="Class of the polars error, for kind 'query'")
     state: str | None = Field(default=None, description="State of the query, where that is the problem")
+    served: Version | None = Field(default=None, description="The versions that are served, for kind 'plan_version'")
 
 
 class Health(BaseModel):
@@ -41,11 +51,3 @@ class Ready(BaseModel):
         description="fenced: the store decides between coordinators; single-writer: it can't, and there must not be two"
     )
     detail: str = Field(description="The same in words")
-
-
-class Version(BaseModel):
-    """Versions that must match."""
-
-    frazil: str
-    polars: str = Field(description="Plans must be serialised by the same version")
-    protocol: int = Field(description="Version of the task protocol")

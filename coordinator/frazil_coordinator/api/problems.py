@@ -1,6 +1,7 @@
 """Errors as ``application/problem+json`` (RFC 9457), from which a client rebuilds the same class.
 
-The extension members ``kind``, ``where`` and ``exception`` are those of :class:`frazil_functions.errors.WireError`.
+The extension members ``kind``, ``where`` and ``exception`` are those of :class:`frazil_functions.errors.WireError`; of a
+plan of another version there is ``served``, which names the versions that would do (:mod:`frazil_coordinator.api.versions`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from frazil_coordinator.api.versions import served
 from frazil_coordinator.catalog import TableConflictError, UnknownTableError
 from frazil_coordinator.formats import NotAcceptableError
 from frazil_coordinator.refusals import (
@@ -131,6 +133,7 @@ def problem(request: Request, error: FrazilError, *, status: int | None = None, 
         "kind": wire.kind,
         "where": wire.where,
         "exception": wire.exception,
+        **({"served": served().model_dump()} if isinstance(error, PlanVersionError) else {}),
         **members,
     }
     headers = dict(_HEADERS.get(status, {}))

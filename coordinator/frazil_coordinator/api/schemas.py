@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from frazil_coordinator.api.cluster import ClusterView
 from frazil_coordinator.api.inputs import PLAN_MEDIA_TYPES, SETTINGS_HEADER
 from frazil_coordinator.api.sql import SqlBody
+from frazil_coordinator.api.versions import POLARS_HEADER, PROTOCOL_HEADER, served
 from frazil_coordinator.catalog.model import Table, TableSource
 from frazil_coordinator.schedule.timeline import TaskPage
 from frazil_coordinator.status import Explanation, QueryEvent, QueryStatus
@@ -40,17 +41,21 @@ def stream_of(*media_types: str) -> Responses:
 
 def plan_body() -> dict[str, Any]:
     """Return the ``openapi_extra`` of a route that takes a plan."""
-    header = {
-        "name": SETTINGS_HEADER,
-        "in": "header",
-        "required": False,
-        "description": "JSON object of settings that this query has of its own",
-        "schema": {"type": "string"},
-    }
+    headers = [
+        _header(SETTINGS_HEADER, "JSON object of settings that this query has of its own"),
+        _header(POLARS_HEADER, "Version of polars that wrote the plan", served().polars),
+        _header(PROTOCOL_HEADER, "Version of the task protocol of who sends it", str(served().protocol)),
+    ]
     content: dict[str, Any] = {media_type: {"schema": _BINARY} for media_type in PLAN_MEDIA_TYPES}
     statement = {"sql": "SELECT k, SUM(v) AS v FROM orders WHERE d >= $1 GROUP BY k", "parameters": [_DATE]}
     content["application/json"] = {"schema": {"$ref": _REF.format(name="SqlBody")}, "example": statement}
-    return {"requestBody": {"required": True, "content": content}, "parameters": [header]}
+    return {"requestBody": {"required": True, "content": content}, "parameters": headers}
+
+
+def _header(name: str, description: str, *values: str) -> dict[str, Any]:
+    """Return the description of a header; only `values` are taken, if there are any."""
+    schema = {"type": "string", **({"enum": list(values)} if values else {})}
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 
 def add_schemas(app: FastAPI) -> None:

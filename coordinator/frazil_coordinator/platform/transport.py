@@ -17,6 +17,7 @@ import msgspec
 
 from frazil_functions.cloudevent import MARKER_HEADER, encode_task, parse_line
 from frazil_functions.errors import DeadlineError, FrazilError, FunctionBusyError, FunctionLostError, ProtocolError
+from frazil_functions.ids import traceparent
 from frazil_functions.task import Failed, Succeeded, TaskEvent, TaskRequest
 
 __all__ = ["FunctionTransport"]
@@ -106,7 +107,7 @@ class FunctionTransport:
             await self._session.close()
 
     async def _post(self, url: str, request: TaskRequest) -> aiohttp.ClientResponse:
-        headers, body = encode_task(request, keys=self._keys, source=self._source)
+        headers, body = encode_task(request, keys=self._keys, source=self._source, traceparent=traceparent(request.id))
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 # Not as bytes: aiohttp writes those at once, and warns above 1 MiB, which inline blocks exceed.

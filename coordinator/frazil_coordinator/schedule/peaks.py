@@ -72,8 +72,8 @@ class Need:
         return cls(factor=factors[operator], allowed=float("inf") if limit is None else usable_bytes(limit))
 
     def bytes(self, blocks: Iterable[BlockRef | BlockInfo]) -> float:
-        """Return the memory for `blocks`, about."""
-        return _in_memory_bytes(blocks) * self.factor
+        """Return the memory for `blocks`, about; 0 where nobody said how much there is, and so nobody asks."""
+        return 0.0 if self.allowed == float("inf") else _in_memory_bytes(blocks) * self.factor
 
     def tasks(self, size: float) -> int:
         """Return among how many tasks so many bytes must be parted, at least 1."""

@@ -76,6 +76,9 @@ class TaskProfile(TypedDict):
     bytes_in: int
     bytes_out: int
     blocks: int
+    requests: dict[str, int]
+    """Exchange-store requests by operation."""
+
     seconds: float
     """Wall seconds in the function."""
 
@@ -468,6 +471,7 @@ def _task_profile(task: int, attempts: int, answer: _Answer, began: float) -> Ta
         bytes_in=stats.bytes_in,
         bytes_out=stats.bytes_out,
         blocks=len(answer.descriptor.blocks),
+        requests=dict(stats.requests),
         seconds=stats.seconds,
         peak_memory_bytes=stats.peak_memory_bytes,
         cold_start=stats.cold_start,

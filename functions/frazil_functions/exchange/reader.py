@@ -127,7 +127,7 @@ def read_exchange(
         if source.hash_share is not None:
             frame = in_share(frame, source.hash_share)
         if left is not None:
-            frame = frame.head(left)
+            frame = frame.head(min(left, frame.height))  # polars takes no number above 64 bits
             left -= frame.height
         if predicate is not None:
             frame = frame.filter(predicate)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -14,6 +16,7 @@ import frazil
 from frazil._remote import RemoteSession
 from frazil_coordinator.results import END_OF_STREAM, splice
 from frazil_coordinator.status import QueryEvent, QueryState, QueryStatus, encode
+from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.errors import StorageError
 from frazil_functions.ids import QueryId
 
@@ -45,6 +48,10 @@ class Coordinator:
         self.answers = answers
         self.requests: list[httpx.Request] = []
         self.polars = pl.__version__
+        self.protocol = PROTOCOL_VERSION
+        self.tells = False
+        """Whether each answer names the versions in its head, as a coordinator of this version does."""
+
         self.failures: list[Exception] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -52,9 +59,12 @@ class Coordinator:
         if self.failures:
             raise self.failures.pop(0)
         if request.url.path == "/v1/version":
-            return httpx.Response(200, json={"frazil": "0.1.0", "polars": self.polars, "protocol": 1})
+            return httpx.Response(200, json={"frazil": "9.8.7", "polars": self.polars, "protocol": self.protocol})
         name = request.url.path.rpartition("/")[2]
-        return self.answers[name](request)
+        answer = self.answers[name](request)
+        if self.tells:
+            answer.headers.update({"Frazil-Polars": self.polars, "Frazil-Protocol": str(self.protocol)})
+        return answer
 
     def session(self, settings: frazil.Settings | None = None, timeout_s: float = 30.0) -> RemoteSession:
         transport = httpx.MockTransport(self)
@@ -95,6 +105,112 @@ def test_another_version_of_polars_is_an_error_that_names_both() -> None:
     coordinator.polars = "1.0.0"
     with pytest.raises(frazil.PlanVersionError, match=rf"{pl.__version__}.*polars 1\.0\.0"):
         coordinator.session().submit(b"plan", ())
+
+
+def test_a_plan_names_the_versions_that_it_is_of_and_a_statement_does_not() -> None:
+    coordinator = Coordinator(queries=lambda _: httpx.Response(202, content=status()))
+    session = coordinator.session()
+    session.submit(b"plan", ())
+    plan = coordinator.requests[-1].headers
+    assert (plan["Frazil-Polars"], plan["Frazil-Protocol"]) == (pl.__version__, str(PROTOCOL_VERSION))
+    session.submit_sql("SELECT 1", (), ())
+    assert "Frazil-Polars" not in coordinator.requests[-1].headers
+
+
+def test_another_protocol_is_an_error_that_names_the_frazil_to_install() -> None:
+    coordinator = Coordinator()
+    coordinator.protocol = PROTOCOL_VERSION + 1
+    with pytest.raises(
+        frazil.PlanVersionError, match=rf"protocol {PROTOCOL_VERSION},.*protocol {PROTOCOL_VERSION + 1}.*frazil==9\.8\.7"
+    ):
+        coordinator.session().submit(b"plan", ())
+
+
+def test_versions_that_an_answer_told_are_not_asked_for() -> None:
+    coordinator = Coordinator(
+        q1=lambda _: httpx.Response(200, content=status()), queries=lambda _: httpx.Response(202, content=status())
+    )
+    coordinator.tells = True
+    session = coordinator.session()
+    session.status(Q)
+    session.submit(b"plan", ())
+    assert coordinator.paths() == ["GET /v1/queries/q1", "POST /v1/queries"]
+
+
+def test_a_coordinator_that_is_updated_meanwhile_gets_no_plan_of_the_old_version() -> None:
+    coordinator = Coordinator(
+        q1=lambda _: httpx.Response(200, content=status()), queries=lambda _: httpx.Response(202, content=status())
+    )
+    coordinator.tells = True
+    session = coordinator.session()
+    session.submit(b"plan", ())
+    coordinator.polars = "9.0.0"
+    session.status(Q)
+    with pytest.raises(frazil.PlanVersionError, match=r'pip install "polars==9\.0\.0"'):
+        session.submit(b"plan", ())
+    assert coordinator.paths().count("POST /v1/queries") == 1
+    coordinator.polars = pl.__version__  # and back: what was told is asked again before it is an error
+    session.submit(b"plan", ())
+    assert coordinator.paths().count("POST /v1/queries") == 2
+
+
+@pytest.mark.parametrize(("polars", "protocol"), [("", "3"), ("2.1.0", ""), ("2.1.0", "x"), ("2.1.0", "1" * 5000)])
+def test_a_head_that_tells_no_versions_is_not_believed(polars: str, protocol: str) -> None:
+    headers = {"Frazil-Polars": polars, "Frazil-Protocol": protocol}
+    coordinator = Coordinator(
+        q1=lambda _: httpx.Response(200, content=status(), headers=headers),
+        queries=lambda _: httpx.Response(202, content=status()),
+    )
+    session = coordinator.session()
+    session.status(Q)
+    session.submit(b"plan", ())
+    assert "GET /v1/version" in coordinator.paths()
+
+
+def test_a_glance_asks_for_status_and_profile_once() -> None:
+    coordinator = Coordinator(
+        q1=lambda _: httpx.Response(200, content=status()), profile=lambda _: httpx.Response(200, json={"query": "q1"})
+    )
+    known, used = coordinator.session().glance(Q, 5.0)
+    assert (known.id, used) == (Q, {"query": "q1"})
+    assert coordinator.paths() == ["GET /v1/queries/q1", "GET /v1/queries/q1/profile"]
+
+
+def test_a_glance_is_over_in_time_and_tries_nothing_twice() -> None:
+    free = threading.Event()
+
+    def late(_: httpx.Request) -> httpx.Response:
+        free.wait(60)
+        return httpx.Response(200, json={"query": "q1"})
+
+    began = time.monotonic()
+    coordinator = Coordinator(q1=late, profile=late)
+    with pytest.raises(frazil.UnreachableError, match=r"within 0\.1 s"):
+        coordinator.session().glance(Q, 0.1)
+    coordinator.answers["q1"] = lambda _: httpx.Response(200, content=status())
+    known, used = coordinator.session().glance(Q, 0.5)
+    assert (known.id, used) == (Q, None)
+    assert time.monotonic() - began < 20
+    free.set()
+    refusing = Coordinator()
+    refusing.failures = [httpx.ConnectError("refused")]
+    with pytest.raises(frazil.UnreachableError, match="refused"):
+        refusing.session().glance(Q, 5.0)
+    assert len(refusing.requests) == 1
+
+
+def test_a_glance_at_a_query_that_is_forgotten_says_so() -> None:
+    gone = {"kind": "request", "detail": "there is no query 'q1'"}
+    with pytest.raises(frazil.RequestError, match="there is no query"):
+        Coordinator(q1=lambda _: httpx.Response(404, json=gone)).session().glance(Q, 5.0)
+
+
+def test_a_closed_session_says_that_it_is_closed() -> None:
+    session = Coordinator(q1=lambda _: httpx.Response(200, content=status())).session()
+    session.close()
+    for ask in (lambda: session.status(Q), lambda: session.glance(Q, 5.0)):
+        with pytest.raises(frazil.RequestError, match="this engine is closed"):
+            ask()
 
 
 def test_a_read_is_repeated_when_the_connection_fails() -> None:

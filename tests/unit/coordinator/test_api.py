@@ -30,7 +30,7 @@ from frazil_coordinator.registry import TooManyQueriesError, UnknownQueryError
 from frazil_coordinator.retention import ResultGoneError
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import QueryEvent, QueryState, QueryStatus, decode_event, decode_status
-from frazil_functions import errors
+from frazil_functions import PROTOCOL_VERSION, errors
 from frazil_functions.errors import FrazilError, QueryError, WireError, from_wire
 from frazil_functions.ids import QueryId
 from frazil_functions.storage import FolderStore
@@ -160,6 +160,61 @@ async def test_a_token_is_not_logged(coordinator: Coordinator, caplog: pytest.Lo
             await client.get("/v1/queries", headers={"authorization": "Bearer wrong-secret"})
     assert "right" not in caplog.text
     assert "wrong-secret" not in caplog.text
+
+
+def another_version(plan: bytes) -> bytes:
+    spoiled = bytearray(plan)
+    spoiled[20:24] = bytes(ord("0") if letter != ord("0") else ord("1") for letter in plan[20:24])
+    return bytes(spoiled)
+
+
+@pytest.mark.parametrize("path", ["/v1/queries", "/v1/explain", "/v1/queries?dry_run=true"])
+@pytest.mark.parametrize(
+    ("headers", "plan", "named"),
+    [
+        ({"frazil-polars": "1.2.3"}, PLAN, ["polars 1.2.3", f'pip install "polars=={pl.__version__}"']),
+        ({"frazil-protocol": "999"}, PLAN, ["protocol 999", f"protocol {PROTOCOL_VERSION}", 'pip install "frazil==']),
+        ({"frazil-polars": "x" * 5000}, PLAN, ["xxx", pl.__version__]),
+        ({}, another_version(PLAN), [f'pip install "polars=={pl.__version__}"']),
+    ],
+    ids=["polars", "protocol", "nonsense", "the plan's own"],
+)
+async def test_a_plan_of_another_version_is_refused_with_the_versions_that_are_served(
+    client: httpx.AsyncClient, coordinator: Coordinator, path: str, headers: dict[str, str], plan: bytes, named: list[str]
+) -> None:
+    response = await client.post(path, content=plan, headers={**OCTETS, **headers})
+    assert response.status_code == 409
+    error = error_of(response)
+    assert type(error) is errors.PlanVersionError
+    assert [words for words in named if words not in error.message] == []
+    assert len(error.message) < 300
+    assert response.json()["served"] == (await client.get("/v1/version")).json()
+    assert coordinator.list() == ()
+
+
+async def test_the_version_says_how_to_get_it(client: httpx.AsyncClient) -> None:
+    version = (await client.get("/v1/version")).json()
+    assert (version["polars"], version["protocol"]) == (pl.__version__, PROTOCOL_VERSION)
+    assert version["install"] == f'pip install "frazil=={version["frazil"]}" "polars=={pl.__version__}"'
+
+
+async def test_a_plan_that_names_the_versions_that_are_served_is_taken(client: httpx.AsyncClient) -> None:
+    headers = {**OCTETS, "frazil-polars": pl.__version__, "frazil-protocol": str(PROTOCOL_VERSION)}
+    assert (await client.post("/v1/queries", content=PLAN, headers=headers)).status_code == 202
+
+
+async def test_only_the_problem_of_a_version_has_versions(client: httpx.AsyncClient) -> None:
+    assert "served" not in (await client.get("/v1/queries/none")).json()
+
+
+async def test_answers_name_the_versions_to_who_is_let_in(coordinator: Coordinator) -> None:
+    async with client_of(coordinator, "right") as client:
+        token = {"authorization": "Bearer right"}
+        for path in ("/v1/queries", "/v1/version", "/v1/queries/none"):
+            headers = (await client.get(path, headers=token)).headers
+            assert (headers["frazil-polars"], headers["frazil-protocol"]) == (pl.__version__, str(PROTOCOL_VERSION))
+        for path, shown in (("/v1/queries", {}), ("/healthz", token)):
+            assert "frazil-polars" not in (await client.get(path, headers=shown)).headers
 
 
 async def test_a_submitted_query_is_at_its_location(client: httpx.AsyncClient) -> None:

@@ -115,7 +115,7 @@ def test_no_columns_take_no_request_but_keep_the_rows(store: CountingStore) -> N
 
 def test_a_row_limit_stops_early_and_fetches_no_more_than_it_needs(store: CountingStore) -> None:
     blocks = (*numbered(4, 2, store, "a"), *numbered(4, 1, store, "b"))
-    for limit, rows, requests in ((0, 0, 0), (1, 1, 1), (2, 2, 1), (3, 3, 1), (5, 5, 2), (99, 8, 2)):
+    for limit, rows, requests in ((0, 0, 0), (1, 1, 1), (2, 2, 1), (3, 3, 1), (5, 5, 2), (99, 8, 2), (1 << 70, 8, 2)):
         before = gets(store)
         found = list(read_exchange(store, ExchangeInput(blocks=blocks), n_rows=limit))
         assert sum(frame.height for frame in found) == rows

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from frazil_functions.errors import BlockError, StorageError
 from frazil_functions.run import CancelToken, TaskRun
-from frazil_functions.storage import CountingStore
-from frazil_functions.storage_hedged import HedgedStore, HedgeLimits, Hedging
+from frazil_functions.storage import CountingStore, open_store
+from frazil_functions.storage_hedged import HedgedStore, HedgeLimits, Hedging, is_near
 from support.functions import exchange_of, placeholder, rows_of, task
 from support.memory_store import MemoryStore
 
@@ -148,6 +149,25 @@ def test_a_conditional_write_is_never_made_twice() -> None:
     threading.Timer(0.1, slow.gate.set).start()
     assert store.create("new", b"mine"), "a second one would have been told that it is there"
     assert store.hedges == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "near"),
+    [
+        ("s3://bucket/x", {"aws_region": "eu-west-1"}, False),
+        ("s3://bucket/x", {"aws_endpoint_url": "https://s3.example.org"}, False),
+        ("s3://bucket/x", {"aws_endpoint_url": "http://127.0.0.1:8333"}, True),
+        ("s3://bucket/x", {"AWS_ENDPOINT_URL": "http://localhost:8333"}, True),
+        ("s3://bucket/x", {"endpoint": "http://[::1]:8333"}, True),
+    ],
+)
+def test_a_store_on_this_machine_is_asked_once(url: str, options: dict[str, str], near: bool) -> None:
+    keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "aws_region": "eu-west-1"}
+    assert is_near(open_store(url, keys | options), options) is near
+
+
+def test_a_folder_is_on_this_machine(tmp_path: Path) -> None:
+    assert is_near(open_store(str(tmp_path)), {})
 
 
 def test_a_task_tells_how_many_of_its_requests_were_made_twice() -> None:

@@ -1,0 +1,44 @@
+"""Commands that ask a coordinator for one thing leave no connection behind."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+import frazil
+from frazil._remote import RemoteSession
+from frazil.cli import _app
+
+NOBODY = ["--url", "http://127.0.0.1:1"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["queries"],
+        ["cancel", "q1"],
+        ["top", "--json"],
+        ["tables", "list"],
+        ["tables", "show", "t"],
+        ["tables", "put", "t", "/t.parquet"],
+        ["tables", "drop", "t"],
+        ["sql", "SELECT 1"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_whose_request_fails_closes_its_session(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[RemoteSession] = []
+    close = RemoteSession.close
+
+    def fail(*args: object, **kwargs: object) -> bytes:
+        raise frazil.UnreachableError("nobody is there")
+
+    def closes(session: RemoteSession) -> None:
+        closed.append(session)
+        close(session)
+
+    monkeypatch.setattr(RemoteSession, "_send", fail)
+    monkeypatch.setattr(RemoteSession, "close", closes)
+    result = CliRunner().invoke(_app, [*command, *NOBODY])
+    assert isinstance(result.exception, frazil.UnreachableError)
+    assert len(closed) == 1
