@@ -36,9 +36,12 @@ OPTIONS: dict[str, object] = {
     "retry_backoff_s": 0.01,
 }
 TINY = Settings(**OPTIONS)  # type: ignore[arg-type]  # the values are of the right types
-SOME, ALL = (1, 2, 9, 12), tuple(range(1, 16))
-"""Segments at which a coordinator dies. The query below has 17 to 25 on one function: decisions and answers that come
-together share one, and answers of two functions do so the more often the busier the machine is."""
+SOME, ALL = (1, 2, 5, 9), tuple(range(1, 16))
+"""Segments at which a coordinator dies. The query below has up to 25 on one function: decisions and answers that come
+together share one, and do so the more often the busier the machine is."""
+
+FEWEST = 5
+"""Segments that there are in any case: the stages come one after the other."""
 
 
 class _Dead(Exception):
@@ -106,10 +109,11 @@ async def test_a_query_survives_its_coordinator_at_any_position_of_the_journal(
             store = open_store(str(folder))
             first = _coordinator(platform, DyingStore(store, number, when, _die))
             accepted = await first.submit(query.serialize())
-            await first.wait(accepted.id, 30.0)
+            ended = (await first.wait(accepted.id, 30.0)).state.ended
             await first.aclose()
             second = _coordinator(platform, store)
-            assert await second.recover() == (accepted.id,), f"segment {number} was never written"
+            assert await second.recover() == (() if ended else (accepted.id,))
+            assert not ended or number > FEWEST, f"segment {number} was never written"
             status = await second.wait(accepted.id, 30.0)
             assert status.state is QueryState.SUCCEEDED, status.error
             assert_same(await _answer(second, status), expected, ordered=True)

@@ -36,7 +36,7 @@ from frazil_functions.storage import FolderStore, Store, open_store
 from frazil_functions.task import BlockRef, Started, TaskEvent, TaskRequest
 from support.counting_s3 import RequestLog, S3Request, count_requests
 from support.driven import KeptLog
-from support.fault_table import TRIES_OF_A_CLIENT, Kind, Row, Strikes, rows, victim
+from support.fault_table import Kind, Row, Strikes, rows, victim
 from support.faults import Ingress, faulty_ingress
 from support.functions import KEY, Function, function_process, never_done
 from support.mortal import KEYS, TOKEN, DyingStore, When, mortal_coordinator
@@ -156,8 +156,12 @@ def check_costs(row: Row, costs: Clean, platform: ObservedPlatform, strikes: Str
     """Check what a row that succeeds has cost."""
     if row.ends:
         return
-    assert len(platform.told) + platform.given_up == (len(strikes.struck) if row.told else 0)
-    assert len(platform.sent) == costs.tasks + row.attempts * len(strikes.struck)
+    failures = len(platform.told) + platform.given_up
+    if row.strikes == "GET" and row.times != "once":  # two tasks may read the block at the border of their ranges at once
+        assert failures >= len(strikes.struck)
+    else:
+        assert failures == (len(strikes.struck) if row.told else 0)
+    assert len(platform.sent) == costs.tasks + row.attempts * failures
     assert written == costs.objects + row.objects * len(strikes.struck)
 
 
@@ -169,7 +173,7 @@ async def test_in_one_process(row: Row, tmp_path: Path, query: pl.LazyFrame) -> 
     costs = await clean(query, settings_of(row), tmp_path / "clean")
     strikes = Strikes(row)
     store = StruckStore(FolderStore(tmp_path / "store"), strikes)
-    platform = ObservedPlatform(TaskPlatform(store, strikes))
+    platform = ObservedPlatform(TaskPlatform(store, strikes), strikes)
     outcome = await run(query, settings_of(row), platform, store)
     check(row, outcome, query.collect(), platform, strikes)
     check_costs(row, costs, platform, strikes, store.written)
@@ -230,10 +234,10 @@ def on_the_wire(strikes: Strikes, request: S3Request) -> Kind | None:
 )
 async def test_in_processes(row: Row, tmp_path: Path, query: pl.LazyFrame, parts: Parts, ingress: Ingress) -> None:
     costs = await clean(query, settings_of(row), tmp_path / "clean")
-    strikes = Strikes(row, TRIES_OF_A_CLIENT)
+    strikes = Strikes(row)
     ingress.strikes = strikes
     parts.proxy.strike = lambda request: on_the_wire(strikes, request)
-    platform = ObservedPlatform(KnativePlatform(ingress.url, (KEY,), max_in_flight=2))
+    platform = ObservedPlatform(KnativePlatform(ingress.url, (KEY,), max_in_flight=2), strikes)
     store = open_store(parts.url, parts.options)
     try:
         outcome = await run(query, settings_of(row), platform, store)

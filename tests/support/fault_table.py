@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
-__all__ = ["DELAY_S", "TRIES_OF_A_CLIENT", "Attempt", "Kind", "Level", "Row", "Strikes", "rows", "victim"]
+__all__ = ["DELAY_S", "Attempt", "Kind", "Level", "Row", "Strikes", "rows", "victim"]
 
 Level: TypeAlias = Literal["scripted", "in-process", "processes"]
 Kind: TypeAlias = Literal[
@@ -20,9 +20,6 @@ Attempt: TypeAlias = tuple[int, int, int]
 
 DELAY_S = 0.3
 """Seconds that a delay lasts in real time: longer than any task of the tests takes."""
-
-TRIES_OF_A_CLIENT = 4
-"""Requests that the client of a real store makes before it gives up (`frazil_functions.storage_object`: 3 retries)."""
 
 _LAST_STAGE = 2
 """Of the queries of the tests."""
@@ -88,13 +85,11 @@ class Strikes:
     """Says of each thing whether the row strikes it, and remembers what was struck. Safe for threads."""
 
     row: Row
-    tries: int = 1
-    """How often the client of the store asks before it gives up."""
-
     struck: set[object] = field(default_factory=set)
     """The things: attempts, objects, segments of the journal."""
 
     _counts: dict[object, int] = field(default_factory=dict)
+    _passing: set[object] = field(default_factory=set)
     _readers: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -129,13 +124,22 @@ class Strikes:
         found = _SEGMENT.search(key)
         return self.row.strikes == "record" and found is not None and int(found[1]) == number and self._within(key)
 
+    def relent(self) -> None:
+        """Let reads pass from now on that were struck so far: who made them has given up."""
+        with self._lock:
+            self._passing |= set(self._counts)
+
     def _within(self, thing: object) -> bool:
+        """Return whether a request for a thing is struck: once, or always, or until the client gives up.
+
+        Nobody but the attempt that is struck writes under its key; a read is made again by the next attempt.
+        """
         with self._lock:
             seen = self._counts[thing] = self._counts.get(thing, 0) + 1
-            most = {"once": 1, "until the client gives up": self.tries, "always": 1 << 30}[self.row.times]
-            if seen <= most:
+            struck = thing not in self._passing and (seen == 1 or self.row.times != "once")
+            if struck:
                 self.struck.add(thing)
-            return seen <= most
+            return struck
 
     def _note(self, thing: object) -> bool:
         with self._lock:

@@ -174,6 +174,9 @@ class ObservedPlatform:
     """A platform that passes everything on, and remembers what was sent and what the coordinator learned."""
 
     inner: Platform
+    strikes: Strikes | None = None
+    """Whose reads are struck until an attempt has failed."""
+
     sent: list[Attempt] = field(default_factory=list)
     told: list[FrazilError] = field(default_factory=list)
     given_up: int = 0
@@ -207,6 +210,8 @@ class ObservedPlatform:
                 async for event in events:
                     if isinstance(event, Failed):
                         self.told.append(from_wire(event.error))
+                        if self.strikes is not None and self.strikes.row.strikes == "GET":
+                            self.strikes.relent()
                     yield event
         except FrazilError as error:
             self.told.append(error)
