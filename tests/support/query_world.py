@@ -200,6 +200,7 @@ class QueryWorld(RuleBasedStateMachine):
         self.to_bind = [one for one in self.to_bind if one != stage]
         self.bound.pop(stage, None)
         self.divided = {task for task in self.divided if task[0] != stage}
+        self.doubles = {ref for ref in self.doubles if ref.stage != stage}
         for of_tasks in (self.committed, self.launched, self.failures, self.inherited, self.losses, self.lost):
             for task in [task for task in of_tasks if task[0] == stage]:
                 del of_tasks[task]
