@@ -169,6 +169,15 @@ class Execution:
         finally:
             self.reuse.left(record.id)
             self.admission.leave(record)
+        if not record.abandoned and self.tracing is not None:
+            await self._trace(record, self.tracing)
+
+    async def _trace(self, record: QueryRecord, tracing: Tracing) -> None:
+        """Have a query that has ended traced: in a thread, because it may have had a hundred thousand attempts."""
+        try:
+            await asyncio.to_thread(tracing.ended, record.status, record.profile)
+        except Exception:  # whatever is wrong with a trace, the query has ended as it has
+            _LOGGER.exception("query not traced", extra={"query": record.id})
 
     async def _settle(
         self, record: QueryRecord, blocks: tuple[BlockRef, ...], error: FrazilError | None, left: Leftovers
@@ -190,8 +199,6 @@ class Execution:
         record.blocks = blocks if error is None else None
         record.end(end.state, error, rows=end.result_rows, bytes=end.result_bytes, ended_unix_s=end.ended_unix_s)
         self.metrics.queries.end(record.status)
-        if self.tracing is not None:
-            self.tracing.ended(record.status, record.profile or {})
 
     async def _in_turn(
         self, record: QueryRecord, plan: bytes, left: Leftovers, before: Remembered | None

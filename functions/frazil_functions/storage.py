@@ -13,10 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 from frazil_functions.errors import StorageError
 from frazil_functions.storage_folder import FolderStore
-from frazil_functions.storage_model import CountingStore, ObjectInfo, Store
+from frazil_functions.storage_model import CountingStore, ObjectInfo, PassingStore, Store
 from frazil_functions.storage_object import ObjectStore
 
-__all__ = ["CountingStore", "FolderStore", "ObjectInfo", "ObjectStore", "Store", "open_store"]
+__all__ = ["CountingStore", "FolderStore", "ObjectInfo", "ObjectStore", "PassingStore", "Store", "open_store"]
 
 _SCHEMES: Final = frozenset({"s3", "s3a", "gs", "az", "azure", "abfs", "abfss"})
 

@@ -9,16 +9,17 @@ PUTs are not. Who makes it: :mod:`frazil_functions.app`, for remote stores; who 
 from __future__ import annotations
 
 import builtins
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from frazil_functions.storage_model import ObjectInfo, Store
+from frazil_functions.storage_model import PassingStore, Store
 
 __all__ = ["HedgeLimits", "HedgedStore", "Hedging", "is_near"]
 
@@ -35,15 +36,18 @@ _SLOW_FROM: Final = 0.95
 requests (docs/adr/0011-hedged-requests.md); `HedgeLimits.share` bounds what 0.95 costs."""
 
 
+_ENDPOINTS: Final = frozenset({"aws_endpoint", "aws_endpoint_url", "aws_endpoint_url_s3", "endpoint", "endpoint_url"})
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-def is_near(store: Store, options: Mapping[str, str]) -> bool:
+def is_near(store: Store, options: Mapping[str, str], environ: Mapping[str, str] | None = None) -> bool:
     """Return whether a store, opened with `options`, is on this machine, where a second request but competes with the first.
 
-    A folder is; so is a server on loopback.
+    A folder is; so is a server on loopback. What `options` leave out comes from the environment, as it does for the store.
     """
-    endpoints = (value for name, value in options.items() if "endpoint" in name.lower())
+    environ = os.environ if environ is None else environ
+    known = {name.lower(): value for name, value in (*environ.items(), *options.items()) if name.lower() in _ENDPOINTS}
+    endpoints = known.values()
     return not store.remote or any(urlsplit(endpoint).hostname in _LOOPBACK for endpoint in endpoints)
 
 
@@ -131,8 +135,10 @@ class _Answer(Generic[_T]):
     error: BaseException | None
 
 
-class HedgedStore:
+class HedgedStore(PassingStore):
     """A :class:`~frazil_functions.storage_model.Store` that asks twice where the first answer is slow.
+
+    Only for reads and for PUTs: a second conditional PUT would be told that the object is there.
 
     Parameters
     ----------
@@ -148,33 +154,15 @@ class HedgedStore:
     """
 
     def __init__(self, store: Store, hedging: Hedging) -> None:
-        self._store = store
+        super().__init__(store)
         self._hedging = hedging
         self._lock = threading.Lock()
         self.hedges = 0
         """Second requests that were made through this object."""
 
-    @property
-    def url(self) -> str:
-        """URL of the root."""
-        return self._store.url
-
-    @property
-    def remote(self) -> bool:
-        """Whether requests cross a network."""
-        return self._store.remote
-
     def put(self, key: str, parts: Sequence[bytes]) -> None:
         """See :meth:`Store.put`; a slow one is made twice."""
         self._asked("put", sum(map(len, parts)), lambda: self._store.put(key, parts))
-
-    def create(self, key: str, data: bytes) -> bool:
-        """See :meth:`Store.create`; made once, for a second one would be told that the object is there."""
-        return self._store.create(key, data)
-
-    def install(self, source: str, target: str, size: int) -> None:
-        """See :meth:`Store.install`; made once."""
-        self._store.install(source, target, size)
 
     def get(self, key: str) -> bytes:
         """See :meth:`Store.get`; a slow one is made twice."""
@@ -188,22 +176,6 @@ class HedgedStore:
         """See :meth:`Store.get_ranges`; slow ones are all made twice."""
         size = sum(length for _, length in ranges)
         return self._asked("get", size, lambda: self._store.get_ranges(key, ranges))
-
-    def head(self, key: str) -> ObjectInfo:
-        """See :meth:`Store.head`; made once."""
-        return self._store.head(key)
-
-    def list(self, prefix: str) -> builtins.list[ObjectInfo]:
-        """See :meth:`Store.list`; made once."""
-        return self._store.list(prefix)
-
-    def delete(self, keys: Iterable[str]) -> None:
-        """See :meth:`Store.delete`; made once."""
-        self._store.delete(keys)
-
-    def delete_prefix(self, prefix: str) -> int:
-        """See :meth:`Store.delete_prefix`; made once."""
-        return self._store.delete_prefix(prefix)
 
     def _asked(self, kind: str, size: int, ask: Callable[[], _T]) -> _T:
         """Ask, ask again when the answer is slow, and return the first answer that is none of an error."""

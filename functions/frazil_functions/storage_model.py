@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from frazil_functions.errors import StorageError
 
-__all__ = ["CountingStore", "ObjectInfo", "Store", "check_key"]
+__all__ = ["CountingStore", "ObjectInfo", "PassingStore", "Store", "check_key"]
 
 _LIST_PAGE: Final = 1000
 """Objects that one LIST answers, or that one bulk DELETE removes, on S3."""
@@ -114,6 +114,69 @@ def check_key(key: str) -> str:
     if not key or "\0" in key or "\\" in key or any(part in ("", ".", "..") for part in key.split("/")):
         raise StorageError(f"{key!r} is not an object key")
     return key
+
+
+class PassingStore:
+    """A store that has another one do everything; what does one thing otherwise begins from here.
+
+    Parameters
+    ----------
+    store
+        The store that does the work.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def url(self) -> str:
+        """URL of the root."""
+        return self._store.url
+
+    @property
+    def remote(self) -> bool:
+        """Whether requests cross a network."""
+        return self._store.remote
+
+    def put(self, key: str, parts: Sequence[bytes]) -> None:
+        """See :meth:`Store.put`."""
+        self._store.put(key, parts)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See :meth:`Store.create`."""
+        return self._store.create(key, data)
+
+    def install(self, source: str, target: str, size: int) -> None:
+        """See :meth:`Store.install`."""
+        self._store.install(source, target, size)
+
+    def get(self, key: str) -> bytes:
+        """See :meth:`Store.get`."""
+        return self._store.get(key)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """See :meth:`Store.get_range`."""
+        return self._store.get_range(key, start, length)
+
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> builtins.list[bytes]:
+        """See :meth:`Store.get_ranges`."""
+        return self._store.get_ranges(key, ranges)
+
+    def head(self, key: str) -> ObjectInfo:
+        """See :meth:`Store.head`."""
+        return self._store.head(key)
+
+    def list(self, prefix: str) -> builtins.list[ObjectInfo]:
+        """See :meth:`Store.list`."""
+        return self._store.list(prefix)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See :meth:`Store.delete`."""
+        self._store.delete(keys)
+
+    def delete_prefix(self, prefix: str) -> int:
+        """See :meth:`Store.delete_prefix`."""
+        return self._store.delete_prefix(prefix)
 
 
 class CountingStore:

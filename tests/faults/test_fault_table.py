@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
@@ -36,7 +37,7 @@ from frazil_functions.storage import FolderStore, Store, open_store
 from frazil_functions.task import BlockRef, Started, TaskEvent, TaskRequest
 from support.counting_s3 import RequestLog, S3Request, count_requests
 from support.driven import KeptLog
-from support.fault_table import Kind, Row, Strikes, rows, victim
+from support.fault_table import Kind, Level, Row, Strikes, rows, victim
 from support.faults import Ingress, faulty_ingress
 from support.functions import KEY, Function, function_process, never_done
 from support.mortal import KEYS, TOKEN, DyingStore, When, mortal_coordinator
@@ -129,7 +130,7 @@ async def clean(query: pl.LazyFrame, settings: Settings, folder: Path) -> Clean:
     """Run a query without faults, in this process."""
     nothing = Strikes(Row(name="nothing", at="coordinator", strikes="record", kind="delay"))
     store = StruckStore(FolderStore(folder), nothing)
-    platform = ObservedPlatform(TaskPlatform(store, nothing))
+    platform = ObservedPlatform(TaskPlatform(store, max_in_flight=2, strikes=nothing))
     await run(query, settings, platform, store)
     return Clean(tasks=len(platform.sent), objects=store.written)
 
@@ -173,7 +174,7 @@ async def test_in_one_process(row: Row, tmp_path: Path, query: pl.LazyFrame) -> 
     costs = await clean(query, settings_of(row), tmp_path / "clean")
     strikes = Strikes(row)
     store = StruckStore(FolderStore(tmp_path / "store"), strikes)
-    platform = ObservedPlatform(TaskPlatform(store, strikes), strikes)
+    platform = ObservedPlatform(TaskPlatform(store, max_in_flight=2, strikes=strikes), strikes)
     outcome = await run(query, settings_of(row), platform, store)
     check(row, outcome, query.collect(), platform, strikes)
     check_costs(row, costs, platform, strikes, store.written)
@@ -344,7 +345,7 @@ async def test_of_the_coordinator_in_one_process(row: Row, tmp_path: Path, query
     costs = await clean(query, TINY, tmp_path / "clean")
     strikes, inner = Strikes(row), FolderStore(tmp_path / "store")
     store = StruckStore(inner, strikes, record=RECORD)
-    platform = ObservedPlatform(TaskPlatform(store, strikes))
+    platform = ObservedPlatform(TaskPlatform(store, max_in_flight=2, strikes=strikes))
     if row.kind != "crash":
         outcome = await run(query, TINY, platform, store, journal=True)
         check(row, outcome, query.collect(), platform, strikes)
@@ -487,3 +488,9 @@ def test_every_row_has_words_that_are_known_and_a_name_of_its_own() -> None:
         assert set(row.levels) <= {"scripted", "in-process", "processes"}
         assert bool(row.only) == (len(row.levels) < 3), f"{row.name}: say why it is not run everywhere"
     assert len({row.name for row in rows()}) == len(rows())
+
+
+def test_the_page_tells_how_many_rows_there_are_at_each_level() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text(encoding="utf-8")
+    for level in get_args(Level):
+        assert re.search(rf"^\| {level} \|.*\| {len(rows(level))} \|$", page, re.MULTILINE), f"{level}: {len(rows(level))}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from frazil_coordinator.settings import Settings
 from frazil_functions.memory import FATAL_FACTOR
 from frazil_functions.settings import FunctionSettings
 from support.crd import REPOSITORY, crd_schema, violations
+from support.kustomize import kustomized
 
 BASE = REPOSITORY / "knative" / "base"
 FILES = sorted(BASE.glob("*.yaml"))
@@ -97,17 +97,8 @@ def test_the_base_names_no_namespace(path: Path) -> None:
     assert "namespace" not in load(path).get("metadata", {})
 
 
-def render(folder: Path) -> list[dict[str, Any]]:
-    """Return what kustomize makes of a folder; offline."""
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("no kubectl on this machine")
-    run = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=True, timeout=60)
-    return list(yaml.safe_load_all(run.stdout))
-
-
 def test_kustomize_renders_every_resource() -> None:
-    rendered = [(each["kind"], each["metadata"]["name"]) for each in render(BASE)]
+    rendered = [(each["kind"], each["metadata"]["name"]) for each in kustomized(BASE)]
     expected = [(load(path)["kind"], load(path)["metadata"]["name"]) for path in FILES if path.name != "kustomization.yaml"]
     assert sorted(rendered) == sorted(expected)
 
@@ -118,7 +109,7 @@ def test_the_overlay_that_the_docs_show_sets_namespace_images_and_store(tmp_path
     shutil.copytree(BASE, tmp_path / "base")
     (tmp_path / "my-overlay").mkdir()
     (tmp_path / "my-overlay" / "kustomization.yaml").write_text(overlay)
-    rendered = render(tmp_path / "my-overlay")
+    rendered = kustomized(tmp_path / "my-overlay")
     assert {each["metadata"]["namespace"] for each in rendered} == {"frazil"}
     images = {container(each)["image"] for each in rendered if each["kind"] == "Service"}
     assert images == {"YOUR/frazil-coordinator:0.1.0", "YOUR/frazil-function:0.1.0"}

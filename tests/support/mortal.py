@@ -31,9 +31,8 @@ from frazil_coordinator.journal.sealing import Sealer
 from frazil_coordinator.leadership import Leadership, probe_conditional_puts
 from frazil_coordinator.platform.local import LocalPlatform
 from frazil_coordinator.settings import Settings
-from frazil_functions.storage import Store, open_store
+from frazil_functions.storage import PassingStore, Store, open_store
 from support.lease_process import RACERS
-from support.passing_store import PassingStore
 from support.processes import stop_process
 
 __all__ = ["KEYS", "LEASE_S", "TOKEN", "DyingStore", "When", "mortal_coordinator"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from frazil_coordinator.platform.base import PlatformStatus
@@ -17,16 +17,20 @@ __all__ = ["ScanPlatform"]
 
 @dataclass
 class ScanPlatform:
-    """Runs tasks in threads, and remembers what it was sent."""
+    """Runs tasks in threads, when the test lets them, and remembers what it was sent."""
 
     store: Store
     max_in_flight: int = 4
     shares_files: bool = True
     sent: list[TaskRequest] = field(default_factory=list)
+    before: Callable[[TaskRequest], asyncio.Event | None] = lambda _: None
+    """What a task waits for; None: nothing."""
 
     async def invoke(self, request: TaskRequest) -> AsyncGenerator[TaskEvent, None]:
         self.sent.append(request)
         yield Started(cold_start=False)
+        if (gate := self.before(request)) is not None:
+            await gate.wait()
         try:
             descriptor = await asyncio.to_thread(run_task, request, store=self.store)
         except FrazilError as error:

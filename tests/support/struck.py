@@ -22,11 +22,10 @@ from frazil_functions.errors import (
     from_wire,
     to_wire,
 )
-from frazil_functions.run import run_task
-from frazil_functions.storage import Store
+from frazil_functions.storage import PassingStore, Store
 from frazil_functions.task import Failed, Started, Succeeded, TaskEvent, TaskRequest
 from support.fault_table import DELAY_S, Attempt, Row, Strikes
-from support.passing_store import PassingStore
+from support.scanning import ScanPlatform
 
 __all__ = ["ObservedPlatform", "StruckStore", "TaskPlatform", "attempt_of", "error_of", "struck_events"]
 
@@ -139,34 +138,19 @@ async def struck_events(
             yield event
 
 
-@dataclass
-class TaskPlatform:
+@dataclass(kw_only=True)
+class TaskPlatform(ScanPlatform):
     """Runs tasks in threads, over a store; the row strikes some of the attempts."""
 
-    store: Store
     strikes: Strikes
-    max_in_flight: int = 2
-    shares_files: bool = True
 
     async def invoke(self, request: TaskRequest) -> AsyncGenerator[TaskEvent, None]:
         hit = self.strikes.attempt(attempt_of(request))
-        run = struck_events(self.strikes.row, request, self._run) if hit else self._run(request)
+        work = super().invoke
+        run = struck_events(self.strikes.row, request, work) if hit else work(request)
         async with contextlib.aclosing(run) as events:
             async for event in events:
                 yield event
-
-    async def _run(self, request: TaskRequest) -> AsyncGenerator[TaskEvent, None]:
-        yield Started(cold_start=False)
-        try:
-            yield Succeeded(descriptor=await asyncio.to_thread(run_task, request, store=self.store))
-        except FrazilError as error:
-            yield Failed(error=to_wire(error))
-
-    def status(self) -> PlatformStatus:
-        return PlatformStatus(functions=0, busy=0, started_total=0, died_total=0)
-
-    async def aclose(self) -> None:
-        return None
 
 
 @dataclass

@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 import pytest
@@ -24,6 +24,7 @@ from frazil_functions.ids import QueryId, StageId, TaskIndex, attempt_id, span_i
 from frazil_functions.storage import FolderStore
 from frazil_functions.task import TaskRequest
 from support.fragments import FragmentPlatform, plan_in_stages
+from support.polling import eventually_async
 
 QUERY = QueryId("0123456789abcdef")
 
@@ -199,6 +200,7 @@ async def test_a_collector_is_sent_the_trace_of_a_query_when_it_has_ended(
     coordinator, tracing = traced
     accepted = await coordinator.submit(pl.LazyFrame({"a": [1, 2]}).serialize(), labels=["nightly"])
     await coordinator.wait(accepted.id, 30.0)
+    await coordinator.aclose()  # which waits for what is told of ended queries
     tracing.flush()
     spans = collector.spans
     assert {span.trace_id for span in spans} == {trace_id(accepted.id).to_bytes(16, "big")}
@@ -221,6 +223,38 @@ async def test_a_query_that_failed_is_an_error_in_its_trace(
     coordinator, tracing = traced
     accepted = await coordinator.submit(pl.LazyFrame({"a": ["x"]}).select(pl.col("a").cast(pl.Int64)).serialize())
     assert (await coordinator.wait(accepted.id, 30.0)).state is QueryState.FAILED
+    await coordinator.aclose()
     tracing.flush()
     (root,) = [span for span in collector.spans if not span.parent_span_id]
     assert (root.status.code, root.status.message) == (root.status.STATUS_CODE_ERROR, "query")
+
+
+class Broken:
+    """What is told of ended queries, and fails."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+
+    def ended(self, status: QueryStatus, profile: object) -> None:
+        self.threads.append(threading.current_thread())
+        raise KeyError("stages")
+
+
+async def test_a_trace_is_made_in_a_thread_and_whatever_is_wrong_with_it_the_query_has_ended_as_it_has(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, store = Broken(), FolderStore(tmp_path)
+    made = Coordinator(
+        settings=Settings(),
+        platform=FragmentPlatform(store),
+        store=store,
+        planner=plan_in_stages(1),
+        tracing=cast("Tracing", broken),
+    )
+    accepted = await made.submit(pl.LazyFrame({"a": [1]}).serialize())
+    assert (await made.wait(accepted.id, 30.0)).state is QueryState.SUCCEEDED
+    assert [frame.height async for frame in made.result(accepted.id)] == [1]
+    await eventually_async(lambda: "query not traced" in caplog.messages, "the log tells of it")
+    assert broken.threads
+    assert threading.main_thread() not in broken.threads
+    await made.aclose()

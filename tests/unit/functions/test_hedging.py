@@ -163,7 +163,15 @@ def test_a_conditional_write_is_never_made_twice() -> None:
 )
 def test_a_store_on_this_machine_is_asked_once(url: str, options: dict[str, str], near: bool) -> None:
     keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "aws_region": "eu-west-1"}
-    assert is_near(open_store(url, keys | options), options) is near
+    assert is_near(open_store(url, keys | options), options, {}) is near
+
+
+def test_an_endpoint_of_the_environment_counts_where_the_options_name_none() -> None:
+    keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "aws_region": "eu-west-1"}
+    store = open_store("s3://bucket/x", keys)
+    assert is_near(store, keys, {"AWS_ENDPOINT_URL": "http://127.0.0.1:8333"})
+    assert not is_near(store, keys, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"})
+    assert not is_near(store, {"aws_endpoint_url": "https://s3.example.org"}, {"AWS_ENDPOINT_URL": "http://127.0.0.1:8333"})
 
 
 def test_a_folder_is_on_this_machine(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,23 +14,22 @@ import pytest
 
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.planner import plan_query
-from frazil_coordinator.platform.base import PlatformStatus
 from frazil_coordinator.reuse.reuse import Reuse
 from frazil_coordinator.schedule.commits import Commit, TaskCommitted
 from frazil_coordinator.schedule.driver import QueryDriver
 from frazil_coordinator.schedule.profile import Profile
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
-from frazil_functions.errors import CancelledQueryError, FrazilError, StorageError, to_wire
+from frazil_functions.errors import CancelledQueryError, StorageError
 from frazil_functions.exchange.reader import read_exchange
 from frazil_functions.ids import QueryId
-from frazil_functions.run import run_task
 from frazil_functions.storage import ObjectInfo
-from frazil_functions.task import ExchangeInput, Failed, Started, Succeeded, TaskEvent, TaskRequest
+from frazil_functions.task import ExchangeInput
 from support.driven import KINDS, KeptLog, queries
 from support.memory_store import MemoryStore
 from support.parity import assert_same
 from support.polling import eventually_async
+from support.scanning import ScanPlatform
 
 TINY = Settings(
     start_small=False,
@@ -44,42 +43,13 @@ TINY = Settings(
 
 
 @dataclass
-class Platform:
-    """Runs tasks in threads, when the test lets them."""
-
-    store: MemoryStore
-    max_in_flight: int = 8
-    shares_files: bool = True
-    sent: list[TaskRequest] = field(default_factory=list)
-    before: Callable[[TaskRequest], asyncio.Event | None] = lambda _: None
-
-    async def invoke(self, request: TaskRequest) -> AsyncGenerator[TaskEvent, None]:
-        self.sent.append(request)
-        yield Started(cold_start=False)
-        if (gate := self.before(request)) is not None:
-            await gate.wait()
-        try:
-            descriptor = await asyncio.to_thread(run_task, request, store=self.store)
-        except FrazilError as error:
-            yield Failed(error=to_wire(error))
-            return
-        yield Succeeded(descriptor=descriptor)
-
-    def status(self) -> PlatformStatus:
-        return PlatformStatus(functions=0, busy=0, started_total=0, died_total=0)
-
-    async def aclose(self) -> None:
-        return None
-
-
-@dataclass
 class World:
     """One coordinator's store, platform and reuse."""
 
     store: MemoryStore = field(default_factory=MemoryStore)
 
     def __post_init__(self) -> None:
-        self.platform = Platform(self.store)
+        self.platform = ScanPlatform(self.store, max_in_flight=8)
         self.reuse = Reuse(self.store, 1_000.0)
         self.slots = Slots(8)
         self.logs: dict[str, KeptLog] = {}
