@@ -22,7 +22,7 @@ import polars as pl
 
 from frazil._parts import LocalOptions, open_coordinator
 from frazil._session import UnreachableError
-from frazil_coordinator.catalog.model import Table, TableSource
+from frazil_coordinator.catalog.model import CatalogInfo, CatalogTable, Table, TableSource
 from frazil_coordinator.catalog.parameters import Parameters, sendable
 from frazil_coordinator.catalog.plans import Statement
 from frazil_coordinator.query_settings import AS_SETTINGS, Reusing
@@ -176,7 +176,9 @@ class LocalSession:
 
     def table(self, name: str) -> Table:
         """Return a table."""
-        return self._coordinator().coordinator.catalog.get(DEFAULT_TENANT, name)
+        from frazil_coordinator.statements import show_table
+
+        return self._call(lambda coordinator: show_table(coordinator, name))
 
     def put_table(self, name: str, source: TableSource, *, expected: int | None = None) -> Table:
         """Make or replace a table."""
@@ -187,6 +189,14 @@ class LocalSession:
     def drop_table(self, name: str, *, expected: int | None = None) -> None:
         """Drop a table."""
         self._coordinator().coordinator.catalog.drop(DEFAULT_TENANT, name, expected)
+
+    def catalogs(self) -> tuple[CatalogInfo, ...]:
+        """Return the catalogs."""
+        return self._coordinator().coordinator.catalog.sources.catalogs(DEFAULT_TENANT)
+
+    def catalog_tables(self, catalog: str, namespace: str = "") -> tuple[CatalogTable, ...]:
+        """Return the tables of a catalog."""
+        return self._coordinator().coordinator.catalog.sources.listed(DEFAULT_TENANT, catalog, namespace)
 
     def close(self) -> None:
         """Stop functions and coordinator, and delete a temporary store; from a forked child this does nothing."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from frazil_coordinator.catalog.config import read_outside
+from frazil_coordinator.catalog.outside import Outside
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import RequestError, StorageError
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LocalOptions",
+    "attach_outside",
     "coordinator_extra",
     "leading",
     "local_options",
@@ -59,6 +62,9 @@ class LocalOptions:
     idle_s: float = 30.0
     """Seconds without work after which a function is stopped."""
 
+    outside: Outside | None = None
+    """Storages and catalogs that tables may name; None when there is no file of them."""
+
     journal_keys: tuple[str, ...] | None = field(default=None, repr=False)
     """Secrets that seal the journal; None when queries end with their coordinator."""
 
@@ -71,6 +77,7 @@ def local_options(
     memory_limit: int | str | None = None,
     threads_per_function: int | None = None,
     idle_s: float = 30.0,
+    catalogs: str | Path | None = None,
 ) -> LocalOptions:
     """Check what a user asked for, and fill in the defaults.
 
@@ -93,6 +100,7 @@ def local_options(
         memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit),
         threads_per_function=threads_per_function,
         idle_s=idle_s,
+        outside=None if catalogs is None else read_outside(Path(catalogs).expanduser()),
     )
 
 
@@ -168,6 +176,18 @@ async def leading(coordinator: Coordinator, settings: Settings) -> AsyncIterator
         await asyncio.wait({leading})
         await coordinator.aclose()  # before another one may lead: nobody else is to wait for what this one still does
         await leadership.release()
+
+
+def attach_outside(stack: AsyncExitStack, coordinator: Coordinator, options: LocalOptions) -> None:
+    """Have a coordinator know storages and catalogs until `stack` ends.
+
+    Raises
+    ------
+    RequestError
+        When a tenant may use one that is not there.
+    """
+    coordinator.catalog.attach(options.outside or Outside())
+    stack.push_async_callback(asyncio.to_thread, coordinator.catalog.sources.close)
 
 
 def open_tracing(stack: AsyncExitStack) -> Tracing | None:
@@ -270,5 +290,6 @@ async def open_coordinator(
             tenants=tenants,
             tracing=open_tracing(stack),
         )
+        attach_outside(stack, coordinator, options)
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

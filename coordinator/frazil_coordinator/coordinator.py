@@ -149,7 +149,7 @@ class Coordinator:
         """Queries whose journals can't be read: that is said once."""
 
         self._accepting = True
-        self.catalog = Catalog(store)
+        self.catalog = Catalog(store, tenants=tenants)
         """Its tenants' tables."""
         self.cluster = Cluster(registry=self._registry, slots=slots, platform=platform, tenants=tenants)
         """What it is busy with."""
@@ -171,6 +171,7 @@ class Coordinator:
         tenant: str = DEFAULT_TENANT,
         priority: int = 0,
         sql: str = "",
+        asked: bytes = b"",
     ) -> QueryStatus:
         """Accept a query and return at once; it is planned and run in the background.
 
@@ -188,6 +189,8 @@ class Coordinator:
             Whether to delete the result at once: the query is run for its profile.
         idempotency_key
             A name of the submission, chosen by the client: submitted again, it is the same query. Empty: no name.
+        asked
+            What must be the same then. Empty: the plan.
         tenant
             Whose query it is.
         priority
@@ -210,7 +213,7 @@ class Coordinator:
         """
         await self._rights.check(plan, tenant, priority)
         self._check_accepting()
-        submission = Submission.of(plan, idempotency_key)
+        submission = Submission.of(asked or plan, idempotency_key)
         if (known := self._registry.submitted(submission, tenant)) is not None:
             return await known.once_accepted()
         record = QueryRecord(

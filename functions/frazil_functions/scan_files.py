@@ -5,6 +5,7 @@ Polars reads them itself; this is for planning (listing, footers) and for notici
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from frazil_functions.errors import SourceError
 __all__ = ["FileStat", "as_listed", "cloud_config", "is_remote", "local_path", "scan_store", "stat_file"]
 
 _FILE: Final = "file:"
+_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+"""Variables that name the endpoint where the scan does not; obstore and polars read them by themselves."""
+
 _SCHEME: Final = re.compile(r"^([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
@@ -117,7 +121,8 @@ def stat_file(path: str, cloud_options: object) -> FileStat:
 @lru_cache(maxsize=64)
 def _remote_store(root: str, config: bytes) -> ObjectStore:
     options = cast("dict[str, str]", msgspec.json.decode(config))
-    plain_http = options.get("endpoint", "").startswith("http://") or options.get("allow_http") == "true"
+    endpoint = options.get("endpoint") or next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), "")
+    plain_http = endpoint.startswith("http://") or options.get("allow_http") == "true"
     options.pop("allow_http", None)
     try:
         store: ObjectStore = from_url(

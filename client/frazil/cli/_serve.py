@@ -18,6 +18,7 @@ import typer
 
 from frazil._parts import (
     LocalOptions,
+    attach_outside,
     coordinator_extra,
     leading,
     local_options,
@@ -75,6 +76,10 @@ def serve(
         Path | None,
         typer.Option("--tenants", envvar="FRAZIL_TENANTS", help="TOML file of tenants and tokens, in place of --token."),
     ] = None,
+    catalogs: Annotated[
+        Path | None,
+        typer.Option("--catalogs", envvar="FRAZIL_CATALOGS", help="TOML file of storages and Iceberg catalogs."),
+    ] = None,
     max_functions: _common.MaxFunctions = None,
     store: Annotated[
         str | None,
@@ -118,7 +123,7 @@ def serve(
     handler.setFormatter(FieldFormatter())
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
     settings = _common.settings_from_env()
-    options = _options(store, _store_options(store_option), max_functions, memory_limit, threads, idle_s)
+    options = _options(store, _store_options(store_option), max_functions, memory_limit, threads, idle_s, catalogs)
     options = replace(options, journal_keys=_secrets("FRAZIL_JOURNAL_KEYS") if journal else None)
     if platform is Platform.KNATIVE:
         parts = _knative(options, settings, function_url, shared)
@@ -170,6 +175,7 @@ def _options(
     memory_limit: str | None,
     threads: int | None,
     idle_s: float,
+    catalogs: Path | None,
 ) -> LocalOptions:
     try:
         return local_options(
@@ -179,6 +185,7 @@ def _options(
             memory_limit=memory_limit,
             threads_per_function=threads,
             idle_s=idle_s,
+            catalogs=catalogs,
         )
     except RequestError as error:
         raise typer.BadParameter(str(error)) from error
@@ -237,5 +244,6 @@ async def _knative(
             tenants=tenants,
             tracing=open_tracing(stack),
         )
+        attach_outside(stack, coordinator, options)
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

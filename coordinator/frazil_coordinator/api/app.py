@@ -8,6 +8,7 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 
 from frazil_coordinator.api.auth import require_token
+from frazil_coordinator.api.catalogs import catalogs_router
 from frazil_coordinator.api.cluster import cluster_router
 from frazil_coordinator.api.health import probes_router, version_router
 from frazil_coordinator.api.measuring import Measured
@@ -53,6 +54,7 @@ def create_app(
     app.include_router(queries_router(coordinator), dependencies=guarded)
     app.include_router(cluster_router(coordinator), dependencies=guarded)
     app.include_router(tables_router(coordinator), dependencies=guarded)
+    app.include_router(catalogs_router(coordinator), dependencies=guarded)
     app.include_router(pages_router())
     add_handlers(app)
     app.add_middleware(TellVersions)

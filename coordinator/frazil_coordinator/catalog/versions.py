@@ -15,6 +15,9 @@ from typing import Final
 import msgspec
 
 from frazil_coordinator.catalog.model import Table, TableConflictError, UnknownTableError, check_name
+from frazil_coordinator.catalog.outside import Outside
+from frazil_coordinator.catalog.sources import Sources
+from frazil_coordinator.tenancy import Tenants
 from frazil_functions.errors import BlockError, FrazilError, StorageError
 from frazil_functions.storage import Store
 
@@ -36,11 +39,27 @@ class Catalog:
         Where they are kept.
     prefix
         Key prefix that they have alone.
+    tenants
+        Whose they are. None: one tenant without limits.
     """
 
-    def __init__(self, store: Store, prefix: str = "catalog") -> None:
+    def __init__(self, store: Store, prefix: str = "catalog", *, tenants: Tenants | None = None) -> None:
         self._store = store
         self._prefix = prefix
+        self._tenants = tenants
+        self.sources = Sources(None, tenants)
+        """What tables are made of."""
+
+    def attach(self, outside: Outside) -> None:
+        """Know the storages and catalogs of a configuration from now on.
+
+        Raises
+        ------
+        RequestError
+            When a tenant may use one that is not there.
+        """
+        self.sources.close()
+        self.sources = Sources(outside, self._tenants)
 
     def list(self, tenant: str) -> tuple[Table, ...]:
         """Return a tenant's tables by name: 1 LIST, and 1 GET each."""
