@@ -8,6 +8,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from frazil_coordinator.api.answers import add_answers
 from frazil_coordinator.api.cluster import ClusterView
 from frazil_coordinator.api.inputs import PLAN_MEDIA_TYPES, SETTINGS_HEADER
 from frazil_coordinator.api.sql import SqlBody
@@ -68,6 +69,7 @@ def add_schemas(app: FastAPI) -> None:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             schema.setdefault("components", {}).setdefault("schemas", {}).update(components)
+            add_answers(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
