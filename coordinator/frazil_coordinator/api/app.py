@@ -48,7 +48,7 @@ def create_app(
         redoc_url=None,
         responses={"4XX": {"model": Problem, "content": {PROBLEM_JSON: {}}, "description": "What is wrong"}},
     )
-    guarded = [Depends(require_token(tokens, identities))]
+    guarded = [Depends(require_token(tokens, identities, refused=coordinator.metrics.http.refused_tokens))]
     app.include_router(probes_router(coordinator))
     app.include_router(version_router(), dependencies=guarded)
     app.include_router(queries_router(coordinator), dependencies=guarded)
