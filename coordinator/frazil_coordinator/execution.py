@@ -27,6 +27,7 @@ from frazil_coordinator.journal.records import Ended, Publishing
 from frazil_coordinator.leftovers import Leftovers
 from frazil_coordinator.metrics import Metrics
 from frazil_coordinator.plan.caps import check_caps
+from frazil_coordinator.plan.credentials import holds_credentials
 from frazil_coordinator.plan.explain import explain_text
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.report import Report, measured_report, planned_report
@@ -357,7 +358,10 @@ class Execution:
             await record.log.write(Publishing())
         await asyncio.to_thread(partial(sink.publish, driver.files(), again=again))
 
-    async def _put_fragment(self, query: QueryId, stage: StageId, fragment: bytes) -> str:
+    async def _put_fragment(self, query: QueryId, stage: StageId, fragment: bytes) -> str | None:
+        """Store a fragment; one with credentials is not, and travels with the stage's only task."""
+        if await asyncio.to_thread(holds_credentials, fragment):
+            return None
         (prefix,) = query_prefixes(self.exchange_prefix, query)
         key = f"{prefix}{stage}/fragment"
         await asyncio.to_thread(self.store.put, key, [fragment])

@@ -175,17 +175,19 @@ def test_choosing_a_stage_shows_its_attempts_alone_and_the_keyboard_goes_through
     expect(page.locator(".detail h3")).to_contain_text("Stage 0, task")
 
 
+def run_to_its_end(site: Site, lf: pl.LazyFrame) -> str:
+    query = site.submit(lf, reuse="tasks")
+    assert site.ended(query) == "succeeded"
+    return query
+
+
 def test_tasks_that_were_reused_are_marked_and_attempts_tell_their_requests(site: Site, visit: Callable[..., Page]) -> None:
     lf = pl.scan_parquet(site.data / "left.parquet").filter(pl.col("value") > 2)
-    for _ in range(2):
-        query = site.submit(lf.group_by("key").len(), reuse="tasks")
-        assert site.ended(query) == "succeeded"
-        told = site.ask(f"queries/{query}/tasks").json()
-        if not told["reused"]:
-            page = visit(f"#/queries/{query}")
-            title = page.locator(".timeline .run title").first
-            expect(title).to_have_text(re.compile(r"store: [1-9]\d* (GET|PUT)"))
-            expect(page.locator(".node-reused, .fill-reused, .run-reused")).to_have_count(0)
+    first, query = (run_to_its_end(site, lf.group_by("key").len()) for _ in range(2))
+    page = visit(f"#/queries/{first}")
+    expect(page.locator(".timeline .run title").first).to_have_text(re.compile(r"store: [1-9]\d* (GET|PUT)"))
+    expect(page.locator(".node-reused, .fill-reused, .run-reused")).to_have_count(0)
+    told = site.ask(f"queries/{query}/tasks").json()
     reused = sum(stage["tasks"] for stage in told["reused"])
     assert reused > 1
     page = visit(f"#/queries/{query}")

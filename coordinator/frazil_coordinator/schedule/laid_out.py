@@ -33,8 +33,8 @@ from frazil_functions.task import Descriptor, TaskStats
 
 __all__ = ["PutFragment", "Stages"]
 
-PutFragment: TypeAlias = Callable[[StageId, bytes], Awaitable[str]]
-"""Store a stage's fragment, and return its object key."""
+PutFragment: TypeAlias = Callable[[StageId, bytes], Awaitable[str | None]]
+"""Store a stage's fragment, and return its object key; None when it must not be stored, and travels with its tasks."""
 
 
 class Stages:
@@ -183,7 +183,9 @@ class Stages:
         if takes_time(stage):
             await asyncio.to_thread(self.fragments.look_through, stage)
         if self._put_fragment is not None and self._is_sent_apart(stage):
-            self.fragments.keys[stage.id] = await self._put_fragment(stage.id, stage.fragment)
+            key = await self._put_fragment(stage.id, stage.fragment)
+            if key is not None:
+                self.fragments.keys[stage.id] = key
 
     def _is_sent_apart(self, stage: Stage) -> bool:
         return self._put_fragment is not None and len(stage.fragment) > INLINE_FRAGMENT_BYTES
