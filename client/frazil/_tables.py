@@ -46,6 +46,9 @@ class Tables(Mapping[str, pl.LazyFrame]):
             raise KeyError(name)
         return scan_of(known)
 
+    def __contains__(self, name: object) -> bool:
+        return any(table.name == name for table in self.list())
+
     def __iter__(self) -> Iterator[str]:
         return iter([table.name for table in self.list()])
 

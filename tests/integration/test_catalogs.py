@@ -14,8 +14,10 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 import frazil
+from frazil.cli._sql import tables_app
 from frazil_coordinator.catalog.config import read_outside
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.tenancy import Tenant, Tenants, Token
@@ -39,6 +41,8 @@ STATEMENTS = (
     "SELECT orders.a, s.name FROM {lake}.sales.orders JOIN {lake}.sales.eu.shops s ON orders.p = s.p ORDER BY orders.a",
     "SELECT a FROM {lake}.sales.orders WHERE p IN (SELECT p FROM {lake}.sales.eu.shops WHERE name <> 'bob') ORDER BY a",
     'WITH k AS (SELECT p, MAX(d) FROM {lake}."sales".orders GROUP BY p) SELECT COUNT(*) AS n FROM k, {lake}.sales.orders',
+    "SELECT sales.orders.a, name FROM {lake}.sales.orders JOIN {lake}.sales.eu.shops ON sales.orders.p = shops.p ORDER BY a",
+    "SELECT {lake}.sales.orders.a FROM {lake}.sales.orders WHERE {lake}.sales.orders.x > 2 ORDER BY {lake}.sales.orders.a",
     "SELECT a FROM {lake}.sales.orders WHERE p IS NULL UNION ALL SELECT a FROM {lake}.sales.orders WHERE a < 3 ORDER BY a",
 )
 
@@ -130,11 +134,29 @@ def test_a_query_reads_the_version_of_its_planning_and_a_new_snapshot_runs_only_
     assert after["attempts"] == after["tasks"] - after["reused"]
 
 
+def test_a_statement_that_is_sent_again_is_the_same_query_though_its_table_has_grown(
+    url: str, lakes: dict[str, Lake]
+) -> None:
+    lakes["attic"].catalog.create_namespace("other")
+    table = lakes["attic"].catalog.create_table("other.retried", schema=SHOPS.to_arrow().schema)
+    headers = {"Authorization": "Bearer a-token", "Idempotency-Key": "once"}
+    ids = set()
+    for _ in range(2):
+        table.append(SHOPS.to_arrow())
+        body = {"sql": "SELECT * FROM attic.other.retried WHERE p <> ?", "parameters": ["k1"]}
+        answer = httpx.post(f"{url}/v1/queries", json=body, headers=headers, timeout=60)
+        assert answer.status_code == 202, answer.text
+        ids.add(answer.json()["id"])
+    assert len(ids) == 1
+    body["parameters"] = ["k2"]
+    assert httpx.post(f"{url}/v1/queries", json=body, headers=headers, timeout=60).status_code == 400
+
+
 def test_the_tables_of_a_catalog_are_listed_and_described(engine: frazil.Engine, lakes: dict[str, Lake], url: str) -> None:
     assert [(one.name, one.type, one.comment) for one in engine.tables.catalogs()] == [
         ("attic", "sql", ""), ("gone", "rest", ""), ("lake", "rest", "of the whole house"),
     ]  # fmt: skip
-    assert [one.name for one in engine.tables.of_catalog("attic")] == ["attic.sales.eu.shops", "attic.sales.orders"]
+    assert [one.name for one in engine.tables.of_catalog("attic", "sales")] == ["attic.sales.eu.shops", "attic.sales.orders"]
     assert [one.table for one in engine.tables.of_catalog("lake", "sales.eu")] == ["shops"]
     told = ask(url, "GET", "tables/lake.sales.orders")
     assert told["columns"][:2] == [{"name": "a", "dtype": "Int64"}, {"name": "p", "dtype": "String"}]
@@ -207,16 +229,17 @@ def test_a_catalog_that_refuses_the_coordinator_says_so(
 
 def test_the_command_lists_catalogs_and_reads_their_tables(url: str) -> None:
     def run(*arguments: str) -> str:
-        command = [FRAZIL, *arguments, "--url", url, "--token", "a-token"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(tables_app, [*arguments, "--url", url, "--token", "a-token"])
+        assert done.exit_code == 0, done.output
         return done.stdout
 
-    assert "of the whole house" in run("tables", "catalogs")
-    assert "lake.sales.eu.shops" in run("tables", "list", "--catalog", "lake")
-    assert [
-        one["table"] for one in json.loads(run("tables", "list", "--catalog=attic", "--namespace=sales.eu", "--json"))
-    ] == ["shops"]
-    assert "  name: String" in run("tables", "show", "attic.sales.eu.shops")
-    rows = json.loads(run("sql", "SELECT name FROM lake.sales.eu.shops WHERE p = 'k1'", "--json"))
-    assert rows == [{"name": "bob"}]
+    assert "of the whole house" in run("catalogs")
+    assert "lake.sales.eu.shops" in run("list", "--catalog", "lake")
+    assert [one["table"] for one in json.loads(run("list", "--catalog=attic", "--namespace=sales.eu", "--json"))] == [
+        "shops"
+    ]
+    assert "  name: String" in run("show", "attic.sales.eu.shops")
+    statement = "SELECT name FROM lake.sales.eu.shops WHERE p = 'k1'"
+    command = [FRAZIL, "sql", statement, "--json", "--url", url, "--token", "a-token"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert json.loads(done.stdout) == [{"name": "bob"}], done.stderr

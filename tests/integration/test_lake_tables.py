@@ -25,6 +25,7 @@ from frazil_coordinator.settings import Settings
 from frazil_coordinator.tenancy import Tenant, Tenants, Token
 from support.lakes import ORDERS, properties_of
 from support.parity import assert_same
+from support.polling import eventually
 from support.profiles import fallbacks, most_tasks, stages_of
 from support.seaweed import SeaweedFS
 from support.serving import serving
@@ -131,6 +132,7 @@ def test_a_table_is_made_listed_read_and_dropped_with_a_storage_of_the_coordinat
             assert engine.tables.put(kind, place, format=kind, storage="store", options=older).statistics.rows == 25
             found = engine.sql(TEXT.format(name=kind)).result()
             assert_same(found, own(seaweed, kind, place, older, TEXT.format(name="t")), ordered=True)
+        assert kind in engine.tables
         with pytest.raises(frazil.RequestError, match="whose credentials nobody else has"):
             engine.tables[kind]
         engine.tables.drop(kind)
@@ -227,7 +229,10 @@ def test_no_secret_of_a_storage_is_in_the_log_or_in_the_store(
 
 
 def _url_of(process: subprocess.Popen[str], log: Path) -> str:
-    while process.poll() is None:
-        if (found := re.search(r"coordinator at (http://\S+)", log.read_text())) is not None:
-            return found[1]
-    raise AssertionError(log.read_text())
+    def found() -> re.Match[str] | None:
+        return re.search(r"coordinator at (http://\S+)", log.read_text())
+
+    eventually(lambda: process.poll() is not None or found() is not None, "the coordinator says where it is")
+    match = found()
+    assert match is not None, log.read_text()
+    return match[1]

@@ -169,6 +169,8 @@ def show_table(
     typer.echo(f"{table.name}{version}: {table.format} at {table.location}{snapshot}")
     if table.comment:
         typer.echo(table.comment)
+    if table.storage:
+        typer.echo(f"storage {table.storage}")
     for kind, options in (("option", table.options), ("storage option", table.storage_options)):
         for option, value in options.items():
             typer.echo(f"{kind} {option} = {json.dumps(value)}")

@@ -109,8 +109,7 @@ class Connections:
         with self._lock:
             opened, self._open = list(self._open.values()), {}
         for one in opened:
-            with suppress(Exception):  # nobody waits for what becomes of a connection that is given up
-                one.close()
+            _close(one)
 
     def _asked(self, catalog: IcebergCatalog, ask: Callable[[Catalog], _T]) -> _T:
         """Ask a catalog; when one that answered before does not, once more by a new connection."""
@@ -124,13 +123,20 @@ class Connections:
         try:
             opened = _connected(catalog, self._properties_of(catalog))
             with self._lock:
-                self._open[catalog.name] = opened
+                replaced, self._open[catalog.name] = self._open.get(catalog.name), opened
+            if replaced is not None:
+                _close(replaced)
             return ask(opened)
         except (CatalogError, RequestError):
             raise
         except Exception as error:  # as above
             _LOGGER.warning("catalog failed", extra={"catalog": catalog.name, "error": type(error).__name__})
             raise _told(catalog, error) from None  # its text may hold what it was asked with
+
+
+def _close(opened: Catalog) -> None:
+    with suppress(Exception):  # nobody waits for what becomes of a connection that is given up
+        opened.close()
 
 
 def _told(catalog: IcebergCatalog, error: Exception) -> CatalogError:

@@ -16,7 +16,7 @@ from sqlglot import exp
 if TYPE_CHECKING:
     from polars._plr import PyLazyFrame
 
-__all__ = ["Name", "executed", "key_of", "names_of_catalogs", "relation_of"]
+__all__ = ["Name", "executed", "key_of", "names_of_catalogs", "relation_of", "with_short_names"]
 
 Name: TypeAlias = tuple[str, ...]
 """Catalog, namespace, and table."""
@@ -84,6 +84,20 @@ def _with_catalogs(context: pl.SQLContext[pl.LazyFrame], catalogs: Iterable[str]
 def key_of(name: Iterable[str]) -> str:
     """Return the text under which a table of a catalog stands among plain names."""
     return _BETWEEN.join(name)
+
+
+def with_short_names(tree: exp.Expr) -> exp.Expr:
+    """Return a statement whose columns name their tables by the last part alone: ``lake.sales.orders.a`` is ``orders.a``.
+
+    Only where the statement has such a table, without an alias. Whether it still means the same is for who asked to check.
+    """
+    known = {tuple(part.name for part in table.parts) for table in tree.find_all(exp.Table) if not table.alias}
+    for column in tree.find_all(exp.Column):
+        given = tuple(part.name for part in column.parts[:-1])
+        if len(given) > 1 and any(name[-len(given) :] == given for name in known):
+            column.set("db", None)
+            column.set("catalog", None)
+    return tree
 
 
 def relation_of(node: exp.Table) -> str | None:

@@ -15,7 +15,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 from sqlglot.errors import SqlglotError
 
-from frazil_coordinator.plan.sql.catalogs import Name, executed, key_of
+from frazil_coordinator.plan.sql.catalogs import Name, executed, key_of, with_short_names
 from frazil_coordinator.plan.sql.dialect import Unclear, parse
 from frazil_coordinator.plan.sql.query import QueryBuilder
 from frazil_functions.arena import Arena, Raw
@@ -111,7 +111,7 @@ def build_sql(query: str, relations: Mapping[str, pl.LazyFrame] | Mapping[str | 
     others = {name: lf for name, lf in relations.items() if not isinstance(name, str)}
     original = executed(query, plain, others)
     schema = original.collect_schema()
-    tree = parse(query)
+    tree = with_short_names(parse(query))
     known = {**plain, **{key_of(name): lf for name, lf in others.items()}}
     mirror = QueryBuilder(known, mirror=True).build(tree)
     if list(mirror.collect_schema().items()) != list(schema.items()):
