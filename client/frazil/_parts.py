@@ -15,12 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from frazil_coordinator.catalog.config import read_outside
-from frazil_coordinator.catalog.outside import Outside
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import RequestError, StorageError
 
 if TYPE_CHECKING:
+    from frazil_coordinator.catalog.outside import Outside
     from frazil_coordinator.coordinator import Coordinator
     from frazil_coordinator.journal.journal import Journal
     from frazil_coordinator.leadership import Leadership
@@ -100,8 +99,14 @@ def local_options(
         memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit),
         threads_per_function=threads_per_function,
         idle_s=idle_s,
-        outside=None if catalogs is None else read_outside(Path(catalogs).expanduser()),
+        outside=None if catalogs is None else _outside(Path(catalogs).expanduser()),
     )
+
+
+def _outside(file: Path) -> Outside:
+    from frazil_coordinator.catalog.config import read_outside
+
+    return read_outside(file)
 
 
 def _checked_store(store: str, options: Mapping[str, str]) -> str:
@@ -186,6 +191,8 @@ def attach_outside(stack: AsyncExitStack, coordinator: Coordinator, options: Loc
     RequestError
         When a tenant may use one that is not there.
     """
+    from frazil_coordinator.catalog.outside import Outside
+
     coordinator.catalog.attach(options.outside or Outside())
     stack.push_async_callback(asyncio.to_thread, coordinator.catalog.sources.close)
 
