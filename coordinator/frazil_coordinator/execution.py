@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ from frazil_coordinator.retention import small_result_in_memory
 from frazil_coordinator.reuse.digests import result_digest
 from frazil_coordinator.reuse.forms import KeptResult
 from frazil_coordinator.reuse.reuse import Reuse
+from frazil_coordinator.schedule.arms import StoredFragment
 from frazil_coordinator.schedule.bind import query_prefixes
 from frazil_coordinator.schedule.cost import priced
 from frazil_coordinator.schedule.driver import QueryDriver
@@ -61,6 +63,7 @@ from frazil_functions.errors import (
     to_wire,
 )
 from frazil_functions.ids import QueryId, StageId
+from frazil_functions.sealed import seal_fragment
 from frazil_functions.storage import Store
 from frazil_functions.task import BlockRef
 
@@ -357,11 +360,13 @@ class Execution:
             await record.log.write(Publishing())
         await asyncio.to_thread(partial(sink.publish, driver.files(), again=again))
 
-    async def _put_fragment(self, query: QueryId, stage: StageId, fragment: bytes) -> str:
+    async def _put_fragment(self, query: QueryId, stage: StageId, fragment: bytes) -> StoredFragment:
         (prefix,) = query_prefixes(self.exchange_prefix, query)
-        key = f"{prefix}{stage}/fragment"
-        await asyncio.to_thread(self.store.put, key, [fragment])
-        return key
+        # Not the same key again: another coordinator's tasks may still read what that one stored, with another secret.
+        key = f"{prefix}{stage}/fragment-{secrets.token_hex(8)}"
+        sealed, secret = seal_fragment(fragment)
+        await asyncio.to_thread(self.store.put, key, [sealed])
+        return StoredFragment(key=key, secret=secret)
 
 
 def _told(record: QueryRecord, progress: Progress, most: int | None) -> None:

@@ -32,6 +32,7 @@ from frazil_functions.exchange.writer import ExchangeWriter, WrittenOutput
 from frazil_functions.failures import may_be_the_engines_fault, task_error
 from frazil_functions.fragment import BoundFragment, bind
 from frazil_functions.memory import MemoryWatch, resident_bytes, return_freed_memory
+from frazil_functions.sealed import unseal_fragment
 from frazil_functions.sink import node_of, sink_options, write_sink
 from frazil_functions.sources import changed_source, secret_values
 from frazil_functions.storage import CountingStore, Store
@@ -231,7 +232,8 @@ class TaskRun:
             return self._request.fragment
         if self._request.fragment_key is None:
             raise PlanError("the task has no fragment")
-        return self._store.get(self._request.fragment_key)
+        key = self._request.fragment_key
+        return unseal_fragment(self._store.get(key), self._request.fragment_secret, key=key)
 
     def _read(
         self,

@@ -165,6 +165,23 @@ async def test_a_fragment_too_large_for_a_request_travels_as_an_object(store: Co
         assert left(store) == []
 
 
+async def test_what_a_large_fragment_holds_can_not_be_read_in_the_store(store: CountingStore) -> None:
+    async with opened(store) as (coordinator, platform):
+        seen: list[bytes] = []
+
+        async def look(request: TaskRequest) -> None:
+            seen.append(store.get(request.fragment_key or "none"))
+
+        platform.before = look
+        plan = pl.LazyFrame({"a": range(100_000)}).with_columns(b=pl.lit("the user's password")).serialize()
+        await collect(coordinator, (await coordinator.submit(plan)).id)
+        assert b"password" in plan
+        assert seen
+        for stored in seen:
+            assert len(stored) > 100_000
+            assert b"password" not in stored
+
+
 async def test_events_begin_with_the_present_state_and_end_with_the_query(store: CountingStore) -> None:
     async with opened(store) as (coordinator, platform):
         platform.before = gate = Gate()
