@@ -105,7 +105,8 @@ def local(
     memory_limit
         Resident memory of one function, in bytes or as ``"512MiB"``; a task that goes over it fails.
     threads_per_function
-        Polars threads of one function. None: the CPUs shared out.
+        Polars threads of one function. None: its share of the CPUs, and at least 8 or all of them: a query that starts small
+        is one task.
     idle_s
         Seconds without work after which a function is stopped.
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import polars as pl
 
+from frazil._machine import of_this_machine
 from frazil._parts import LocalOptions, open_coordinator
 from frazil._session import UnreachableError
 from frazil_coordinator.catalog.model import Table, TableSource
@@ -60,7 +61,7 @@ class LocalSession:
     """
 
     def __init__(self, options: LocalOptions, settings: Settings) -> None:
-        self.settings = settings
+        self.settings = of_this_machine(settings)
         self._options = options
         self._lock = threading.Lock()
         self._running: _Running | None = None

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from frazil._machine import of_this_machine, safe_limit_bytes
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import RequestError, StorageError
 
@@ -252,7 +253,7 @@ async def open_coordinator(
             max_functions=options.max_functions,
             store_url=place,
             store_options=options.storage_options,
-            memory_limit_bytes=options.memory_limit_bytes,
+            memory_limit_bytes=options.memory_limit_bytes or safe_limit_bytes(),
             threads_per_function=options.threads_per_function,
             allow_udfs=settings.allow_udfs,
             idle_s=options.idle_s,
@@ -262,7 +263,7 @@ async def open_coordinator(
         store = open_store(place, options.storage_options)
         journal = open_journal(store, place, options)
         coordinator = Coordinator(
-            settings=_with_memory(settings, options),
+            settings=_with_memory(of_this_machine(settings), options),
             platform=platform,
             store=store,
             journal=journal,

@@ -47,6 +47,7 @@ from frazil_coordinator.schedule.driver import QueryDriver
 from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Slots
+from frazil_coordinator.schedule.small import TooLargeForOneTaskError
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryState, StageProgress
 from frazil_coordinator.tracing import Tracing
@@ -223,12 +224,14 @@ class Execution:
                 return earlier
         try:
             return await self._drive(record, course, left)
-        except BordersError as error:
+        except (BordersError, TooLargeForOneTaskError) as error:
             if course.is_last:
                 raise
             # Nothing wrong was read: whoever met the quotes said so. It costs what was done so far.
-            _LOGGER.warning("planning again with whole text files", extra={"query": record.id, "error": str(error)})
             settings = replace(record.settings, split_text_files=False)
+            if isinstance(error, TooLargeForOneTaskError):
+                settings = replace(settings, start_small=False)
+            _LOGGER.warning("planning again", extra={"query": record.id, "kind": error.kind, "error": str(error)})
             course = await self._planned(record, plan, settings)
             return await self._drive(record, replace(course, is_last=True), left)
 
@@ -330,6 +333,7 @@ class Execution:
             log=record.log,
             claim=self.admission.claim(record),
             sharing=self.reuse.sharing(record.id, record.status.tenant, record.settings, left.result),
+            large_is_error=not course.is_last,
             history=course.history,
         )
         record.driver = driver

@@ -288,11 +288,25 @@ def _scan_of(arena: Arena, node: int, splits: tuple[Split, ...], scan_type: byte
         arguments["row_index"] = {**index, "offset": cast("int", index["offset"]) + splits[0].rows_before}
     if splits[0].hive_start:
         arguments["hive_options"] = {**cast("Raw", arguments["hive_options"]), "hive_start_idx": splits[0].hive_start}
+    arguments["row_count"] = _row_count(arguments, splits)
     scan["unified_scan_args"] = arguments
     if scan_type is not None:
         scan["scan_type"] = msgspec.msgpack.decode(scan_type)
     scan["sources"] = {"Paths": [{"inner": split.path} for split in splits]}
     return {arena.kind(node): scan}
+
+
+def _row_count(arguments: Raw, splits: tuple[Split, ...]) -> tuple[int, int] | None:
+    """Return the rows of the files, and how many of them are deleted; None when nobody has counted them.
+
+    Polars opens no file to learn its columns when it is told them, as it is here, and so would know no rows either. Then it
+    builds the hash table of a join from the wrong side, and filters the scan of the other side by no keys. It also answers
+    ``len()`` from this number, so it must be exact. Of the later part of a file nothing is said: Polars takes the
+    number for that of the rows to come.
+    """
+    if arguments.get("deletion_files") is not None or any(not split.rows or split.offset for split in splits):
+        return None
+    return sum(split.rows for split in splits), 0
 
 
 def _scan_range(arena: Arena, node: int, split: Split, held: _Held) -> int:

@@ -222,15 +222,16 @@ def cut(table: Table, columns: Sequence[str] | None, settings: Settings, *, smal
     columns
         The columns that the query reads; None for all.
     settings
-        `split_target_bytes`, `max_rows_per_split`, `max_tasks_per_stage`, `split_text_files`, `reuse`.
+        `split_target_bytes`, `min_tasks_per_scan`, `max_rows_per_split`, `max_tasks_per_stage`, `split_text_files`, `reuse`.
     small
         Whether the whole table is for one task.
     """
     limit = None if small else settings.max_rows_per_split
-    target = max(1, table.bytes(columns)) if small else settings.split_target_bytes
+    size = table.bytes(columns)
+    target = max(1, size) if small else min(settings.split_target_bytes, max(1, size // settings.min_tasks_per_scan))
     text = any(footer.file_bytes is not None for footer in table.footers)
     most = settings.max_tasks_per_stage
-    target = max(target, -(-table.bytes(columns) // most))
+    target = max(target, -(-size // most))
     steady = settings.reuse != "off" and not small
     if steady:  # more files, or another measure of memory, shall cut the old ones as before
         target = 1 << (target.bit_length() - 1)

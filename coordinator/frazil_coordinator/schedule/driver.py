@@ -69,6 +69,7 @@ from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.profile import Profile, Recorder, RunState
 from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Claim, Slots
+from frazil_coordinator.schedule.small import TooLargeForOneTaskError, is_one_task
 from frazil_coordinator.schedule.state import QueryState
 from frazil_coordinator.schedule.terms import RetryLimits, StageShape
 from frazil_coordinator.settings import Settings
@@ -131,6 +132,8 @@ class QueryDriver:
         For whom it takes slots. None: for nobody in particular.
     sharing
         What it shares with other queries; None: nothing. Whoever owns the driver closes it.
+    large_is_error
+        Whether a task of :func:`~frazil_coordinator.schedule.small.is_one_task` that runs out of memory ends the query.
     history
         What another coordinator that ran this query had given to its log: no task of which there is an answer runs again.
 
@@ -157,6 +160,7 @@ class QueryDriver:
         log: CommitLog | None = None,
         claim: Claim | None = None,
         sharing: Sharing | None = None,
+        large_is_error: bool = False,
         history: Sequence[Commit] = (),
     ) -> None:
         self._query = query
@@ -165,6 +169,7 @@ class QueryDriver:
         self._on_progress = on_progress
         self._clock = clock
         self._history = history
+        self._large_is_error = large_is_error and is_one_task(graph)
         claim = claim or Claim()
         self._state = QueryState(StageShape.of(graph, settings, slots.limit_of(claim)), RetryLimits.of(settings))
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -207,6 +212,8 @@ class QueryDriver:
             When the query is at fault: :class:`~frazil_functions.errors.QueryError` when Polars raised,
             :class:`~frazil_functions.errors.CancelledQueryError` after :meth:`cancel`,
             :class:`~frazil_functions.errors.DeadlineError` when ``settings.timeout_s`` is over.
+        TooLargeForOneTaskError
+            See `large_is_error`.
         FrazilError
             The last error of a task that used up its attempts, with all of them in its message.
         """
@@ -328,7 +335,8 @@ class QueryDriver:
         ref = event.ref
         parts = self._stages.divide(ref) if self._state.is_live(ref) else None
         if parts is None:
-            return event
+            large = TooLargeForOneTaskError(event.error.message, where=event.error.where)
+            return replace(event, error=large) if self._large_is_error else event
         self._answers.note(TaskDivided(stage=ref.stage, task=ref.task, attempt=ref.attempt, after=self._answers.taken_up))
         return AttemptDivided(ref=ref, error=event.error, parts=parts)
 
