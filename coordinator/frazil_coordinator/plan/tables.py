@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -28,7 +27,7 @@ from frazil_coordinator.plan.nodes import Scan
 from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Raw
 from frazil_functions.errors import QueryError
-from frazil_functions.scan_files import FileStat
+from frazil_functions.scan_files import FileStat, of_each
 from frazil_functions.task import Split, input_path
 from frazil_functions.text_ranges import TEXT_FORMATS
 
@@ -159,8 +158,9 @@ def _table(node: Scan, arguments: Raw, schema: pl.Schema) -> Table:
 
 
 def _footers(files: Sequence[FileStat], options: object, kind: str) -> tuple[Footer, ...]:
-    with ThreadPoolExecutor(min(_THREADS, max(1, len(files)))) as pool:
-        footers = tuple(pool.map(lambda file: read_footer(file, options, kind), files))
+    footers = tuple(
+        of_each(lambda file: read_footer(file, options, kind), files, path=lambda file: file.path, threads=_THREADS)
+    )
     if len({footer.schema for footer in footers}) > 1:
         raise Unsplittable(f"a scan of {kind} files with different columns is not split")
     return footers
