@@ -35,6 +35,7 @@ from frazil_coordinator.prices import Prices
 from frazil_coordinator.publication import Publication, PublicationName
 from frazil_coordinator.refusals import NotPlannedError
 from frazil_coordinator.registry import QueryRecord
+from frazil_coordinator.replays import Replays
 from frazil_coordinator.retention import small_result_in_memory
 from frazil_coordinator.reuse.digests import result_digest
 from frazil_coordinator.reuse.forms import KeptResult
@@ -125,6 +126,9 @@ class Execution:
     journal: Journal | None = None
     """What keeps queries whose records have a log."""
 
+    replays: Replays | None = None
+    """What keeps tasks to be run again; None: nothing is kept."""
+
     tracing: Tracing | None = None
     """What is told of queries that have ended."""
 
@@ -183,6 +187,8 @@ class Execution:
         self, record: QueryRecord, blocks: tuple[BlockRef, ...], error: FrazilError | None, left: Leftovers
     ) -> None:
         """Note the end: first what must not be forgotten, then the cleaning; who sees the end sees an empty prefix."""
+        if self.replays is not None:
+            await self.replays.keep(record, left.told, error)
         end = _end_of(record, blocks, error)
         if record.log is not None:
             try:
@@ -330,7 +336,7 @@ class Execution:
             history=course.history,
         )
         record.driver = driver
-        left.graph, left.profile = graph, None
+        left.graph, left.profile, left.told = graph, None, driver.told
         left.runs += 1
         left.sinks += [] if sink is None else [sink]
         try:

@@ -71,6 +71,7 @@ from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Claim, Slots
 from frazil_coordinator.schedule.state import QueryState
 from frazil_coordinator.schedule.terms import RetryLimits, StageShape
+from frazil_coordinator.schedule.told import Told
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import (
     CancelledQueryError,
@@ -183,6 +184,7 @@ class QueryDriver:
             fragments=self._stages.fragments,
         )
         self._attempts = Attempts(platform, self._requests, self)
+        self.told = Told(self._requests, self._stages.barrier, self._recorder)
         self._answers = Answers(graph, self._state, log, self._events.put_nowait)
         self._elsewhere: Elsewhere | None = None
         if sharing is not None:
@@ -433,6 +435,8 @@ class QueryDriver:
 
     def _cancel_attempt(self, cancel: CancelAttempt, now: float) -> None:
         kind, message = ("not_needed", "cancelled") if cancel.error is None else (cancel.error.kind, cancel.error.message)
+        if cancel.error is not None:
+            cancel.error.where |= {"stage": str(cancel.ref.stage), "task": str(cancel.ref.task)}
         self._recorder.failed(cancel.ref, kind, message, TaskStats(), now)
         self._not_shared(cancel.ref)
         self._attempts.cancel(cancel.ref)
