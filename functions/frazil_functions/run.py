@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 import polars as pl
@@ -167,7 +167,7 @@ class TaskRun:
             try:
                 written = self._run_fragment(where)
             except BaseException as error:  # a polars panic is no Exception
-                raise task_error(error, where=where, in_polars=False) from error
+                _raise(task_error(error, where=where, in_polars=False), error)
         return msgspec.structs.replace(written, stats=self.stats())
 
     def stats(self) -> TaskStats:
@@ -207,13 +207,13 @@ class TaskRun:
             except BaseException as error:
                 cause = self._cause(bound, error, fail)
                 if not may_be_the_engines_fault(cause):
-                    raise cause from error
+                    _raise(cause, error)
                 logger.warning(_OTHER_ENGINE, extra={**where, "reason": str(cause).partition("\n")[0]})
             self._begin_again()
             try:
                 return self._output(bound, fail)
             except BaseException as error:
-                raise self._cause(bound, error, fail) from error
+                _raise(self._cause(bound, error, fail), error)
 
     def _output(self, bound: BoundFragment, fail: Callable[[BaseException], FrazilError]) -> Descriptor:
         """Run the bound fragment with the engine whose turn it is, and write its rows."""
@@ -374,6 +374,11 @@ def run_task(
     """Run one attempt to its end; see :meth:`TaskRun.run`."""
     token = cancelled or CancelToken(request.deadline_unix_s)
     return TaskRun(request, store=store, cancelled=token, allow_udfs=allow_udfs).run()
+
+
+def _raise(told: BaseException, error: BaseException) -> NoReturn:
+    """Raise what `error` means; when that is `error` itself, its own cause stays, which a debugger looks for."""
+    raise told from (error.__cause__ if told is error else error)
 
 
 def _batches(
