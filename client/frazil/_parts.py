@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LocalOptions",
     "coordinator_extra",
+    "functions_extra",
     "leading",
     "local_options",
     "open_coordinator",
@@ -132,6 +133,15 @@ def parse_bytes(amount: int | str) -> int:
     if total <= 0:
         raise RequestError(f"{amount!r} is not an amount of memory: 512MiB, 2GiB or a number of bytes above 0 is")
     return total
+
+
+@contextmanager
+def functions_extra() -> Iterator[None]:
+    """Say what to install when an import inside fails that only running a task needs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ImportError(f'running a task again needs more packages ({error}): pip install "frazil[functions]"') from error
 
 
 @contextmanager

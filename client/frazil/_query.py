@@ -197,8 +197,10 @@ class Query:
         RequestError
             When there is no such task, or what it reads is not known yet, or deleted; the message says what to do.
         """
-        from frazil._replay import Replay
+        from frazil._parts import functions_extra
 
+        with functions_extra():
+            from frazil._replay import Replay
         if not isinstance(self._session, ReplaySession):
             raise RequestError("this engine runs no tasks, so that there is none to run again")
         with user_errors():

@@ -20,7 +20,6 @@ from typing import Final, Self, cast
 import msgspec
 import polars as pl
 
-from frazil_coordinator.schedule.bind import result_blocks
 from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.arena import Arena
 from frazil_functions.bundle import Bundle, decode_bundle, encode_bundle, missing_bytes
@@ -166,6 +165,11 @@ class Replay:
         return None if self.bundle.error is None else from_wire(self.bundle.error)
 
     @property
+    def missing_bytes(self) -> int:
+        """Bytes of blocks that the task reads and that are not in the bundle."""
+        return missing_bytes(self.request)
+
+    @property
     def fragment(self) -> pl.LazyFrame:
         """What the task computes, as a LazyFrame whose inputs are in place: to be shown, profiled or run in parts.
 
@@ -291,7 +295,7 @@ class Replay:
                     "the fragment holds Python functions, which run with your rights: if you trust who submitted the query, "
                     "allow them with allow_udfs=True (--allow-udfs)"
                 ) from error
-        if reads and self._store is None and (size := missing_bytes(request)):
+        if reads and self._store is None and (size := self.missing_bytes):
             why = f": {self.bundle.left_out}" if self.bundle.left_out else ""
             raise RequestError(f"{size:,} bytes of blocks that the task reads are not in the bundle{why}")
 
@@ -361,7 +365,17 @@ def _sink_here(sink: SinkOutput, place: Path) -> SinkOutput:
 
 def _frames(written: Descriptor, store: Store) -> dict[int, pl.DataFrame]:
     blocks: dict[int, list[BlockRef]] = {}
-    for info, ref in zip(written.blocks, result_blocks([written]), strict=True):
+    for info in written.blocks:
+        ref = BlockRef(
+            key=written.key or "",
+            offset=info.offset,
+            length=info.length,
+            rows=info.rows,
+            crc32c=info.crc32c,
+            codec=info.codec,
+            map_index=0,
+            data=None if written.inline is None else written.inline[info.offset : info.offset + info.length],
+        )
         blocks.setdefault(info.partition, []).append(ref)
     return {
         partition: pl.concat(list(read_exchange(store, ExchangeInput(blocks=tuple(refs)))))

@@ -12,17 +12,19 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from frazil._replay import Replay, ReplayRun
+from frazil._parts import functions_extra
 from frazil.cli import _common
 from frazil.cli._sampling import check_profile, sampled
-from frazil_functions.bundle import missing_bytes
 from frazil_functions.errors import FrazilError, QueryError, exception_name, user_exception
 from frazil_functions.ids import QueryId
 from frazil_functions.task import ExchangeInput, TaskInput
+
+if TYPE_CHECKING:
+    from frazil._replay import Replay, ReplayRun
 
 __all__ = ["replay"]
 
@@ -47,9 +49,7 @@ def replay(
     attempt: Annotated[int | None, typer.Option("--attempt", min=0, help="Which attempt; by default the last one.")] = None,
     saved: Annotated[
         Path | None,
-        typer.Option(
-            "--from", metavar="FILE", exists=True, dir_okay=False, help="A file of --save, in place of a task."
-        ),
+        typer.Option("--from", metavar="FILE", exists=True, dir_okay=False, help="A file of --save, in place of a task."),
     ] = None,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="FOLDER", file_okay=False, help="Keep the task in a file here, too.")
@@ -79,17 +79,18 @@ def replay(
     Of a running query any task can be fetched, of an ended one the task that it failed with, or all of a query that ran
     with keep_inputs=all. Exits with 1 when the task fails.
     """
+    with functions_extra():
+        from frazil._replay import Replay
     program = None if profile is None else check_profile(profile)
     data, source = _bundle(task, attempt, saved, url, token, profile_name)
     options = _common.pairs(store_option, "--store-option")
     with Replay.of(data, source=source, store=store, storage_options=options, allow_udfs=allow_udfs) as found:
         file = None if save is None else found.save(save)
-        outcome = None
+        outcome, sampling = None, None
         if not no_run:
-            watched = nullcontext() if profile is None or program is None else sampled(profile, program)
-            with watched:
+            with nullcontext() if profile is None or program is None else sampled(profile, program) as sampling:
                 outcome = _run(found, output)
-        told = _told(found, outcome, file, profile)
+        told = _told(found, outcome, file, None if sampling is None else sampling.note or str(sampling.path))
         if as_json:
             _common.print_json(told)
         else:
@@ -155,7 +156,7 @@ def _class_of(error: BaseException) -> str:
     return error.kind if isinstance(error, FrazilError) else exception_name(error)
 
 
-def _told(found: Replay, outcome: _Outcome | None, file: Path | None, profile: Path | None) -> dict[str, object]:
+def _told(found: Replay, outcome: _Outcome | None, file: Path | None, profile: str | None) -> dict[str, object]:
     """Return what is said of a task, and of its run, as JSON values."""
     request = found.request
     told: dict[str, object] = {
@@ -169,7 +170,7 @@ def _told(found: Replay, outcome: _Outcome | None, file: Path | None, profile: P
         "left_out": found.bundle.left_out,
         "query_error": None if found.error is None else _error(user_exception(found.error)),
         "saved": None if file is None else str(file),
-        "profile": None if profile is None else str(profile),
+        "profile": profile,
         "state": "not run",
     }
     if outcome is None:
@@ -222,7 +223,7 @@ def _lines(found: Replay, told: dict[str, object], outcome: _Outcome | None) -> 
         yield "query", f"failed with it: {_first_line(user_exception(found.error))}"
     for number, given in enumerate(request.inputs):
         yield f"input {number}", _input_text(given)
-    if size := missing_bytes(request):
+    if size := found.missing_bytes:
         yield "missing", f"{size:,} bytes of blocks; {found.bundle.left_out}"
     yield "output", f"{told['output']}" + (f", {request.output.partitions} partitions" if request.sink is None else "")
     if told["saved"]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ import typer
 
 from frazil_functions.errors import RequestError
 
-__all__ = ["FORMATS", "check_profile", "sampled"]
+__all__ = ["FORMATS", "Sampling", "check_profile", "sampled"]
 
 FORMATS: Final = {".svg": "flamegraph", ".json": "speedscope", ".txt": "raw"}
 """Suffix of a profile → py-spy's name of the format."""
@@ -53,14 +54,23 @@ def check_profile(path: Path) -> str:
     return program
 
 
+@dataclass
+class Sampling:
+    """A profile that is being taken."""
+
+    path: Path
+    note: str = ""
+    """Why there is none, once its context has ended."""
+
+
 @contextmanager
-def sampled(path: Path, program: str) -> Iterator[None]:
-    """Profile this process while the context lasts, and write the profile at its end.
+def sampled(path: Path, program: str) -> Iterator[Sampling]:
+    """Profile this process while the context lasts, and write the profile at its end; what is too short has none.
 
     Raises
     ------
     RequestError
-        When this machine does not let a process look into another one, or the profile can't be written.
+        When this machine does not let a process look into another one: before anything ran.
     """
     _let_look()
     command = [program, "record", "--pid", str(os.getpid()), "--rate", str(_RATE), "--format", FORMATS[path.suffix]]
@@ -69,19 +79,21 @@ def sampled(path: Path, program: str) -> Iterator[None]:
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None  # noqa: S101  # for the type checker: it is a pipe
-    lines = [process.stdout.readline()]  # said when it samples, or why it can't
+    first = process.stdout.readline()  # said when it samples, or why it can't
+    sampling = Sampling(path)
+    path.unlink(missing_ok=True)
+    said = ""
     try:
-        if "Sampling" not in lines[0]:
-            raise RequestError(_refusal(lines[0] + process.communicate(timeout=_END_S)[0]))
-        yield
+        if "Sampling" not in first:
+            raise RequestError(_refusal(first + process.communicate(timeout=_END_S)[0]))
+        yield sampling
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-        lines.append(process.communicate(timeout=_END_S)[0])
-    if process.returncode or not path.exists():
-        said = "".join(lines).strip()
-        short = "the task ended before a sample was taken" if "No stack counts" in said else said
-        raise RequestError(f"no profile in {path}: {short}")
+        said = process.communicate(timeout=_END_S)[0]
+    if not path.exists():
+        short = process.returncode == -signal.SIGINT or "No stack counts" in said
+        sampling.note = "none: the task was over before a sample was taken" if short else f"none: {(first + said).strip()}"
 
 
 def _refusal(said: str) -> str:
