@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from frazil_coordinator.coordinator import Coordinator
     from frazil_coordinator.journal.journal import Journal
     from frazil_coordinator.leadership import Leadership
+    from frazil_coordinator.lineage import Lineage
     from frazil_coordinator.tenancy import Tenants
     from frazil_coordinator.tracing import Tracing
     from frazil_functions.storage import Store
@@ -35,6 +36,7 @@ __all__ = [
     "open_coordinator",
     "open_journal",
     "open_leadership",
+    "open_lineage",
     "open_tracing",
     "parse_bytes",
 ]
@@ -196,6 +198,20 @@ def open_tracing(stack: AsyncExitStack) -> Tracing | None:
     return tracing
 
 
+async def open_lineage(stack: AsyncExitStack) -> Lineage | None:
+    """Return what sends events of OpenLineage, if the environment asks for it; what waits is sent when `stack` ends.
+
+    Raises
+    ------
+    RequestError
+        When what it says is no address.
+    """
+    from frazil_coordinator.lineage import lineage_from
+
+    lineage = lineage_from()
+    return None if lineage is None else await stack.enter_async_context(lineage.running())
+
+
 async def open_leadership(journal: Journal | None, settings: Settings) -> Leadership | None:
     """Return the leadership that a journal needs, its store probed.
 
@@ -279,6 +295,7 @@ async def open_coordinator(
             leadership=await open_leadership(journal, settings),
             tenants=tenants,
             tracing=open_tracing(stack),
+            lineage=await open_lineage(stack),
         )
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

@@ -29,6 +29,7 @@ from frazil_coordinator.journal.history import Remembered
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.keeping import Keeper
 from frazil_coordinator.leadership import Leadership
+from frazil_coordinator.lineage import Lineage
 from frazil_coordinator.metered import MeteredStore
 from frazil_coordinator.metrics import Metrics, new_metrics
 from frazil_coordinator.observing import observe
@@ -73,10 +74,8 @@ class Coordinator:
         the whole coordinator whatever a query says, and no query gets `allow_udfs` where they don't give it.
     platform
         Where functions run. It stays the caller's: :meth:`aclose` does not close it.
-    store
-        The exchange store, the same that the functions use.
-    exchange_prefix
-        Key prefix of all exchange objects.
+    store, exchange_prefix
+        The exchange store, the same that the functions use, and the key prefix of all exchange objects.
     planner
         Turns plan bytes into stages, blocking. None: :func:`~frazil_coordinator.plan.planner.plan_query`, with what tasks
         needed so far.
@@ -89,8 +88,8 @@ class Coordinator:
         Its right to write; it stays the caller's, who acquires and releases it. None: it needs none.
     tenants
         Who shares it. None: one tenant without limits.
-    metrics, tracing
-        What it counts (no two share one; None: new ones), and what is told of ended queries; both stay the caller's.
+    metrics, tracing, lineage
+        What it counts (no two share one; None: new ones), and what is told of queries; all stay the caller's.
     """
 
     def __init__(
@@ -107,6 +106,7 @@ class Coordinator:
         tenants: Tenants | None = None,
         metrics: Metrics | None = None,
         tracing: Tracing | None = None,
+        lineage: Lineage | None = None,
     ) -> None:
         self.metrics = metrics or new_metrics()
         store = MeteredStore(store, self.metrics, "coordinator")
@@ -142,6 +142,7 @@ class Coordinator:
             metrics=self.metrics,
             reuse=self.reuse,
             replays=self._replays,
+            lineage=None if lineage is None else lineage.told(self.metrics),
         )
         self._background = Background()
         self._keeper = Keeper(self._results, self._replays, journal, settings.result_ttl_s, self._background.spawn)
@@ -187,10 +188,8 @@ class Coordinator:
             What the query is called in lists, the statement that it was made of, and whether nobody wants its rows.
         idempotency_key
             A name of the submission, chosen by the client: submitted again, it is the same query. Empty: no name.
-        tenant
-            Whose query it is.
-        priority
-            Among those of its tenant, from -10 to 10; the highest first.
+        tenant, priority
+            Whose query it is, and its priority among theirs, from -10 to 10; the highest first.
 
         Raises
         ------

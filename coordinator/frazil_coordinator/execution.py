@@ -25,6 +25,7 @@ from frazil_coordinator.journal.history import Remembered
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.journal.records import Ended, Publishing
 from frazil_coordinator.leftovers import Leftovers
+from frazil_coordinator.lineage import Lineage
 from frazil_coordinator.metrics import Metrics
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.explain import explain_text
@@ -129,6 +130,9 @@ class Execution:
     replays: Replays | None = None
     """What keeps tasks to be run again; None: nothing is kept."""
 
+    lineage: Lineage | None = None
+    """What tells what queries read and write."""
+
     tracing: Tracing | None = None
     """What is told of queries that have ended."""
 
@@ -173,7 +177,11 @@ class Execution:
         finally:
             self.reuse.left(record.id)
             self.admission.leave(record)
-        if not record.abandoned and self.tracing is not None:
+        if record.abandoned:
+            return
+        if self.lineage is not None:
+            self.lineage.ended(record.status, record.sql, record.profile)
+        if self.tracing is not None:
             await self._trace(record, self.tracing)
 
     async def _trace(self, record: QueryRecord, tracing: Tracing) -> None:
@@ -216,6 +224,9 @@ class Execution:
         self, record: QueryRecord, plan: bytes, left: Leftovers, before: Remembered | None
     ) -> tuple[BlockRef, ...]:
         course = await self._course(record, plan, before)
+        if self.lineage is not None:
+            again = before is not None and bool(before.planned)
+            self.lineage.planned(record.status, record.sql, plan, course.graph, again=again)
         if before is not None:
             left.runs += 1
             left.sinks += course.former

@@ -26,7 +26,15 @@ from frazil_coordinator.replays.kept import MEMBER, Kept, check_exists, gone, ke
 from frazil_coordinator.schedule.told import Told
 from frazil_coordinator.settings import Settings
 from frazil_functions.bundle import encode_bundle
-from frazil_functions.errors import BlockError, CancelledQueryError, CapError, DeadlineError, FrazilError, QuotaError
+from frazil_functions.errors import (
+    BlockError,
+    CancelledQueryError,
+    CapError,
+    DeadlineError,
+    FrazilError,
+    QuotaError,
+    StorageFullError,
+)
 from frazil_functions.ids import QueryId
 from frazil_functions.storage import Store
 from frazil_functions.task import TaskRequest
@@ -39,7 +47,9 @@ _KEEP_S: Final = 10.0
 _AT_ONCE: Final = 2
 """Bundles that are made at once: each is in memory three times, as blocks, encoded and sealed."""
 
-_NO_TASKS_FAULT: Final = (CancelledQueryError, DeadlineError, CapError, QuotaError)
+_NOT_KEPT: Final = (CancelledQueryError, DeadlineError, CapError, QuotaError, StorageFullError)
+"""Of a query that failed with these no task is at fault, or there is no room to keep it."""
+
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -85,7 +95,7 @@ class Replays:
             return
         stopped = threading.Event()
         try:
-            failed = None if error is None or isinstance(error, _NO_TASKS_FAULT) else told.failed(error)
+            failed = None if error is None or isinstance(error, _NOT_KEPT) else told.failed(error)
             if failed is None and record.settings.keep_inputs != "all":
                 return
             work = Keeping(bundles=self.bundles, record=record, stopped=stopped.is_set)
