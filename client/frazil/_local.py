@@ -121,6 +121,10 @@ class LocalSession:
         """Return what the query used."""
         return self._ask(lambda coordinator: coordinator.profile(query))
 
+    def replay(self, query: QueryId, stage: int, task: int, attempt: int | None = None) -> bytes:
+        """Return the bundle of a task."""
+        return self._call(lambda coordinator: coordinator.replay(query, stage, task, attempt))
+
     def glance(self, query: QueryId, timeout_s: float) -> tuple[QueryStatus, dict[str, object] | None]:
         """Return what is known of a query now and what it used."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from frazil_coordinator.coordinator import Coordinator
     from frazil_coordinator.journal.journal import Journal
     from frazil_coordinator.leadership import Leadership
+    from frazil_coordinator.lineage import Lineage
     from frazil_coordinator.tenancy import Tenants
     from frazil_coordinator.tracing import Tracing
     from frazil_functions.storage import Store
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
 __all__ = [
     "LocalOptions",
     "coordinator_extra",
+    "functions_extra",
     "leading",
     "local_options",
     "open_coordinator",
     "open_journal",
     "open_leadership",
+    "open_lineage",
     "open_tracing",
     "parse_bytes",
 ]
@@ -136,6 +139,15 @@ def parse_bytes(amount: int | str) -> int:
 
 
 @contextmanager
+def functions_extra() -> Iterator[None]:
+    """Say what to install when an import inside fails that only running a task needs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ImportError(f'running a task again needs more packages ({error}): pip install "frazil[functions]"') from error
+
+
+@contextmanager
 def coordinator_extra() -> Iterator[None]:
     """Say what to install when an import inside fails."""
     try:
@@ -185,6 +197,20 @@ def open_tracing(stack: AsyncExitStack) -> Tracing | None:
     if tracing is not None:
         stack.push_async_callback(asyncio.to_thread, tracing.close)
     return tracing
+
+
+async def open_lineage(stack: AsyncExitStack) -> Lineage | None:
+    """Return what sends events of OpenLineage, if the environment asks for it; what waits is sent when `stack` ends.
+
+    Raises
+    ------
+    RequestError
+        When what it says is no address.
+    """
+    from frazil_coordinator.lineage import lineage_from
+
+    lineage = lineage_from()
+    return None if lineage is None else await stack.enter_async_context(lineage.running())
 
 
 async def open_leadership(journal: Journal | None, settings: Settings) -> Leadership | None:
@@ -270,6 +296,7 @@ async def open_coordinator(
             leadership=await open_leadership(journal, settings),
             tenants=tenants,
             tracing=open_tracing(stack),
+            lineage=await open_lineage(stack),
         )
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

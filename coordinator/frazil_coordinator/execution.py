@@ -26,6 +26,7 @@ from frazil_coordinator.journal.history import Remembered
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.journal.records import Ended, Publishing
 from frazil_coordinator.leftovers import Leftovers
+from frazil_coordinator.lineage import Lineage
 from frazil_coordinator.metrics import Metrics
 from frazil_coordinator.plan.caps import check_caps
 from frazil_coordinator.plan.explain import explain_text
@@ -36,6 +37,7 @@ from frazil_coordinator.prices import Prices
 from frazil_coordinator.publication import Publication, PublicationName
 from frazil_coordinator.refusals import NotPlannedError
 from frazil_coordinator.registry import QueryRecord
+from frazil_coordinator.replays import Replays
 from frazil_coordinator.retention import small_result_in_memory
 from frazil_coordinator.reuse.digests import result_digest
 from frazil_coordinator.reuse.forms import KeptResult
@@ -129,6 +131,12 @@ class Execution:
     journal: Journal | None = None
     """What keeps queries whose records have a log."""
 
+    replays: Replays | None = None
+    """What keeps tasks to be run again; None: nothing is kept."""
+
+    lineage: Lineage | None = None
+    """What tells what queries read and write."""
+
     tracing: Tracing | None = None
     """What is told of queries that have ended."""
 
@@ -173,7 +181,11 @@ class Execution:
         finally:
             self.reuse.left(record.id)
             self.admission.leave(record)
-        if not record.abandoned and self.tracing is not None:
+        if record.abandoned:
+            return
+        if self.lineage is not None:
+            self.lineage.ended(record.status, record.sql, record.profile)
+        if self.tracing is not None:
             await self._trace(record, self.tracing)
 
     async def _trace(self, record: QueryRecord, tracing: Tracing) -> None:
@@ -187,6 +199,8 @@ class Execution:
         self, record: QueryRecord, blocks: tuple[BlockRef, ...], error: FrazilError | None, left: Leftovers
     ) -> None:
         """Note the end: first what must not be forgotten, then the cleaning; who sees the end sees an empty prefix."""
+        if self.replays is not None:
+            await self.replays.keep(record, left.told, error)
         end = _end_of(record, blocks, error)
         if record.log is not None:
             try:
@@ -214,6 +228,9 @@ class Execution:
         self, record: QueryRecord, plan: bytes, left: Leftovers, before: Remembered | None
     ) -> tuple[BlockRef, ...]:
         course = await self._course(record, plan, before)
+        if self.lineage is not None:
+            again = before is not None and bool(before.planned)
+            self.lineage.planned(record.status, record.sql, plan, course.graph, again=again)
         if before is not None:
             left.runs += 1
             left.sinks += course.former
@@ -337,7 +354,7 @@ class Execution:
             history=course.history,
         )
         record.driver = driver
-        left.graph, left.profile = graph, None
+        left.graph, left.profile, left.told = graph, None, driver.told
         left.runs += 1
         left.sinks += [] if sink is None else [sink]
         try:

@@ -12,7 +12,10 @@ __all__ = [
     "PlanTooLargeError",
     "QueueFullError",
     "ShuttingDownError",
+    "TaskGoneError",
+    "TaskNotReadyError",
     "UnauthorizedError",
+    "UnknownTaskError",
 ]
 
 
@@ -46,3 +49,15 @@ class ForbiddenError(RequestError):
 
 class QueueFullError(RequestError):
     """As many queries of the tenant wait as may (`Tenant.max_queued_queries`)."""
+
+
+class UnknownTaskError(RequestError):
+    """The query has no such stage, task or attempt."""
+
+
+class TaskNotReadyError(RequestError):
+    """What the task will be sent is not known yet: ask again."""
+
+
+class TaskGoneError(RequestError):
+    """What the task was sent, or what it read, is deleted."""

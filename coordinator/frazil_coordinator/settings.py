@@ -18,11 +18,12 @@ _CHOICES = {
     "fallback": ("allow", "warn", "raise"),
     "codec": get_args(CodecChoice),
     "reuse": ("off", "tasks", "result"),
+    "keep_inputs": ("off", "failed", "all"),
 }
 _MAY_BE_ZERO = frozenset(
     {"broadcast_limit_bytes", "coalesce_bytes", "inline_limit_bytes", "inline_stage_limit_bytes", "start_small_bytes",
      "retry_backoff_s", "retry_backoff_max_s", "result_ttl_s", "max_cost", "max_bytes_scanned", "price_vcpu_second",
-     "runtime_filter_values", "runtime_wait_s", "two_level_block_bytes", "max_age_s",
+     "runtime_filter_values", "runtime_wait_s", "two_level_block_bytes", "max_age_s", "replay_bytes", "keep_inputs_bytes",
      "price_gib_second", "price_1000_gets", "price_1000_puts", "price_egress_gb"}
 )  # fmt: skip
 
@@ -131,6 +132,18 @@ class Settings:
 
     reuse_ttl_s: float = 86_400.0
     """Seconds for which answers are kept for reuse."""
+
+    keep_inputs: Literal["off", "failed", "all"] = "failed"
+    """What is kept to run tasks again after the end of a query, as long as its result (docs/replay.md): nothing, the task
+    that the query failed with, or all tasks with everything that they left in the exchange. Where the coordinator keeps
+    nothing, a query can't ask for more."""
+
+    replay_bytes: int = 32 * MIB
+    """Bytes of exchange blocks that travel with one task that is fetched or kept to be run again; of a task that reads more,
+    only what it was sent is."""
+
+    keep_inputs_bytes: int = 1024 * MIB
+    """Bytes in the exchange up to which ``keep_inputs="all"`` keeps them."""
 
     max_attempts: int = 4
     """Attempts of a task that count as failures before the query fails."""

@@ -30,6 +30,7 @@ from frazil_functions.cloudevent import (
     encode_line,
     verify,
 )
+from frazil_functions.copies import Copies
 from frazil_functions.errors import (
     CancelledQueryError,
     DeadlineError,
@@ -39,7 +40,6 @@ from frazil_functions.errors import (
     ProtocolError,
     to_wire,
 )
-from frazil_functions.replays import Replays
 from frazil_functions.run import CancelToken, TaskRun
 from frazil_functions.settings import FunctionSettings
 from frazil_functions.storage import Store
@@ -104,7 +104,7 @@ class FunctionApp:
         self._draining = False
         self._cold = True
         # An event may be from a clock that is ahead, and so be accepted for that much longer.
-        self._replays = Replays(settings.max_age_s + MAX_SKEW_S)
+        self._copies = Copies(settings.max_age_s + MAX_SKEW_S)
 
     @property
     def running(self) -> int:
@@ -259,7 +259,7 @@ class FunctionApp:
                 raise _Refused(503, "this function is ending: it takes no more tasks", _RETRY_AFTER)
             if self._running >= self._settings.concurrency:
                 raise _Refused(503, f"this function is busy: it runs {self._running} tasks", _RETRY_AFTER)
-            if not self._replays.note(signature, time.monotonic()):
+            if not self._copies.note(signature, time.monotonic()):
                 raise _Refused(425, "this function has run that event already: this is a copy of it")
             self._running += 1
             cold, self._cold = self._cold, False

@@ -11,8 +11,10 @@ import os
 from typing import Final
 
 from frazil_functions.errors import BlockError
+from frazil_functions.storage import Store
+from frazil_functions.task import TaskRequest
 
-__all__ = ["seal_fragment", "unseal_fragment"]
+__all__ = ["fragment_of", "seal_fragment"]
 
 _SECRET_BYTES: Final = 32
 _NONCE: Final = bytes(12)
@@ -28,26 +30,23 @@ def seal_fragment(fragment: bytes) -> tuple[bytes, bytes]:
     return AESGCM(secret).encrypt(_NONCE, fragment, None), secret
 
 
-def unseal_fragment(sealed: bytes, secret: bytes, *, key: str) -> bytes:
-    """Return the fragment that was sealed.
-
-    Parameters
-    ----------
-    sealed, secret
-        What :func:`seal_fragment` returned.
-    key
-        The object's key, for the error.
+def fragment_of(request: TaskRequest, store: Store) -> bytes:
+    """Return the fragment of a task: from its request, or from the store, which is 1 GET. Empty when it has none.
 
     Raises
     ------
     BlockError
-        When the object was changed since, or the secret is another's.
+        When the object is gone, or was changed since, or the secret is another's.
     """
+    key = request.fragment_key
+    if request.fragment or key is None:
+        return request.fragment
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+    sealed = store.get(key)
     try:
-        return AESGCM(secret).decrypt(_NONCE, sealed, None)
+        return AESGCM(request.fragment_secret).decrypt(_NONCE, sealed, None)
     except (InvalidTag, ValueError) as error:
         raise BlockError(
             f"the fragment {key} is not the one that the coordinator wrote: look who else writes there"

@@ -24,6 +24,7 @@ from frazil._parts import (
     open_coordinator,
     open_journal,
     open_leadership,
+    open_lineage,
     open_tracing,
 )
 from frazil.cli import _common
@@ -236,6 +237,7 @@ async def _knative(
             leadership=await open_leadership(journal, settings),
             tenants=tenants,
             tracing=open_tracing(stack),
+            lineage=await open_lineage(stack),
         )
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

@@ -31,7 +31,7 @@ from frazil_coordinator.schedule.commits import (
     as_taken_up,
 )
 from frazil_coordinator.schedule.elsewhere import Elsewhere
-from frazil_coordinator.schedule.history import with_history
+from frazil_coordinator.schedule.history import run_state, with_history
 from frazil_coordinator.schedule.laid_out import PutFragment, Stages
 from frazil_coordinator.schedule.layout import Layout
 from frazil_coordinator.schedule.messages import (
@@ -72,9 +72,9 @@ from frazil_coordinator.schedule.slots import Claim, Slots
 from frazil_coordinator.schedule.small import TooLargeForOneTaskError, is_one_task
 from frazil_coordinator.schedule.state import QueryState
 from frazil_coordinator.schedule.terms import RetryLimits, StageShape
+from frazil_coordinator.schedule.told import Told
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import (
-    CancelledQueryError,
     FrazilError,
     InternalError,
     OutOfMemoryError,
@@ -188,6 +188,7 @@ class QueryDriver:
             fragments=self._stages.fragments,
         )
         self._attempts = Attempts(platform, self._requests, self)
+        self.told = Told(self._requests, self._stages.barrier, self._recorder)
         self._answers = Answers(graph, self._state, log, self._events.put_nowait)
         self._elsewhere: Elsewhere | None = None
         if sharing is not None:
@@ -222,7 +223,7 @@ class QueryDriver:
         state: RunState = "cancelled"
         try:
             finish = await self._until_finish()
-            state = _run_state(finish)
+            state = run_state(finish.error)
         except Exception:
             state = "failed"
             raise
@@ -441,6 +442,8 @@ class QueryDriver:
 
     def _cancel_attempt(self, cancel: CancelAttempt, now: float) -> None:
         kind, message = ("not_needed", "cancelled") if cancel.error is None else (cancel.error.kind, cancel.error.message)
+        if cancel.error is not None:
+            cancel.error.where |= {"stage": str(cancel.ref.stage), "task": str(cancel.ref.task)}
         self._recorder.failed(cancel.ref, kind, message, TaskStats(), now)
         self._not_shared(cancel.ref)
         self._attempts.cancel(cancel.ref)
@@ -491,9 +494,3 @@ class QueryDriver:
         self._progress = Progress(query=self._query, stages=stages)
         if self._on_progress is not None:
             self._on_progress(self._progress)
-
-
-def _run_state(finish: Finish) -> RunState:
-    if finish.error is None:
-        return "succeeded"
-    return "cancelled" if isinstance(finish.error, CancelledQueryError) else "failed"

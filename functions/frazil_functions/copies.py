@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-__all__ = ["Replays"]
+__all__ = ["Copies"]
 
 
-class Replays:
+class Copies:
     """The events of one process, for as long as a copy of one would be accepted.
 
     Parameters
