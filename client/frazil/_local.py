@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import polars as pl
 
+from frazil._machine import of_this_machine
 from frazil._parts import LocalOptions, open_coordinator
 from frazil._session import UnreachableError
 from frazil_coordinator.catalog.model import CatalogInfo, CatalogTable, Table, TableSource
@@ -60,7 +61,7 @@ class LocalSession:
     """
 
     def __init__(self, options: LocalOptions, settings: Settings) -> None:
-        self.settings = settings
+        self.settings = of_this_machine(settings)
         self._options = options
         self._lock = threading.Lock()
         self._running: _Running | None = None
@@ -119,6 +120,10 @@ class LocalSession:
     def profile(self, query: QueryId) -> dict[str, object]:
         """Return what the query used."""
         return self._ask(lambda coordinator: coordinator.profile(query))
+
+    def replay(self, query: QueryId, stage: int, task: int, attempt: int | None = None) -> bytes:
+        """Return the bundle of a task."""
+        return self._call(lambda coordinator: coordinator.replay(query, stage, task, attempt))
 
     def glance(self, query: QueryId, timeout_s: float) -> tuple[QueryStatus, dict[str, object] | None]:
         """Return what is known of a query now and what it used."""

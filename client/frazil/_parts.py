@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from frazil._machine import of_this_machine, safe_limit_bytes
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import RequestError, StorageError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from frazil_coordinator.coordinator import Coordinator
     from frazil_coordinator.journal.journal import Journal
     from frazil_coordinator.leadership import Leadership
+    from frazil_coordinator.lineage import Lineage
     from frazil_coordinator.tenancy import Tenants
     from frazil_coordinator.tracing import Tracing
     from frazil_functions.storage import Store
@@ -31,11 +33,13 @@ __all__ = [
     "LocalOptions",
     "attach_outside",
     "coordinator_extra",
+    "functions_extra",
     "leading",
     "local_options",
     "open_coordinator",
     "open_journal",
     "open_leadership",
+    "open_lineage",
     "open_tracing",
     "parse_bytes",
 ]
@@ -148,6 +152,15 @@ def parse_bytes(amount: int | str) -> int:
 
 
 @contextmanager
+def functions_extra() -> Iterator[None]:
+    """Say what to install when an import inside fails that only running a task needs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ImportError(f'running a task again needs more packages ({error}): pip install "frazil[functions]"') from error
+
+
+@contextmanager
 def coordinator_extra() -> Iterator[None]:
     """Say what to install when an import inside fails."""
     try:
@@ -211,6 +224,20 @@ def open_tracing(stack: AsyncExitStack) -> Tracing | None:
     if tracing is not None:
         stack.push_async_callback(asyncio.to_thread, tracing.close)
     return tracing
+
+
+async def open_lineage(stack: AsyncExitStack) -> Lineage | None:
+    """Return what sends events of OpenLineage, if the environment asks for it; what waits is sent when `stack` ends.
+
+    Raises
+    ------
+    RequestError
+        When what it says is no address.
+    """
+    from frazil_coordinator.lineage import lineage_from
+
+    lineage = lineage_from()
+    return None if lineage is None else await stack.enter_async_context(lineage.running())
 
 
 async def open_leadership(journal: Journal | None, settings: Settings) -> Leadership | None:
@@ -279,7 +306,7 @@ async def open_coordinator(
             max_functions=options.max_functions,
             store_url=place,
             store_options=options.storage_options,
-            memory_limit_bytes=options.memory_limit_bytes,
+            memory_limit_bytes=options.memory_limit_bytes or safe_limit_bytes(),
             threads_per_function=options.threads_per_function,
             allow_udfs=settings.allow_udfs,
             idle_s=options.idle_s,
@@ -289,13 +316,14 @@ async def open_coordinator(
         store = open_store(place, options.storage_options)
         journal = open_journal(store, place, options)
         coordinator = Coordinator(
-            settings=_with_memory(settings, options),
+            settings=_with_memory(of_this_machine(settings), options),
             platform=platform,
             store=store,
             journal=journal,
             leadership=await open_leadership(journal, settings),
             tenants=tenants,
             tracing=open_tracing(stack),
+            lineage=await open_lineage(stack),
         )
         attach_outside(stack, coordinator, options)
         stack.push_async_callback(coordinator.aclose)

@@ -63,6 +63,8 @@ _EVENT_FIELD: Final = "data:"
 _JSON: Final = {"Content-Type": "application/json"}
 _CATALOG_S: Final = 300.0
 """Seconds that a catalog may take to list its namespaces."""
+_BUNDLE_S: Final = 60.0
+"""Seconds that the bundle of a task, whose blocks a coordinator reads first, may take on top."""
 
 _ANALYZE_S: Final = 86_400.0
 """Seconds that EXPLAIN ANALYZE, which runs the query, may take."""
@@ -203,6 +205,12 @@ class RemoteSession:
     def profile(self, query: QueryId) -> dict[str, object]:
         """Return what the query used."""
         return _read(self._send("GET", f"/v1/queries/{query}/profile"), dict[str, object])
+
+    def replay(self, query: QueryId, stage: int, task: int, attempt: int | None = None) -> bytes:
+        """Return the bundle of a task."""
+        params = httpx.QueryParams({} if attempt is None else {"attempt": str(attempt)})
+        path = f"/v1/queries/{quote(query, safe='')}/stages/{stage}/tasks/{task}/replay"
+        return self._send("GET", path, params=params, patience_s=_BUNDLE_S)
 
     def glance(self, query: QueryId, timeout_s: float) -> tuple[QueryStatus, dict[str, object] | None]:
         """Return what is known of a query now and what it used, each by one request."""

@@ -19,7 +19,7 @@ from frazil_coordinator.status import Explanation, QueryEvent, QueryState, Query
 from frazil_functions.errors import FrazilError
 from frazil_functions.ids import QueryId
 
-__all__ = ["FallbackWarning", "Session", "TableSession", "UnreachableError"]
+__all__ = ["FallbackWarning", "ReplaySession", "Session", "TableSession", "UnreachableError"]
 
 
 class FallbackWarning(UserWarning):
@@ -74,6 +74,15 @@ class TableSession(Protocol):
 
     def catalog_tables(self, catalog: str, namespace: str = "") -> tuple[CatalogTable, ...]:
         """Return the tables of one of them, or of one of its namespaces, by name."""
+        ...
+
+
+@runtime_checkable
+class ReplaySession(Protocol):
+    """A connection to a coordinator that gives tasks to be run again."""
+
+    def replay(self, query: QueryId, stage: int, task: int, attempt: int | None = None) -> bytes:
+        """Return the bundle of a task; of its last attempt, unless another one is named."""
         ...
 
 

@@ -174,6 +174,9 @@ class Metrics:
     tasks: TaskMetrics
     store: StoreMetrics
     reuse: ReuseMetrics
+    lineage: Counter
+    """Events of OpenLineage; told by :mod:`frazil_coordinator.lineage`."""
+
     leader: Gauge
     stages: dict[str, StageMetrics] = field(default_factory=dict)
     """Filled by :meth:`stage`."""
@@ -212,6 +215,7 @@ def new_metrics() -> Metrics:
         tasks=_tasks(make),
         store=_store(make),
         reuse=_reuse(make),
+        lineage=make.counter("frazil_lineage_events_total", "Events of OpenLineage: sent, failed, dropped", ("outcome",)),
         leader=make.gauge("frazil_leader", "1 while this coordinator leads, else 0"),
     )
 

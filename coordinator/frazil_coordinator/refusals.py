@@ -14,7 +14,10 @@ __all__ = [
     "QueueFullError",
     "RoleError",
     "ShuttingDownError",
+    "TaskGoneError",
+    "TaskNotReadyError",
     "UnauthorizedError",
+    "UnknownTaskError",
     "UnknownTokenError",
 ]
 
@@ -61,3 +64,15 @@ class RoleError(ForbiddenError):
 
 class QueueFullError(RequestError):
     """As many queries of the tenant wait as may (`Tenant.max_queued_queries`)."""
+
+
+class UnknownTaskError(RequestError):
+    """The query has no such stage, task or attempt."""
+
+
+class TaskNotReadyError(RequestError):
+    """What the task will be sent is not known yet: ask again."""
+
+
+class TaskGoneError(RequestError):
+    """What the task was sent, or what it read, is deleted."""

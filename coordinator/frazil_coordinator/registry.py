@@ -20,6 +20,7 @@ import polars as pl
 from frazil_coordinator.journal.log import QueryLog
 from frazil_coordinator.plan.report import Report
 from frazil_coordinator.schedule.profile import Profile
+from frazil_coordinator.schedule.told import Told
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import QueryEvent, QueryState, QueryStatus, StageProgress, Wanted
 from frazil_coordinator.tenancy import DEFAULT_TENANT
@@ -55,6 +56,11 @@ class RunningQuery(Protocol):
 
     def profile(self) -> Profile:
         """Return what the query used until now."""
+        ...
+
+    @property
+    def told(self) -> Told:
+        """What its tasks are sent."""
         ...
 
 

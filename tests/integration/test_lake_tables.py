@@ -23,6 +23,7 @@ import frazil
 from frazil_coordinator.catalog.outside import Outside, Secret, Storage
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.tenancy import Tenant, Tenants, Token
+from frazil_functions.bundle import decode_bundle
 from support.lakes import ORDERS, properties_of
 from support.parity import assert_same
 from support.polling import eventually
@@ -196,6 +197,20 @@ def test_metadata_that_leads_out_of_a_tenants_folders_is_not_followed(
     problem = ask(url, "PUT", "tables/own", source, who="c", status=403)
     assert "s3://lakes/tables/iceberg/" in problem["detail"]
     assert "/metadata/" in problem["detail"]  # the list of manifests, and not the data that they name
+
+
+def test_a_task_that_is_replayed_has_no_secret_of_a_storage(url: str, files: Files, seaweed: SeaweedFS) -> None:
+    settings = frazil.Settings(start_small=False, max_rows_per_split=4, keep_inputs="all")
+    with frazil.connect(url, token="a-token", settings=settings) as engine:
+        engine.tables.put("replayed", files.places["iceberg"], storage="store")
+        query = engine.sql("SELECT a FROM replayed")
+        assert query.result().height == 40
+        path = f"{url}/v1/queries/{query.id}/stages/0/tasks/0/replay"
+        answer = httpx.get(path, headers={"Authorization": "Bearer a-token"}, timeout=60)
+    fragment = decode_bundle(answer.content).request.fragment
+    assert seaweed.endpoint.encode() in fragment  # an option that is no secret
+    assert seaweed.access_key.encode() not in answer.content
+    assert seaweed.secret_key.encode() not in answer.content
 
 
 def test_no_secret_of_a_storage_is_in_the_log_or_in_the_store(

@@ -66,7 +66,7 @@ async def _serve(
         loop.call_soon_threadsafe(task.cancel)
 
     stop.set_result(cancel)
-    platform = LocalPlatform(max_functions=2, store_url=str(store))
+    platform = LocalPlatform(max_functions=2, store_url=str(store), allow_udfs=settings.allow_udfs)
     coordinator = Coordinator(
         settings=settings,
         platform=platform,

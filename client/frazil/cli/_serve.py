@@ -25,6 +25,7 @@ from frazil._parts import (
     open_coordinator,
     open_journal,
     open_leadership,
+    open_lineage,
     open_tracing,
 )
 from frazil.cli import _common
@@ -243,6 +244,7 @@ async def _knative(
             leadership=await open_leadership(journal, settings),
             tenants=tenants,
             tracing=open_tracing(stack),
+            lineage=await open_lineage(stack),
         )
         attach_outside(stack, coordinator, options)
         stack.push_async_callback(coordinator.aclose)

@@ -35,6 +35,7 @@ _ROUTES: Final[Mapping[tuple[str, str], tuple[int, ...]]] = {
     ("get", "/v1/queries/{query}/tasks"): (*_GUARDED, 400, 404),
     ("get", "/v1/queries/{query}/events"): (*_GUARDED, 404),
     ("get", "/v1/queries/{query}/result"): (*_GUARDED, *_ENDED, 404, 406, 410),
+    ("get", "/v1/queries/{query}/stages/{stage}/tasks/{task}/replay"): (*_GUARDED, *_ENDED, 404, 410),
     ("get", "/v1/tables"): _GUARDED,
     ("get", "/v1/tables/{name}"): (*_GUARDED, 400, 404),
     ("put", "/v1/tables/{name}"): (*_GUARDED, 400, 412, 413, 507),

@@ -93,6 +93,9 @@ class Storage:
     secrets: Mapping[str, Secret] = field(default_factory=lambda: MappingProxyType({}))
     """Options that are secrets."""
 
+    _seen: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Values that its secrets had."""
+
     def __post_init__(self) -> None:
         _check_name("storage", self.name)
         if not self.prefixes:
@@ -105,6 +108,11 @@ class Storage:
         """Return whether a path lies where its credentials are good."""
         return lies_below(path, self.prefixes)
 
+    def secret_values(self) -> tuple[str, ...]:
+        """Return what its secrets are, and were since this process has read them first."""
+        self._seen.update(secret.read() for secret in self.secrets.values())
+        return tuple(self._seen)
+
     def all_options(self) -> dict[str, str]:
         """Return its options with the secrets, read now.
 
@@ -113,7 +121,9 @@ class Storage:
         RequestError
             When a secret is not there.
         """
-        return {**self.options, **{name: secret.read() for name, secret in self.secrets.items()}}
+        read = {name: secret.read() for name, secret in self.secrets.items()}
+        self._seen.update(read.values())
+        return {**self.options, **read}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

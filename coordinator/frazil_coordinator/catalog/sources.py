@@ -8,6 +8,7 @@ It joins what a tenant may (:mod:`frazil_coordinator.tenancy`), what the configu
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 from frazil_coordinator.catalog.iceberg import Connections, Identifier, not_found
 from frazil_coordinator.catalog.lake import Bounds, Opened, iceberg_properties, open_delta, open_iceberg, open_iceberg_at
@@ -15,6 +16,7 @@ from frazil_coordinator.catalog.model import CatalogInfo, CatalogTable, Table, U
 from frazil_coordinator.catalog.outside import IcebergCatalog, Outside, Storage
 from frazil_coordinator.catalog.scans import scan_of
 from frazil_coordinator.tenancy import Tenant, Tenants
+from frazil_functions.arena import Arena, Raw
 from frazil_functions.errors import RequestError
 
 __all__ = ["Sources"]
@@ -116,6 +118,18 @@ class Sources:
         table = self._connections.load(found, identifier)
         return open_iceberg(table, {}, options, Bounds(tenant=whose, storage=storage), name)
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether there is a storage with a secret."""
+        return any(storage.secrets for storage in self._outside.storages.values())
+
+    def without_secrets(self, plan: bytes) -> bytes:
+        """Return a plan without the secrets of storages, for those who may see the plan and not them."""
+        known = {value for storage in self._outside.storages.values() for value in storage.secret_values()}
+        arena = Arena.decode(plan)
+        changed = [_hide(arena.payload(number), known) for number in arena.reachable() if arena.kind(number) == "Scan"]
+        return arena.encode() if any(changed) else plan
+
     def close(self) -> None:
         """Close the connections to catalogs."""
         self._connections.close()
@@ -141,6 +155,21 @@ class Sources:
     def _properties(self, catalog: IcebergCatalog) -> Mapping[str, str]:
         storage = None if catalog.storage is None else self._outside.storages[catalog.storage]
         return iceberg_properties({} if storage is None else storage.all_options())
+
+
+def _hide(scan: Raw, secrets: AbstractSet[str]) -> bool:
+    """Take options out of a scan, in place, whose values are secrets; return whether there were any."""
+    arguments = scan.get("unified_scan_args")
+    options = arguments.get("cloud_options") if isinstance(arguments, dict) else None
+    config = options.get("config") if isinstance(options, dict) else None
+    if not isinstance(config, dict):
+        return False
+    changed = False
+    for store, pairs in config.items():
+        kept = [pair for pair in pairs if str(pair[1]) not in secrets] if isinstance(pairs, list) else pairs
+        changed |= kept != pairs
+        config[store] = kept
+    return changed
 
 
 def _quoted(parts: Identifier) -> str:

@@ -29,12 +29,13 @@ PLAN = pl.LazyFrame({"a": [1, 2, 3]}).serialize()
 OCTETS = {"content-type": "application/octet-stream"}
 
 PROBES = {"get /healthz", "get /readyz", "get /metrics"}
+REPLAY = "/stages/{stage}/tasks/{task}/replay"
 QUERY = "/v1/queries/{query}"
-OF_A_QUERY = {f"get {QUERY}{part}" for part in ("", "/plan", "/profile", "/tasks", "/events", "/result")} | {
+OF_A_QUERY = {f"get {QUERY}{part}" for part in ("", "/plan", "/profile", "/tasks", "/events", "/result", REPLAY)} | {
     f"delete {QUERY}"
 }
 RUNS = {"post /v1/queries", "post /v1/explain"}
-TELLS_AN_ERROR = {*RUNS, f"get {QUERY}/plan", f"get {QUERY}/result"}
+TELLS_AN_ERROR = {*RUNS, f"get {QUERY}/plan", f"get {QUERY}/result", f"get {QUERY}{REPLAY}"}
 TABLE = "/v1/tables/{name}"
 CHANGES_A_TABLE = {f"put {TABLE}", f"delete {TABLE}"}
 LISTS = {"get /v1/queries", "get /v1/tables", "get /v1/catalogs", "get /v1/cluster", "get /v1/version"}
@@ -48,7 +49,7 @@ ANSWERS: Mapping[int, set[str]] = {
     404: OF_A_QUERY | {f"get {TABLE}", f"delete {TABLE}", "get /v1/catalogs/{name}/tables"},
     406: {f"get {QUERY}/result"},
     409: TELLS_AN_ERROR,
-    410: {f"get {QUERY}/result"},
+    410: {f"get {QUERY}/result", f"get {QUERY}{REPLAY}"},
     412: CHANGES_A_TABLE,
     413: RUNS | {f"put {TABLE}"},
     415: RUNS,
@@ -133,7 +134,7 @@ async def test_what_a_standby_refuses_is_in_the_document(tmp_path: Path) -> None
     for route in sorted(OF_A_QUERY | {"get /v1/queries", "post /v1/queries", "get /readyz"}):
         method, _, path = route.partition(" ")
         body = {"content": PLAN, "headers": OCTETS} if method == "post" else {}
-        answer = await ask(app, method, path.format(query="0123"), **body)
+        answer = await ask(app, method, path.format(query="0123", stage=0, task=0), **body)
         assert answer.status_code == 503, route
         check_documented(app, route, answer)
     await coordinator.aclose()
@@ -192,7 +193,9 @@ async def test_what_is_refused_because_an_issuer_does_not_answer_is_in_the_docum
     app = create_app(coordinator, identities=_Silent())
     for route in sorted(GUARDED):
         method, _, path = route.partition(" ")
-        answer = await ask(app, method, path.format(query="0123", name="t"), headers={"authorization": "Bearer x"})
+        answer = await ask(
+            app, method, path.format(query="0123", name="t", stage=0, task=0), headers={"authorization": "Bearer x"}
+        )
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "7"), route
         check_documented(app, route, answer)
     await coordinator.aclose()
