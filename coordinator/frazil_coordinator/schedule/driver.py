@@ -411,8 +411,8 @@ class QueryDriver:
         kept = {} if self._elsewhere is None else await self._elsewhere.look_up(layout)
         bound = self._stages.bound(layout, bind.first_attempt)
         self._events.put_nowait(replace(bound, elsewhere=frozenset(kept)))
-        for task, descriptor in kept.items():
-            self._answers.give(AttemptRef(bind.stage, task, bind.first_attempt), descriptor, reused=True)
+        for left, (task, descriptor) in zip(reversed(range(len(kept))), kept.items(), strict=True):
+            self._answers.give(AttemptRef(bind.stage, task, bind.first_attempt), descriptor, reused=True, hurry=not left)
 
     def _lost(self, lost: Lost) -> None:
         """Note that a task runs again, because what it wrote can't be read any more."""
