@@ -112,6 +112,13 @@ def test_statements_over_a_catalog_are_answered_as_polars_does(
         assert not fallbacks(stages_of(engine)), text
 
 
+@pytest.mark.parametrize("name", ["lake", "attic"])
+def test_files_of_other_partitions_are_not_read(engine: frazil.Engine, name: str) -> None:
+    rows = engine.sql(f"SELECT a FROM {name}.sales.orders WHERE p = 'k1'").result().height
+    assert rows == ORDERS.filter(p="k1").height
+    assert stages_of(engine)[0]["rows_in"] == rows
+
+
 def test_a_query_reads_the_version_of_its_planning_and_a_new_snapshot_runs_only_what_changed(
     engine: frazil.Engine, lakes: dict[str, Lake], seaweed: SeaweedFS
 ) -> None:
