@@ -186,17 +186,24 @@ def test_a_table_that_may_not_be_or_is_not_there_is_refused(
     assert "refused" not in [one["name"] for one in ask(url, "GET", "tables", who=who)]
 
 
-def test_metadata_that_leads_out_of_a_tenants_folders_is_not_followed(
-    url: str, files: Files, seaweed: SeaweedFS, tmp_path: Path
-) -> None:
-    """Who may write a metadata file of his own must not have the coordinator read what it names."""
-    metadata = files.places["iceberg"].removeprefix("s3://lakes/")
-    body = seaweed.client().get_object(Bucket="lakes", Key=metadata)["Body"].read()
-    seaweed.put("lakes", "tables/plain/own.metadata.json", body)
-    source = {"location": "s3://lakes/tables/plain/own.metadata.json", "storage": "store"}
-    problem = ask(url, "PUT", "tables/own", source, who="c", status=403)
-    assert "s3://lakes/tables/iceberg/" in problem["detail"]
-    assert "/metadata/" in problem["detail"]  # the list of manifests, and not the data that they name
+def test_metadata_that_leads_out_of_a_tenants_folders_is_not_followed(url: str, files: Files, seaweed: SeaweedFS) -> None:
+    """Who may write metadata of his own must not have the coordinator read what it names: lists, manifests or data."""
+
+    def read(place: str) -> bytes:
+        data: bytes = seaweed.client().get_object(Bucket="lakes", Key=place.removeprefix("s3://lakes/"))["Body"].read()
+        return data
+
+    def refused() -> str:
+        seaweed.put("lakes", "tables/plain/own.metadata.json", json.dumps(metadata).encode())
+        source = {"location": "s3://lakes/tables/plain/own.metadata.json", "storage": "store"}
+        return str(ask(url, "PUT", "tables/own", source, who="c", status=403)["detail"])
+
+    metadata = json.loads(read(files.places["iceberg"]))
+    assert re.search(r"s3://lakes/tables/iceberg/\S+/metadata/snap-\S+ is not allowed", refused())
+    for number, snapshot in enumerate(metadata["snapshots"]):
+        seaweed.put("lakes", f"tables/plain/{number}.avro", read(snapshot["manifest-list"]))
+        snapshot["manifest-list"] = f"s3://lakes/tables/plain/{number}.avro"
+    assert re.search(r"s3://lakes/tables/iceberg/\S+/metadata/\S+-m0.avro' is not allowed", refused())
 
 
 def test_a_task_that_is_replayed_has_no_secret_of_a_storage(url: str, files: Files, seaweed: SeaweedFS) -> None:

@@ -144,7 +144,7 @@ async def _serve(
             coordinator = await stack.enter_async_context(parts)
             await coordinator.probe()
             await stack.enter_async_context(leading(coordinator, coordinator.settings))
-        except (StorageError, JournalError, TimeoutError) as error:
+        except (StorageError, JournalError, RequestError, TimeoutError) as error:
             raise typer.BadParameter(str(error) or "the store does not answer: check --store and its options") from error
         await serve_http(
             coordinator,

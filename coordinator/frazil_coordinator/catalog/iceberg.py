@@ -97,7 +97,7 @@ class Connections:
         Raises
         ------
         RequestError
-            When there is no such namespace; `CatalogError` as :meth:`load`.
+            When there is no such namespace, or too many are below it; `CatalogError` as :meth:`load`.
         """
         found = self._asked(catalog, lambda opened: _names(opened, namespace))
         if found is None:
@@ -118,6 +118,8 @@ class Connections:
         if known is not None:
             try:
                 return ask(known)
+            except RequestError:
+                raise
             except Exception as error:  # drivers and file systems of all kinds are behind it
                 _LOGGER.info("catalog asked again", extra={"catalog": catalog.name, "error": type(error).__name__})
         try:
@@ -178,9 +180,11 @@ def _names(opened: Catalog, namespace: Identifier) -> list[Identifier] | None:
         return None
     found: list[Identifier] = []
     waiting, seen = [namespace], 0
-    while waiting and seen < _MOST_NAMESPACES:
+    while waiting:
         space = waiting.pop()
         seen += 1
+        if seen > _MOST_NAMESPACES:
+            raise RequestError(f"the catalog has more than {_MOST_NAMESPACES:,} namespaces here: name one, as namespace=a.b")
         waiting += [tuple(one) for one in opened.list_namespaces(space) if len(one) > len(space)]
         if space:
             found += [tuple(one) for one in opened.list_tables(space)]

@@ -11,6 +11,7 @@ import pytest
 from frazil_coordinator.catalog.iceberg import Connections
 from frazil_coordinator.catalog.model import CatalogError
 from frazil_coordinator.catalog.outside import IcebergCatalog, Secret
+from frazil_functions.errors import RequestError
 from support.answering import Answer, Server, answering
 
 TABLE = ("sales", "orders")
@@ -67,6 +68,24 @@ def test_what_is_no_catalog_is_told(connections: Connections, server: Server) ->
     server.answers["/v1/oauth/tokens"] = Answer(body={"access_token": "t", "token_type": "bearer"})
     server.answers["/v1/config"] = Answer(status=500, body={"error": {"message": "hunter2", "type": "x", "code": 500}})
     assert "does not answer as one" in told(connections, rest(server.url))
+
+
+def test_one_of_too_many_namespaces_is_not_listed_in_part(
+    connections: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    uri = f"sqlite:///{tmp_path}/c.db"
+    made = SqlCatalog("attic", uri=uri, warehouse=f"file://{tmp_path}/w")
+    for name in "abc":
+        made.create_namespace(name)
+    made.close()
+    catalog = IcebergCatalog(name="attic", type="sql", uri=uri)
+    monkeypatch.setattr("frazil_coordinator.catalog.iceberg._MOST_NAMESPACES", 4)
+    assert connections.names(catalog) == []  # the root, and three
+    monkeypatch.setattr("frazil_coordinator.catalog.iceberg._MOST_NAMESPACES", 3)
+    with pytest.raises(RequestError, match="more than 3 namespaces here: name one"):
+        connections.names(catalog)
 
 
 def test_a_database_that_is_not_there_is_not_made(connections: Connections, tmp_path: Path) -> None:
