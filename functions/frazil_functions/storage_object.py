@@ -118,17 +118,18 @@ class ObjectStore:
         """True."""
         return True
 
-    def put(self, key: str, parts: Sequence[bytes]) -> None:
+    def put(self, key: str, parts: Iterable[bytes]) -> None:
         """Write one object: 1 PUT up to 256 MiB, a multipart upload above."""
-        size = sum(len(part) for part in parts)
+        every = list(parts)
+        size = sum(map(len, every))
         with self._errors("write", key):
             if size <= _MULTIPART_ABOVE:
-                obstore.put(self._store, check_key(key), list(parts), use_multipart=False)
+                obstore.put(self._store, check_key(key), every, use_multipart=False)
             else:
                 obstore.put(
                     self._store,
                     check_key(key),
-                    iter(parts),
+                    iter(every),
                     use_multipart=True,
                     chunk_size=_MULTIPART_CHUNK,
                     max_concurrency=4,
