@@ -20,10 +20,10 @@ unexport PYTHONDONTWRITEBYTECODE
 export RUST_BACKTRACE = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test lint format bench bench-smoke clean
 
 help: ## Say what the targets do.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 setup: $(VENV)/.stamp ## Install Frazil and its tools, as locked, into .venv.
 
@@ -56,6 +56,9 @@ format: setup ## Let ruff mend what it can.
 
 bench: setup ## The measurements behind the figures in the docs.
 	$(BIN)/python -m benchmarks.import_time
+
+bench-smoke: setup ## The regression gate: counts and ratios against benchmarks/smoke_limits.json, in a minute.
+	$(BIN)/python -m benchmarks.smoke
 
 clean: ## Remove what the targets made, but not .venv.
 	rm -rf .demo .frazil .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

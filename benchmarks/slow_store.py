@@ -166,22 +166,19 @@ def _holds(process: Path, inode: str) -> bool:
 def run_slow_store(target: str, distance: Distance, seed: int = 1) -> Iterator[SlowStore]:
     """Run a proxy before the server at the URL `target` while the context lasts; then fill in what it saw."""
     told = json.dumps({"target": target, "seed": seed, **asdict(distance)})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.slow_store", told], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        port = int(process.stdout.readline())
-        slow = SlowStore(endpoint=f"http://127.0.0.1:{port}")
-        yield slow
-        process.stdin.close()  # which ends it
-        saw = json.loads(process.stdout.readline())
-        slow.gets = {int(one): count for one, count in saw["gets"].items()}
-        slow.bytes_sent = {int(one): size for one, size in saw["bytes_sent"].items()}
-    finally:
-        process.terminate()
-        process.wait()
+    command = [sys.executable, "-m", "benchmarks.slow_store", told]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            slow = SlowStore(endpoint=f"http://127.0.0.1:{int(process.stdout.readline())}")
+            yield slow
+            process.stdin.close()  # which ends it
+            saw = json.loads(process.stdout.readline())
+            slow.gets = {int(one): count for one, count in saw["gets"].items()}
+            slow.bytes_sent = {int(one): size for one, size in saw["bytes_sent"].items()}
+        finally:
+            process.terminate()
 
 
 async def _serve(target: str, seed: int, distance: Distance) -> None:
