@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.cold_start [--runs 15]
+    python -m benchmarks.cold_start [--runs 15] [--json FILE]
 
 Each run starts fresh interpreters, by turns: one that does nothing, one that imports Polars, one that imports all that a
 function does, and a function process itself, which is sent two tasks as soon as it listens. Bytecode is compiled beforehand,
@@ -29,6 +29,7 @@ import polars as pl
 
 from benchmarks.import_time import FUNCTION, POLARS
 from benchmarks.processes import free_ports
+from benchmarks.record import write_record
 from frazil_coordinator.platform.transport import FunctionTransport
 from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.ids import QueryId, StageId, TaskIndex
@@ -101,7 +102,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cold_start", description=__doc__)
     parser.add_argument("--runs", type=int, default=15)
-    runs: int = parser.parse_args(argv).runs
+    parser.add_argument("--json", type=Path, help="file that gets the figures")
+    options = parser.parse_args(argv)
+    runs: int = options.runs
     seen: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="frazil-cold-") as name:
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -121,6 +124,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"medians of {runs} runs by turns\n\n| | ms |\n|---|---:|")
     for label, times in seen.items():
         print(f"| {label} | {median(times):.0f} |")
+    if options.json is not None:
+        found = {label: median(times) for label, times in seen.items()}
+        write_record(options.json, "cold_start", {"runs": runs, "median_ms": found})
 
 
 if __name__ == "__main__":

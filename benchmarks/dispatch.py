@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.dispatch [--tasks 20000] [--in-flight 64] [--profile FILE]
+    python -m benchmarks.dispatch [--tasks 20000] [--in-flight 64] [--profile FILE] [--json FILE]
 
 Real are admission, slots, driver, state machine, layouts, journal (in memory, 30 ms a request), registry, and the whole way
 of an event: codec, signature, HTTP over loopback, the stream of the answer. The functions are one process that answers each
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.processes import free_ports
+from benchmarks.record import write_record
 from benchmarks.simulated.world import SimulatedPlatform, World, answer_of
 from benchmarks.simulation import plan_of
 from frazil_coordinator.platform.transport import FunctionTransport
@@ -120,7 +121,7 @@ class _OverHttp(SimulatedPlatform):
         await self._transport.aclose()
 
 
-async def _drive(folder: Path, port: int, tasks: int, in_flight: int) -> str:
+async def _drive(folder: Path, port: int, tasks: int, in_flight: int) -> dict[str, float]:
     graph = plan_of(folder, tasks)
     platform = _OverHttp(port, in_flight)
     world = World(platform, lambda _: graph)
@@ -131,13 +132,12 @@ async def _drive(folder: Path, port: int, tasks: int, in_flight: int) -> str:
     finally:
         await platform.aclose()
     sent = platform.tasks
-    rows = {
-        "tasks": f"{sent:,}",
-        "in flight": f"{in_flight}",
-        "tasks a second": f"{sent / seconds:,.0f}",
-        "CPU of the coordinator, ms a task": f"{cpu_s / sent * _MS:.2f}",
+    return {
+        "tasks": sent,
+        "in flight": in_flight,
+        "tasks a second": sent / seconds,
+        "CPU of the coordinator, ms a task": cpu_s / sent * _MS,
     }
-    return "\n".join(f"| {name} | {value} |" for name, value in rows.items())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -146,6 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--profile", type=Path, help="file for a profile of the coordinator's thread (pstats)")
+    parser.add_argument("--json", type=Path, help="file that gets the figures")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.serve is not None:
@@ -156,10 +157,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name, _functions(port):
         if profiler is not None:
             profiler.enable()
-        print(asyncio.run(_drive(Path(name), port, options.tasks, options.in_flight)))
+        found = asyncio.run(_drive(Path(name), port, options.tasks, options.in_flight))
         if profiler is not None:
             profiler.disable()
             profiler.dump_stats(options.profile)
+    print("\n".join(f"| {name} | {value:,.{2 if value < 10 else 0}f} |" for name, value in found.items()))
+    if options.json is not None:
+        write_record(options.json, "dispatch", found)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.growth [--files 10,100,1000,10000] [--partitions 10,100,1000]
+    python -m benchmarks.growth [--files 10,100,1000,10000] [--partitions 10,100,1000] [--json FILE]
 
 Files are small Parquet files in a folder. Cold is the first plan of a table, whose footers have to be read; warm the next
 one, of another query over the same files. Partitions are those of a group_by over 64 scan tasks, laid out by the real
@@ -23,6 +23,7 @@ from typing import Final
 
 import polars as pl
 
+from benchmarks.record import write_record
 from benchmarks.simulated.world import answer_of
 from frazil_coordinator.plan.model import ScanSource, StageGraph
 from frazil_coordinator.plan.planner import plan_query
@@ -64,8 +65,9 @@ def _most_bytes(act: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def by_files(counts: Sequence[int]) -> None:
-    """Print what planning costs by number of files."""
+def by_files(counts: Sequence[int]) -> list[dict[str, float]]:
+    """Print what planning costs by number of files, and return it."""
+    found: list[dict[str, float]] = []
     print("| files | tasks | cold s | warm s | warm: times linear | MiB at most |\n|---:|---:|---:|---:|---:|---:|")
     settings = Settings(start_small=False, split_target_bytes=1)
     before = None
@@ -83,7 +85,9 @@ def by_files(counts: Sequence[int]) -> None:
         tasks = sum(len(source.splits) for source in graph.stages[0].sources if isinstance(source, ScanSource))
         grown = "" if before is None else f"{warm / count / before:.2f}"
         before = warm / count
+        found.append({"files": count, "tasks": tasks, "cold_s": cold, "warm_s": warm, "most_bytes": most})
         print(f"| {count:,} | {tasks:,} | {cold:.2f} | {warm:.2f} | {grown} | {most / _MIB:.1f} |", flush=True)
+    return found
 
 
 def _answers(graph: StageGraph, settings: Settings) -> tuple[Descriptor, ...]:
@@ -113,8 +117,9 @@ def _lay_out(graph: StageGraph, settings: Settings, answers: tuple[Descriptor, .
     barrier.lay_out(graph.stages[1].id, lambda stage: answers if stage == 0 else None, barrier.factors)
 
 
-def by_partitions(counts: Sequence[int]) -> None:
-    """Print what laying out a stage costs by number of partitions."""
+def by_partitions(counts: Sequence[int]) -> list[dict[str, float]]:
+    """Print what laying out a stage costs by number of partitions, and return it."""
+    found: list[dict[str, float]] = []
     print("| partitions | blocks | plan s | lay out s | times linear | MiB at most |\n|---:|---:|---:|---:|---:|---:|")
     before = None
     with tempfile.TemporaryDirectory(prefix="frazil-growth-") as name:
@@ -132,7 +137,11 @@ def by_partitions(counts: Sequence[int]) -> None:
             grown = "" if before is None else f"{seconds / count / before:.2f}"
             before = seconds / count
             blocks = sum(len(answer.blocks) for answer in answers)
+            found.append(
+                {"partitions": count, "blocks": blocks, "plan_s": planned, "lay_out_s": seconds, "most_bytes": most}
+            )
             print(f"| {count:,} | {blocks:,} | {planned:.3f} | {seconds:.3f} | {grown} | {most / _MIB:.1f} |", flush=True)
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -140,10 +149,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
     parser.add_argument("--files", default="10,100,1000,10000")
     parser.add_argument("--partitions", default="10,100,1000")
+    parser.add_argument("--json", type=Path, help="file that gets the figures")
     options = parser.parse_args(argv)
-    by_files([int(count) for count in options.files.split(",") if count])
+    files = by_files([int(count) for count in options.files.split(",") if count])
     print()
-    by_partitions([int(count) for count in options.partitions.split(",") if count])
+    partitions = by_partitions([int(count) for count in options.partitions.split(",") if count])
+
+    if options.json is not None:
+        write_record(options.json, "growth", {"files": files, "partitions": partitions})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """What a function process costs to start: CPU seconds of its imports against those of polars alone.
 
-``python benchmarks/import_time.py [--runs N] [--gate RATIO]``. Each run is a fresh interpreter; the two are interleaved, so
-that a busy machine slows both. CPU seconds (user and system) rather than wall time, because a cold pod has a share of a
-core. Bytecode is compiled beforehand, as it is in the image, in a folder of its own: whatever PYTHONDONTWRITEBYTECODE says
-here. With ``--gate`` the exit code is 1 when the ratio of the medians is above it.
+``python -m benchmarks.import_time [--runs N] [--gate RATIO] [--json FILE]``. Each run is a fresh interpreter; the two are
+interleaved, so that a busy machine slows both. CPU seconds (user and system) rather than wall time, because a cold pod has a
+share of a core. Bytecode is compiled beforehand, as it is in the image, in a folder of its own: whatever
+PYTHONDONTWRITEBYTECODE says here. With ``--gate`` the exit code is 1 when the ratio of the medians is above it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+
+from benchmarks.record import write_record
 
 POLARS: Final = "import polars"
 FUNCTION: Final = "from frazil_functions.__main__ import load; load(); import uvloop, uvicorn.protocols.http.httptools_impl"
@@ -50,6 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=11, help="interpreters of each kind")
     parser.add_argument("--gate", type=float, default=None, help="highest ratio that passes")
+    parser.add_argument("--json", type=Path, help="file that gets the figures")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         polars_s, function_s = medians((POLARS, FUNCTION), options.runs, Path(folder))
@@ -57,6 +60,8 @@ def main() -> int:
     print(f"import polars          {polars_s * 1000:7.1f} ms CPU (median of {options.runs})")
     print(f"import function image  {function_s * 1000:7.1f} ms CPU")
     print(f"ratio                  {ratio:7.2f}")
+    if options.json is not None:
+        write_record(options.json, "import_time", {"runs": options.runs, "polars_s": polars_s, "function_s": function_s})
     if options.gate is not None and ratio > options.gate:
         print(f"the ratio is above {options.gate}", file=sys.stderr)
         return 1

@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -25,6 +25,7 @@ import polars as pl
 
 import frazil
 from benchmarks.pdsh.compare import difference
+from benchmarks.record import write_record
 
 __all__ = ["Run", "main", "measure_round"]
 
@@ -115,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--files", type=int, default=200)
     parser.add_argument("--rows", type=int, default=200_000, help="of each file")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="file that gets the figures")
     options = parser.parse_args(arguments)
     rounds = [measure_round(options.files, options.rows) for _ in range(options.rounds)]
     print("| reuse | s | function s | MiB scanned | tasks run | requests of functions | of `off` | of the first |")
@@ -128,6 +130,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         shares = f"{busy / off:.1%} | {busy / first:.1%}"
         print(f"| {way} | {seconds:.2f} | {busy:.2f} | {scanned:.1f} | {tasks:.0f} | {requests:.0f} | {shares} |")
+
+    if options.json is not None:
+        found = [{way: asdict(run) for way, run in one.items()} for one in rounds]
+        write_record(options.json, "incremental", {"files": options.files, "rows": options.rows, "rounds": found})
 
 
 if __name__ == "__main__":

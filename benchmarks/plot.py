@@ -54,12 +54,14 @@ def speedup_svg(title: str, functions: Sequence[int], speedups: Sequence[float],
     points = []
     for count, speedup in zip(functions, speedups, strict=True):
         points.append(f'<circle cx="{x(count):.1f}" cy="{y(speedup):.1f}" r="4" fill="#1f5fa8"/>')
-        share = f"{speedup / count:.0%}"
-        points.append(text(x(count) + 6, y(speedup) + 18, share, 'fill="#1f5fa8"'))
+        anchor = "end" if count == last else "start"
+        if count > functions[0]:
+            share = f"{speedup / count:.0%}"
+            points.append(text(x(count), y(speedup) + 20, share, f'text-anchor="{anchor}" fill="#1f5fa8"'))
     words = [
         text(_WIDTH / 2, 22, title, 'text-anchor="middle" font-size="15"'),
         text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 12, "functions"),
-        text(x(last) - 8, y(last) + 4, "ideal", 'text-anchor="end" fill="#777"'),
+        text(x(last) - 14, y(last) + 2, "ideal", 'text-anchor="end" fill="#777"'),
         text(x(last), y(last * floor) + 18, f"{floor:.0%}", 'text-anchor="end" fill="#777"'),
     ]
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}"'

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.warm_query [--runs 100]
+    python -m benchmarks.warm_query [--runs 100] [--json FILE]
 
 Three ways by turns: Polars' streaming engine in this process, `frazil.local()`, and `frazil.connect()` to a `frazil serve`
 with a journal on a folder. The answers are compared. Then where the milliseconds of the last two go, of one query more.
@@ -25,6 +25,7 @@ import frazil
 from benchmarks.figures import figures
 from benchmarks.load import percentile
 from benchmarks.processes import free_ports, program, run_process, wait_until_healthy
+from benchmarks.record import write_record
 
 __all__ = ["main", "query"]
 
@@ -75,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.warm_query", description=__doc__)
     parser.add_argument("--runs", type=int, default=100)
-    runs: int = parser.parse_args(argv).runs
+    parser.add_argument("--json", type=Path, help="file that gets the figures")
+    options = parser.parse_args(argv)
+    runs: int = options.runs
     token = secrets.token_hex(16)
     (port,) = free_ports(1)
     with tempfile.TemporaryDirectory(prefix="frazil-warm-") as name:
@@ -94,6 +97,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 for label, times in seen.items():
                     middle = percentile(times, 0.5)
                     print(f"| {label} | {middle:.1f} | {percentile(times, 0.95):.1f} | {middle - base:+.1f} |")
+                if options.json is not None:
+                    found = {
+                        name: {"p50_ms": percentile(times, 0.5), "p95_ms": percentile(times, 0.95)}
+                        for name, times in seen.items()
+                    }
+                    write_record(options.json, "warm_query", {"runs": runs, "ways": found})
                 for label, engine in (("frazil.local()", near), ("frazil.connect()", far)):
                     print(f"{label}: {_parts(engine, lf)}")
 
