@@ -7,8 +7,8 @@ import ipaddress
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -22,13 +22,10 @@ from frazil._parts import (
     leading,
     local_options,
     open_coordinator,
-    open_journal,
-    open_leadership,
-    open_tracing,
 )
-from frazil.cli import _common
+from frazil.cli import _common, _knative
+from frazil.cli._knative import Cluster, open_knative
 from frazil.cli._logs import FieldFormatter
-from frazil_coordinator.settings import Settings
 from frazil_coordinator.tenancy import Tenants, Token, read_tenants
 from frazil_functions.errors import JournalError, RequestError, StorageError
 
@@ -39,7 +36,6 @@ __all__ = ["serve"]
 
 _LOOPBACK: Final = "127.0.0.1"
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  # a pod is reached on its own address
-_KNATIVE_IN_FLIGHT: Final = 100
 
 
 class Platform(StrEnum):
@@ -89,10 +85,10 @@ def serve(
     platform: Annotated[
         Platform, typer.Option("--platform", envvar="FRAZIL_PLATFORM", help="Where functions run.")
     ] = Platform.LOCAL,
-    function_url: Annotated[
-        str | None,
-        typer.Option("--function-url", envvar="FRAZIL_FUNCTION_URL", help="URL of the Knative Service."),
-    ] = None,
+    function_url: _knative.FunctionUrl = None,
+    cluster: _knative.ClusterOption = Cluster.AUTO,
+    namespace: _knative.Namespace = None,
+    release: _knative.Release = "",
     grace_s: Annotated[
         float, typer.Option("--grace-s", min=0.0, help="Seconds that running queries get on SIGTERM.")
     ] = 25.0,
@@ -121,7 +117,16 @@ def serve(
     options = _options(store, _store_options(store_option), max_functions, memory_limit, threads, idle_s)
     options = replace(options, journal_keys=_secrets("FRAZIL_JOURNAL_KEYS") if journal else None)
     if platform is Platform.KNATIVE:
-        parts = _knative(options, settings, function_url, shared)
+        parts = open_knative(
+            options,
+            settings,
+            shared,
+            keys=_secrets("FRAZIL_TASK_KEYS"),
+            function_url=function_url,
+            cluster=cluster,
+            release=release,
+            namespace=namespace,
+        )
     else:
         parts = open_coordinator(options, settings, shared)
     asyncio.run(_serve(parts, host, port, shared, grace_s))
@@ -208,34 +213,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-@asynccontextmanager
-async def _knative(
-    options: LocalOptions, settings: Settings, function_url: str | None, tenants: Tenants
-) -> AsyncIterator[Coordinator]:
-    """Give a coordinator whose functions are the pods of a Knative Service."""
-    keys = _secrets("FRAZIL_TASK_KEYS")
-    if not function_url or not keys or options.store is None:
-        raise typer.BadParameter("--platform knative needs --function-url, --store and FRAZIL_TASK_KEYS")
-    with coordinator_extra():
-        from frazil_coordinator.coordinator import Coordinator
-        from frazil_coordinator.platform.knative import KnativePlatform
-        from frazil_functions.storage import open_store
-    in_flight = settings.max_in_flight or _KNATIVE_IN_FLIGHT
-    async with AsyncExitStack() as stack:
-        platform = KnativePlatform(function_url, keys, in_flight)
-        stack.push_async_callback(platform.aclose)
-        store = open_store(options.store, options.storage_options)
-        journal = open_journal(store, options.store, options)
-        coordinator = Coordinator(
-            settings=replace(settings, max_in_flight=in_flight),
-            platform=platform,
-            store=store,
-            journal=journal,
-            leadership=await open_leadership(journal, settings),
-            tenants=tenants,
-            tracing=open_tracing(stack),
-        )
-        stack.push_async_callback(coordinator.aclose)
-        yield coordinator

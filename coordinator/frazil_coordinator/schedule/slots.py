@@ -71,6 +71,9 @@ class Slots:
         """The turn of the last slot that was granted; who wanted none until now has its turn from here."""
 
         self._granted = 0
+        self._demand = 0
+        self.on_demand: Callable[[int], None] = lambda _: None
+        """Told how many slots queries have and want besides, when that has changed."""
 
     @property
     def limit(self) -> int:
@@ -147,6 +150,9 @@ class Slots:
                 line.put(share, now)
             else:
                 line.discard(share)
+        if (demand := self._taken + self.wanted) != self._demand:
+            self._demand = demand
+            self.on_demand(demand)
 
     def forget(self, share: SlotShare, held: int) -> None:
         """Take back the slots of a query that has closed its share."""
