@@ -32,7 +32,7 @@ from frazil_functions.errors import JournalError, RequestError, StorageError
 if TYPE_CHECKING:
     from frazil_coordinator.coordinator import Coordinator
 
-__all__ = ["serve"]
+__all__ = ["serve", "store_options_of"]
 
 _LOOPBACK: Final = "127.0.0.1"
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  # a pod is reached on its own address
@@ -114,7 +114,7 @@ def serve(
     handler.setFormatter(FieldFormatter())
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
     settings = _common.settings_from_env()
-    options = _options(store, _store_options(store_option), max_functions, memory_limit, threads, idle_s)
+    options = _options(store, store_options_of(store_option), max_functions, memory_limit, threads, idle_s)
     options = replace(options, journal_keys=_secrets("FRAZIL_JOURNAL_KEYS") if journal else None)
     if platform is Platform.KNATIVE:
         parts = open_knative(
@@ -189,7 +189,7 @@ def _options(
         raise typer.BadParameter(str(error)) from error
 
 
-def _store_options(texts: list[str] | None) -> dict[str, str]:
+def store_options_of(texts: list[str] | None) -> dict[str, str]:
     """Return the options of the variable, with those of the command line on top."""
     try:
         given = json.loads(os.environ.get("FRAZIL_STORE_OPTIONS") or "{}")

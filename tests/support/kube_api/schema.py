@@ -46,6 +46,11 @@ _POD: Object = {
         "automountServiceAccountToken": {"type": "boolean"},
         "enableServiceLinks": {"type": "boolean"},
         "imagePullSecrets": _LIST,
+        "nodeSelector": {
+            **_ANY,
+            "description": "This is accessible behind a feature flag - kubernetes.podspec-nodeselector",
+        },
+        "tolerations": {**_LIST, "description": "This is accessible behind a feature flag - kubernetes.podspec-tolerations"},
     },
 }
 _IN_FEW_WORDS: Object = {
