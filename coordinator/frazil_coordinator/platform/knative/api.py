@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import msgspec
 import urllib3
 
-from frazil_coordinator.platform.knative.errors import KubeError, UnreachableError, error_of
+from frazil_coordinator.platform.knative.errors import KubeError, NotFoundError, UnreachableError, error_of
 from frazil_coordinator.platform.knative.models import Object
 from frazil_functions.errors import RequestError
 
@@ -151,6 +151,7 @@ class KubeApi:
         self._client = client
         self._sleep = sleep
         self.namespace = namespace
+        self._resources: dict[tuple[str, str], Resource] = {}
 
     @property
     def host(self) -> str:
@@ -164,6 +165,31 @@ class KubeApi:
     def version(self) -> str:
         """Return the version of Kubernetes, e.g. ``v1.34.1``."""
         return str(self._call("GET", "/version")["gitVersion"])
+
+    def resource_of(self, api_version: str, kind: str) -> Resource:
+        """Return where objects of a kind are; asked once.
+
+        Raises
+        ------
+        NotFoundError
+            When the cluster does not know the kind.
+        """
+        known = self._resources.get((api_version, kind))
+        if known is not None:
+            return known
+        group, _, version = api_version.rpartition("/")
+        try:
+            listed = self._call("GET", f"/apis/{api_version}" if group else f"/api/{version}")["resources"]
+        except NotFoundError as error:
+            raise NotFoundError(f"the cluster does not know {api_version}: is what defines {kind} installed?") from error
+        for each in listed:
+            if "/" not in each["name"]:
+                self._resources[api_version, each["kind"]] = Resource(
+                    group=group, version=version, plural=each["name"], kind=each["kind"], namespaced=each["namespaced"]
+                )
+        if (api_version, kind) not in self._resources:
+            raise NotFoundError(f"the cluster does not know {kind} of {api_version}")
+        return self._resources[api_version, kind]
 
     def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
         """Return an object.
