@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Final
 
 import httpx
@@ -28,6 +29,7 @@ _MARKS: Final = {
     Severity.WARNING: "[yellow]![/]",
     Severity.ERROR: "[red]✗[/]",
 }
+_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _REACH_S: Final = 30.0
 """A pod may have to start first."""
 
@@ -83,11 +85,15 @@ def _findings(
         yield skipped("store", "no --store: queries of this machine use a temporary folder")
     else:
         yield skipped("store", "no store was named", "give --store and --store-option, or set FRAZIL_STORE_URL")
-    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
+    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and not (kubeconfig or context)
     if local or not (in_pod or kubeconfig or context):
         yield _functions(store, options)
         if not local:
             yield skipped("kubernetes", "no cluster is configured", "set KUBECONFIG or give --context to look at one")
+        return
+    if in_pod and not _TOKEN.exists():
+        fix = "add the component knative/components/prescale to the overlay"
+        yield skipped("kubernetes", "this pod has no token for the Kubernetes API", fix)
         return
     yield from _cluster(kubeconfig, context, namespace, in_pod=in_pod)
 

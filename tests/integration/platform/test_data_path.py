@@ -26,16 +26,16 @@ from frazil_coordinator.schedule.driver import QueryDriver
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
 from frazil_functions.app import FunctionApp
-from frazil_functions.errors import FunctionBusyError, FunctionLostError
+from frazil_functions.errors import FunctionBusyError, FunctionLostError, OutOfMemoryError, to_wire
 from frazil_functions.exchange.reader import read_exchange
 from frazil_functions.ids import QueryId
 from frazil_functions.settings import FunctionSettings
 from frazil_functions.storage import FolderStore, Store
-from frazil_functions.task import Descriptor, ExchangeInput, Output, Started, Succeeded
+from frazil_functions.task import Descriptor, ExchangeInput, Failed, Output, Started, Succeeded
 from support.data_path import AppPod, DataPath, Downstream, LostPodError, Pod, ProcessPod, data_path
 from support.fake_function import MARKER, line
 from support.functions import KEY, function_process
-from support.kube_api import kube_api
+from support.kube_api import KubeApi, kube_api
 from support.kube_world import client_of, function_service_object, min_scale
 from support.parity import assert_same
 from support.polling import eventually_async
@@ -130,7 +130,14 @@ async def test_a_wait_for_a_pod_that_never_comes_ends_as_a_lost_function() -> No
             task.cancel()
 
 
-# Bursts, pre-scaling
+# Bursts, pre-scaling, large functions
+
+
+def address_of(double: KubeApi, service: str, url: str) -> None:
+    """Let a Service be reached at a URL of this machine."""
+    key = ("serving.knative.dev", "services", "frazil", service)
+    status = {**double.named("services", service)["status"], "address": {"url": url}}
+    double.objects.patch(double.kind("services", key[0]), key, {"status": status}, "controller", status=True)
 
 
 @contextlib.asynccontextmanager
@@ -142,10 +149,7 @@ async def scaled_by_a_cluster(
         path.min_scale = lambda: int(min_scale(double, f"{SMALL}-00001") or 0)
         async with data_path(path):
             double.put(function_service_object(max_scale=max_scale))
-            key = ("serving.knative.dev", "services", "frazil", SMALL)
-            status = {**double.named("services", SMALL)["status"], "address": {"url": path.url}}
-            kind = double.kind("services", "serving.knative.dev")
-            double.objects.patch(kind, key, {"status": status}, "controller", status=True)
+            address_of(double, SMALL, path.url)
             async with live_fleet(api, holder="me", release="", polars=pl.__version__, lease_s=60.0) as live:
                 platform = KnativePlatform(live.fleet, (KEY,))
                 try:
@@ -186,6 +190,42 @@ async def test_more_than_the_ingress_takes_overflows_and_is_sent_again_until_all
         path.overflow = 0
         with pytest.raises(FunctionBusyError, match=r"platform answered 503: upstream connect error.*overflow"):
             await events_of(platform, task_request())
+
+
+@dataclass
+class ShortOfMemory(AnsweringPod):
+    """Runs out of memory with each task that is not the first of its stage."""
+
+    async def serve(self, headers: dict[str, str], body: bytes, answer: Downstream) -> None:
+        if headers["ce-id"].split("/")[2] == "0":
+            await super().serve(headers, body, answer)
+            return
+        self.served.append(headers["ce-id"])
+        await answer.head(200, MARKER)
+        await answer.write(line(Failed(error=to_wire(OutOfMemoryError("no memory"))), headers["ce-id"]))
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+async def test_tasks_that_ran_out_of_memory_are_done_by_the_large_service_and_no_others(tmp_path: Path) -> None:
+    large: list[AnsweringPod] = []
+
+    async def short() -> Pod:
+        return ShortOfMemory()
+
+    small_path, large_path = DataPath(short), DataPath(answering(pods=large))
+    with kube_api() as double, client_of(double, tmp_path) as api:
+        async with data_path(small_path), data_path(large_path):
+            for size, path in (("small", small_path), ("large", large_path)):
+                double.put(function_service_object(size, memory_bytes=2**30 if size == "small" else 2**33))
+                address_of(double, f"frazil-function-{size}", path.url)
+            async with live_fleet(api, holder="me", release="", polars=pl.__version__) as live:
+                platform = KnativePlatform(live.fleet, (KEY,))
+                await driver_of(chain_graph(3), platform, Slots(3)).run()
+                await platform.aclose()
+    assert small_path.requests == 3
+    assert sorted(one for pod in large for one in pod.served) == ["q/0/1/1", "q/0/2/1"]
 
 
 # Time

@@ -126,7 +126,7 @@ def applied(live: Object | None, wanted: Object, manager: str, *, force: bool) -
         Without `force`, when fields of others have other values.
     """
     mine, fields = (manager, "Apply"), dict(_leaves(wanted))
-    fields = {path: value for path, value in fields.items() if path[0] != "status"}
+    fields = {path: value for path, value in fields.items() if path[:1] != ("status",)}
     if live is None:
         made = copy.deepcopy(wanted)
         made.pop("status", None)

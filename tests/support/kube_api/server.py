@@ -117,7 +117,8 @@ class KubeApi:
             return _status(
                 status, "TooManyRequests" if status == 429 else "InternalError", "please try again later", headers
             )
-        user = self.rights.users.get(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        user = self.rights.users.get(token) if scheme.lower() == "bearer" else None
         if user is None:
             return _status(401, "Unauthorized", "Unauthorized")
         if request.method == "GET" and (found := self._discovery(request.path.strip("/"))) is not None:

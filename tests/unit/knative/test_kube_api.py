@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -26,6 +31,14 @@ from support.kube_world import client_of, function_service_object
 from support.polling import eventually
 
 SMALL = "frazil-function-small"
+
+
+class Later(dt.datetime):
+    """A clock that is an hour ahead."""
+
+    @classmethod
+    def now(cls, tz: dt.tzinfo | None = None) -> Any:
+        return dt.datetime.now(tz) + dt.timedelta(hours=1)
 
 
 @pytest.fixture
@@ -195,6 +208,46 @@ def test_a_cluster_that_is_not_there_is_unreachable_and_a_missing_kubeconfig_say
         connect(kubeconfig=str(tmp_path / "none"))
     with pytest.raises(RequestError, match="no context 'other'"):
         connect(kubeconfig=str(double.kubeconfig(tmp_path / "k")), context="other")
+
+
+def test_a_pod_speaks_with_the_token_that_its_account_has_now_and_trusts_its_clusters_authority(
+    double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("token", "first"), ("ca.crt", double.authority.pem), ("namespace", "frazil\n")):
+        (tmp_path / name).write_text(text)
+    host, _, port = double.url.removeprefix("https://").partition(":")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    monkeypatch.setattr("frazil_coordinator.platform.knative.api._ACCOUNT", tmp_path)
+    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    double.rights.users["first"] = "admin"
+    client = connect()
+    assert (client.namespace, client.version()) == ("frazil", "v1.34.1")
+    del double.rights.users["first"]
+    (tmp_path / "token").write_text("second")  # the kubelet changes it long before it expires
+    double.rights.users["second"] = "admin"
+    later = SimpleNamespace(datetime=Later, timedelta=dt.timedelta)
+    monkeypatch.setattr("kubernetes.config.incluster_config.datetime", later)
+    assert client.version() == "v1.34.1"
+    client.close()
+
+
+def test_a_client_that_is_closed_waits_no_longer(double: Double, tmp_path: Path) -> None:
+    client = connect(kubeconfig=str(double.kubeconfig(tmp_path / "kubeconfig")))
+    double.troubles += [(429, "20")] * 2
+    began = time.monotonic()
+
+    def ask() -> None:
+        with pytest.raises(KubeError):
+            client.version()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    eventually(lambda: len(double.troubles) == 1, "it was refused once")
+    client.close()
+    asking.join()
+    assert time.monotonic() - began < 15
 
 
 # Following

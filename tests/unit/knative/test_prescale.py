@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from frazil_coordinator.platform.knative.api import REVISIONS, KubeApi
 from frazil_coordinator.platform.knative.prescale import LEASE_ANNOTATION, changed_annotations
@@ -109,6 +111,33 @@ def test_an_annotation_that_can_not_be_read_is_taken_away(text: str) -> None:
     revision = Revision({MIN: "40", LEASE_ANNOTATION: text})
     revision.wish("a", 0, at=0)
     assert LEASE_ANNOTATION not in revision.annotations
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> list[tuple[str, int, float]]:
+    """Draw what three coordinators wish, one after the other, at times that only grow; some are never heard of again."""
+    at, found = 0.0, []
+    for _ in range(draw(st.integers(1, 12))):
+        at += draw(st.sampled_from([0.0, 1.0, 20.0, 40.0, 90.0]))
+        found.append((draw(st.sampled_from("abc")), draw(st.sampled_from([0, 3, 20, 500])), at))
+    return found
+
+
+@given(steps=steps(), base=st.sampled_from([None, "0", "2"]))
+def test_whatever_coordinators_wish_and_however_they_end_the_next_one_to_come_by_finds_all_as_it_was(
+    steps: list[tuple[str, int, float]], base: str | None
+) -> None:
+    revision = Revision({} if base is None else {MIN: base})
+    before = dict(revision.annotations)
+    for holder, width, at in steps:
+        revision.wish(holder, width, at=at)
+        assert int(revision.annotations.get(MIN, "0")) <= 50
+        assert int(revision.annotations.get(MIN, "0")) >= min(width, 50)
+        again = dict(revision.annotations)
+        assert not revision.wish(holder, width, at=at)
+        assert revision.annotations == again
+    revision.wish("whoever", 0, at=steps[-1][2] + 76)
+    assert revision.annotations == before
 
 
 # Against the API

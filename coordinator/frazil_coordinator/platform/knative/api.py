@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-import time
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +122,8 @@ def connect(*, kubeconfig: str | None = None, context: str | None = None, namesp
             config.load_incluster_config(client_configuration=made)  # type: ignore[no-untyped-call]  # the package's own
             found = (_ACCOUNT / "namespace").read_text().strip()
         else:
+            contexts: Any
+            current: Any
             contexts, current = config.list_kube_config_contexts(config_file=kubeconfig)  # type: ignore[no-untyped-call]
             if context is not None:
                 current = next((each for each in contexts if each["name"] == context), None)
@@ -144,12 +146,13 @@ class KubeApi:
     namespace
         Where objects are, unless a call says otherwise.
     sleep
-        Waits between tries.
+        Waits between tries; by default until :meth:`close` at most.
     """
 
-    def __init__(self, client: Any, namespace: str, *, sleep: Callable[[float], None] = time.sleep) -> None:  # noqa: ANN401  # its own types say nothing of what is used here
+    def __init__(self, client: Any, namespace: str, *, sleep: Callable[[float], object] | None = None) -> None:  # noqa: ANN401  # its own types say nothing of what is used here
         self._client = client
-        self._sleep = sleep
+        self._closed = threading.Event()
+        self._sleep = sleep or self._closed.wait
         self.namespace = namespace
         self._resources: dict[tuple[str, str], Resource] = {}
 
@@ -159,7 +162,8 @@ class KubeApi:
         return str(self._client.configuration.host)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; what waits to be tried again fails."""
+        self._closed.set()
         self._client.rest_client.pool_manager.clear()
 
     def version(self) -> str:
@@ -340,7 +344,7 @@ class KubeApi:
                 if response.status not in _AGAIN:
                     raise error
                 wait_s = _retry_after(response.headers.get("Retry-After"))
-            if wait_s is None or wait_s > _LONGEST_WAIT_S or attempt + 1 == _TRIES:
+            if self._closed.is_set() or wait_s is None or wait_s > _LONGEST_WAIT_S or attempt + 1 == _TRIES:
                 raise error
             # Never sooner than the API asks, and not all clients at once.
             backoff_s = _BACKOFF_S * 2**attempt

@@ -103,15 +103,16 @@ class Follower:
                 failures = 0
             except GoneError:
                 version = None
-            except KubeError as error:
+            except Exception as error:
                 if self._stopped.is_set():
                     return
-                # A version that was good stays good: only 410 says that it is not.
-                version = self._version
+                # A version that was good stays good: only 410 says that it is not. After what nobody foresaw, all is new.
+                foreseen = isinstance(error, KubeError)
+                version = self._version if foreseen else None
                 failures += 1
                 extra = {"resource": self._resource.plural, "error": str(error), "failures": failures}
-                _LOG.warning("watch failed", extra=extra)
-                self._stopped.wait(min(_PAUSE_S * 2 ** (failures - 1), _LONGEST_PAUSE_S))
+                _LOG.warning("watch failed", extra=extra, exc_info=not foreseen)
+                self._stopped.wait(min(_PAUSE_S * 2 ** min(failures - 1, 10), _LONGEST_PAUSE_S))
 
     def _follow(self, version: str) -> str:
         """Watch until the server ends it; return where to go on."""
