@@ -180,6 +180,16 @@ async def test_a_burst_of_2000_tasks_stays_within_the_bound_and_has_its_pods_ask
     assert sum(len(pod.served) for pod in pods) == 2000
 
 
+async def test_no_more_requests_are_on_their_way_than_the_bound_whoever_sends_them(tmp_path: Path) -> None:
+    path = DataPath(answering(0.01), max_scale=2)
+    async with scaled_by_a_cluster(tmp_path, path, max_scale=2) as (platform, _):
+        async with asyncio.TaskGroup() as group:
+            for task in range(5):
+                group.create_task(events_of(platform, task_request(task=task)))
+        assert path.requests == 5
+        assert path.most_in_flight == 1
+
+
 async def test_more_than_the_ingress_takes_overflows_and_is_sent_again_until_all_is_done() -> None:
     path = DataPath(answering(), overflow=4, max_scale=4)
     async with sending_to(path, 16) as platform:

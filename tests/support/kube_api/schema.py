@@ -82,7 +82,7 @@ def _schema(kind: str) -> Object | None:
 
 
 def check(new: Object, live: Object | None, *, strict: bool, flags: frozenset[str], most_timeout_s: int) -> None:
-    """Refuse what a cluster with Knative Serving refuses.
+    """Refuse what a cluster with Knative Serving refuses; without `strict`, take away what its schemas do not know.
 
     Raises
     ------
@@ -98,6 +98,8 @@ def check(new: Object, live: Object | None, *, strict: bool, flags: frozenset[st
     if unknown and strict:
         words = ", ".join(f'unknown field "{each}"' for each in unknown)
         raise Refused(400, "BadRequest", f"strict decoding error: {words}")
+    for each in unknown:
+        _prune(new, each)
     flagged = [each for each in found if ": behind the feature flag " in each]
     wrong = [each.lstrip(".") for each in found if each not in flagged and not each.endswith(": unknown field")]
     if wrong:
@@ -112,6 +114,14 @@ def check(new: Object, live: Object | None, *, strict: bool, flags: frozenset[st
     if refusals:
         hook = 'admission webhook "validation.webhook.serving.knative.dev" denied the request: validation failed: '
         raise Refused(400, "BadRequest", hook + "\n".join(refusals))
+
+
+def _prune(node: Any, path: str) -> None:
+    """Take a field that the schema does not know away, as the API server does without a word."""
+    *above, last = re.findall(r"[^.\[\]]+", path)
+    for name in above:
+        node = node[int(name)] if isinstance(node, list) else node[name]
+    del node[last]
 
 
 def _webhook(new: Object, live: Object | None, most_timeout_s: int) -> list[str]:

@@ -232,3 +232,17 @@ async def test_a_query_goes_on_with_the_release_that_it_began_with_under_another
     assert new.pins[later.id] == "new"
     await second.aclose()
     await first.aclose()
+
+
+async def test_a_query_with_a_task_that_the_platform_would_end_is_refused_before_it_runs(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    platform = Releases(FragmentPlatform(store), "r", longest_task_s=1e-12)
+    made = Coordinator(settings=Settings(), platform=platform, store=store, sweep_after_s=(0.01,))
+    pl.DataFrame({"a": range(1000)}).write_parquet(tmp_path / "t.parquet")
+    plan = pl.scan_parquet(tmp_path / "t.parquet").select(pl.col("a").sum()).serialize()
+    ended = await made.wait((await made.submit(plan)).id, 30)
+    assert ended.state is QueryState.FAILED
+    assert ended.error is not None
+    assert ended.error.kind == "cap"
+    assert "timeoutSeconds" in ended.error.message
+    await made.aclose()

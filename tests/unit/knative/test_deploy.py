@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from frazil_coordinator.deployment.rendering import Wanted, render
 from frazil_coordinator.platform.knative.errors import DeniedError
 from frazil_coordinator.platform.knative.keeper import Keeper
 from frazil_coordinator.platform.knative.models import Object
+from frazil_coordinator.platform.knative.releases import uses
 from frazil_functions.errors import DeadlineError, FrazilError, RequestError
 from support.kube_api import ADMIN, KubeApi, kube_api
 from support.kube_world import client_of
@@ -88,6 +90,9 @@ def test_a_first_deployment_goes_in_order_waits_and_prints_the_url(world: World)
     assert (settings["namespace"], settings["store-url"], settings["max-in-flight"]) == ("frazil", "s3://bucket/frazil", "9")
     assert world.double.named("configmaps", "frazil-knobs", group="")["data"] == {"FRAZIL_HEARTBEAT_S": "3"}
     release = function.removeprefix("frazil-function-small-")
+    in_use = uses(world.double.named("services", function)["metadata"]["annotations"])
+    assert set(in_use) == {"deploy"}, "no coordinator of another release may delete it meanwhile"
+    assert in_use["deploy"] > time.time() + 600
     container = world.double.named("services", "frazil-coordinator")["spec"]["template"]["spec"]["containers"][0]
     env = {each["name"]: each.get("value") for each in container["env"]}
     assert env["FRAZIL_RELEASE"] == release

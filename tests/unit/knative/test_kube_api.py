@@ -155,6 +155,14 @@ def test_a_bad_service_is_refused_with_the_field_at_fault(admin: KubeApi, change
         admin.apply(SERVICES, bad)
 
 
+def test_a_misspelt_field_that_others_write_without_asking_for_strictness_is_dropped_without_a_word(double: Double) -> None:
+    bad = function_service_object()
+    bad["spec"]["template"]["spec"]["timeoutSecond"] = 1
+    kind = double.kind("services", SERVICES.group)
+    double.objects.apply(kind, bad, "others", strict=False)
+    assert "timeoutSecond" not in double.named("services", SMALL)["spec"]["template"]["spec"]
+
+
 def test_the_spec_of_a_revision_can_not_be_changed_and_its_annotations_can(double: Double, admin: KubeApi) -> None:
     admin.apply(SERVICES, function_service_object())
     with pytest.raises(InvalidError, match="Immutable"):
