@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.planner import plan_query
 from frazil_coordinator.platform.knative import KnativePlatform
 from frazil_coordinator.platform.knative.cluster import LiveFleet, live_fleet
+from frazil_coordinator.platform.knative.keeper import Keeper
 from frazil_coordinator.platform.knative.prescale import LEASE_ANNOTATION
 from frazil_coordinator.schedule.driver import QueryDriver
 from frazil_coordinator.schedule.slots import Slots
@@ -314,6 +316,33 @@ async def test_a_revision_may_roll_in_the_middle_of_a_query_and_the_answer_is_po
     assert sum(pod.served for pod in old) >= 3
     assert sum(pod.served for pod in new) >= 3
     assert path.answers == {}
+
+
+async def test_an_update_rolls_while_an_old_query_ends_on_the_old_release_which_then_goes(tmp_path: Path) -> None:
+    old_pods, new_pods = list[AnsweringPod](), list[AnsweringPod]()
+    old_path, new_path = DataPath(answering(0.02, old_pods), max_scale=1), DataPath(answering(pods=new_pods))
+    with kube_api() as double, client_of(double, tmp_path) as api:
+        async with contextlib.AsyncExitStack() as stack:
+            for release, path in (("old", old_path), ("new", new_path)):
+                await stack.enter_async_context(data_path(path))
+                double.put(function_service_object(release=release, polars=pl.__version__))
+                address_of(double, f"{SMALL}-{release}", path.url)
+            old = await stack.enter_async_context(live_fleet(api, holder="old", release="old", polars=pl.__version__))
+            new = await stack.enter_async_context(live_fleet(api, holder="new", release="new", polars=pl.__version__))
+            before, after = (KnativePlatform(each.fleet, (KEY,)) for each in (old, new))
+            began = asyncio.ensure_future(driver_of(chain_graph(5), before, Slots(1)).run())
+            await eventually_async(lambda: old_path.requests > 0, "the old query has begun")
+            await driver_of(chain_graph(5), after, Slots(1)).run()
+            assert await new.keeper.round(new.fleet.used()) == ()
+            await began
+            assert (old_path.requests, new_path.requests) == (5, 5)
+            for each in (before, after):
+                await each.aclose()
+            old.keeper.may_delete = new.keeper.may_delete = lambda: False
+        double.put(function_service_object(release="newer", polars=pl.__version__))
+        keeper = Keeper(api, "newer", lambda: frozenset({"newer"}), unix=lambda: time.time() + 1000)
+        gone = await keeper.round(frozenset({"newer"}))
+        assert set(gone) == {f"{SMALL}-old", f"{SMALL}-new"}, "both coordinators have ended, and used nothing any more"
 
 
 async def test_a_request_that_the_ingress_sends_twice_leaves_two_objects_of_which_one_counts(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with kube_api() as double, client_of(double, tmp_path) as api:
+    with kube_api(Double(now=lambda: NOW - 1000)) as double, client_of(double, tmp_path) as api:
         yield World(double, api)
 
 
@@ -204,6 +204,15 @@ async def test_a_release_that_nobody_uses_goes_and_one_that_is_used_stays(world:
     assert await keeper.round(frozenset(used)) == ("frazil-function-large-old", "frazil-function-small-old")
     assert world.double.names("services") == ["frazil-function-small-new"]
     assert world.double.names("revisions") == ["frazil-function-small-new-00001"]
+
+
+async def test_a_release_that_is_new_stays_until_its_coordinator_has_had_time_to_start(world: World) -> None:
+    world.release("new")
+    world.now -= 150  # 850 s after it was made
+    running = world.keeper("old", frozenset)
+    assert await running.round(frozenset({"old"})) == ()
+    world.now += 100
+    assert await running.round(frozenset({"old"})) == ("frazil-function-small-new",)
 
 
 async def test_a_release_that_another_coordinator_uses_stays_until_that_one_has_not_been_heard_of(world: World) -> None:

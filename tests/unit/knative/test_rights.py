@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ SMALL = "frazil-function-small-a"
 
 @pytest.fixture
 def double() -> Iterator[Double]:
-    with kube_api() as api:
+    with kube_api(Double(now=lambda: time.time() - 3600)) as api:
         yield api
 
 

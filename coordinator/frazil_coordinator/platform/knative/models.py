@@ -5,6 +5,7 @@ Nothing is asked or decided here. :func:`function_service` reads what Frazil nee
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -81,6 +82,7 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
     annotations: dict[str, str] = {}
     resource_version: str = ""
     generation: int = 0
+    creation_timestamp: dt.datetime | None = None
 
 
 class _Address(msgspec.Struct, frozen=True):

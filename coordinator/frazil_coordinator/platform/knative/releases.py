@@ -24,6 +24,9 @@ USE_ANNOTATION: Final = "frazil.dev/in-use"
 _SKEW_S: Final = 15.0
 """How far the clocks of two coordinators may be apart."""
 
+_NEW_S: Final = 900.0
+"""Seconds for which a service is kept that nobody uses yet: its coordinator may still be starting."""
+
 _RENEW_SHARE: Final = 0.5
 _DIGEST_CHARACTERS: Final = 8
 _LONGEST_NAME: Final = 63
@@ -72,7 +75,10 @@ def changed_use(
 
 
 def is_used(service: Service, now_unix_s: float) -> bool:
-    """Return whether anybody uses a service; one that is of no release always is."""
+    """Return whether anybody uses a service, or may be about to; one that is of no release always is used."""
     if not service.meta.labels.get(RELEASE_LABEL):
+        return True
+    created = service.meta.creation_timestamp
+    if created is not None and now_unix_s < created.timestamp() + _NEW_S:
         return True
     return any(now_unix_s < until + _SKEW_S for until in uses(service.meta.annotations).values())
