@@ -10,14 +10,22 @@ import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import polars as pl
 import typer
 
-from frazil._parts import LocalOptions, coordinator_extra, open_journal, open_leadership, open_tracing
+from frazil._parts import (
+    LocalOptions,
+    attach_outside,
+    coordinator_extra,
+    open_journal,
+    open_leadership,
+    open_lineage,
+    open_tracing,
+)
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.tenancy import Tenants
 from frazil_functions.errors import FrazilError, RequestError
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
     from frazil_coordinator.platform.knative.api import KubeApi
     from frazil_coordinator.platform.knative.cluster import LiveFleet
 
-__all__ = ["Cluster", "ClusterOption", "FunctionUrl", "Namespace", "Release", "open_knative"]
+__all__ = ["Cluster", "ClusterOption", "FunctionUrl", "Namespace", "Place", "Release", "open_knative"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,17 +70,25 @@ FunctionUrl: TypeAlias = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the functions are."""
+
+    function_url: str | None
+    """Of one service, where the cluster is not asked."""
+
+    cluster: Cluster
+    release: str
+    namespace: str | None
+
+
 @asynccontextmanager
 async def open_knative(
     options: LocalOptions,
     settings: Settings,
     tenants: Tenants,
-    *,
     keys: Sequence[str],
-    function_url: str | None,
-    cluster: Cluster,
-    release: str,
-    namespace: str | None,
+    place: Place,
 ) -> AsyncIterator[Coordinator]:
     """Give a coordinator on Knative; at the end, stop it.
 
@@ -81,7 +97,8 @@ async def open_knative(
     typer.BadParameter
         When something is missing, or the cluster can't be asked.
     """
-    api = _api(cluster, namespace)
+    function_url = place.function_url
+    api = _api(place.cluster, place.namespace)
     if not keys or options.store is None or (api is None and not function_url):
         raise typer.BadParameter("--platform knative needs --function-url (or --cluster on), --store and FRAZIL_TASK_KEYS")
     with coordinator_extra():
@@ -89,7 +106,7 @@ async def open_knative(
         from frazil_coordinator.platform.knative import KnativePlatform
         from frazil_functions.storage import open_store
     async with AsyncExitStack() as stack:
-        live = None if api is None else await _live(stack, api, settings, release, function_url)
+        live = None if api is None else await _live(stack, api, settings, place)
         if live is None:
             assert function_url is not None  # noqa: S101  # refused above, and by _live
             platform = KnativePlatform(function_url, keys, settings.max_in_flight or _IN_FLIGHT)
@@ -106,7 +123,9 @@ async def open_knative(
             leadership=await open_leadership(journal, settings),
             tenants=tenants,
             tracing=open_tracing(stack),
+            lineage=await open_lineage(stack),
         )
+        attach_outside(stack, coordinator, options)
         stack.push_async_callback(coordinator.aclose)
         if live is not None:
             slots = coordinator.cluster.slots
@@ -135,9 +154,7 @@ def _api(cluster: Cluster, namespace: str | None) -> KubeApi | None:
         raise typer.BadParameter(str(error)) from error
 
 
-async def _live(
-    stack: AsyncExitStack, api: KubeApi, settings: Settings, release: str, function_url: str | None
-) -> LiveFleet | None:
+async def _live(stack: AsyncExitStack, api: KubeApi, settings: Settings, place: Place) -> LiveFleet | None:
     """Return the fleet of the cluster; None when it can't be seen and there is a URL to go by."""
     from frazil_coordinator.platform.knative.cluster import live_fleet
 
@@ -145,7 +162,7 @@ async def _live(
     fleet = live_fleet(
         api,
         holder=f"{socket.gethostname()}-{os.getpid()}",
-        release=release,
+        release=place.release,
         polars=pl.__version__,
         prescale=settings.prescale,
         lease_s=settings.prescale_lease_s,
@@ -153,7 +170,7 @@ async def _live(
     try:
         return await stack.enter_async_context(fleet)
     except FrazilError as error:
-        if not function_url:
+        if not place.function_url:
             raise typer.BadParameter(f"the function services can't be found: {error}") from error
         _LOG.warning("no Kubernetes API: only the service of --function-url is used", extra={"error": str(error)})
         return None

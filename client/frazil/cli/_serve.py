@@ -24,7 +24,7 @@ from frazil._parts import (
     open_coordinator,
 )
 from frazil.cli import _common, _knative
-from frazil.cli._knative import Cluster, open_knative
+from frazil.cli._knative import Cluster, Place, open_knative
 from frazil.cli._logs import FieldFormatter
 from frazil_coordinator.tenancy import Tenants, Token, read_tenants
 from frazil_functions.errors import JournalError, RequestError, StorageError
@@ -71,6 +71,10 @@ def serve(
         Path | None,
         typer.Option("--tenants", envvar="FRAZIL_TENANTS", help="TOML file of tenants and tokens, in place of --token."),
     ] = None,
+    catalogs: Annotated[
+        Path | None,
+        typer.Option("--catalogs", envvar="FRAZIL_CATALOGS", help="TOML file of storages and Iceberg catalogs."),
+    ] = None,
     max_functions: _common.MaxFunctions = None,
     store: Annotated[
         str | None,
@@ -114,19 +118,11 @@ def serve(
     handler.setFormatter(FieldFormatter())
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
     settings = _common.settings_from_env()
-    options = _options(store, store_options_of(store_option), max_functions, memory_limit, threads, idle_s)
+    options = _options(store, store_options_of(store_option), max_functions, memory_limit, threads, idle_s, catalogs)
     options = replace(options, journal_keys=_secrets("FRAZIL_JOURNAL_KEYS") if journal else None)
     if platform is Platform.KNATIVE:
-        parts = open_knative(
-            options,
-            settings,
-            shared,
-            keys=_secrets("FRAZIL_TASK_KEYS"),
-            function_url=function_url,
-            cluster=cluster,
-            release=release,
-            namespace=namespace,
-        )
+        place = Place(function_url=function_url, cluster=cluster, release=release, namespace=namespace)
+        parts = open_knative(options, settings, shared, _secrets("FRAZIL_TASK_KEYS"), place)
     else:
         parts = open_coordinator(options, settings, shared)
     asyncio.run(_serve(parts, host, port, shared, grace_s))
@@ -143,7 +139,7 @@ async def _serve(
             coordinator = await stack.enter_async_context(parts)
             await coordinator.probe()
             await stack.enter_async_context(leading(coordinator, coordinator.settings))
-        except (StorageError, JournalError, TimeoutError) as error:
+        except (StorageError, JournalError, RequestError, TimeoutError) as error:
             raise typer.BadParameter(str(error) or "the store does not answer: check --store and its options") from error
         await serve_http(
             coordinator,
@@ -175,6 +171,7 @@ def _options(
     memory_limit: str | None,
     threads: int | None,
     idle_s: float,
+    catalogs: Path | None,
 ) -> LocalOptions:
     try:
         return local_options(
@@ -184,6 +181,7 @@ def _options(
             memory_limit=memory_limit,
             threads_per_function=threads,
             idle_s=idle_s,
+            catalogs=catalogs,
         )
     except RequestError as error:
         raise typer.BadParameter(str(error)) from error
