@@ -49,6 +49,10 @@ def deploy(
         list[str] | None,
         typer.Option("--component", help="A component of Frazil's, or a path; by default prescale, with an overlay none."),
     ] = None,
+    create_secret: Annotated[
+        bool, typer.Option("--create-secret", help="Make the Secret frazil-secrets with fresh keys, if it is missing.")
+    ] = False,
+    store_option: _common.StoreOptions = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Of frazil-settings, or FRAZIL_<NAME> of frazil-knobs."),
@@ -88,13 +92,8 @@ def deploy(
         if dry_run:
             _report(plan, release, "", as_json=as_json)
             return
-        if deployment.missing_secret():
-            raise RequestError(
-                f"namespace {api.namespace} has no Secret frazil-secrets, without which no pod starts: make it first "
-                "(docs/deploy.md#2-secrets)"
-            )
-        if plan.changed:
-            _ask(f"Apply this to {api.host}, namespace {api.namespace}?", yes=yes, as_json=as_json)
+        options = _common.pairs(store_option, "--store-option") if create_secret else None
+        _agree(api, deployment, plan, options, yes=yes, as_json=as_json)
         url = deployment.apply(
             plan, release, timeout_s=timeout_s, on_event=lambda text: None if as_json else _common.note(text)
         )
@@ -173,6 +172,26 @@ def _show(plan: Plan, *, full: bool) -> None:
             typer.echo(change.diff)
     kept = sum(each.action == "keep" for each in plan.changes)
     _common.note(f"{len(plan.changes) - kept} to change, {kept} as they are")
+
+
+def _agree(
+    api: KubeApi, deployment: Deployment, plan: Plan, secret: dict[str, str] | None, *, yes: bool, as_json: bool
+) -> None:
+    """Ask, and make the Secret when it is missing and wanted; `secret` are the store's options in it, None: not wanted."""
+    missing = deployment.missing_secret()
+    if missing and secret is None:
+        raise RequestError(
+            f"namespace {api.namespace} has no Secret frazil-secrets, without which no pod starts: make it first "
+            "(docs/deploy.md#2-secrets), or give --create-secret"
+        )
+    if plan.changed or missing:
+        _ask(f"Apply this to {api.host}, namespace {api.namespace}?", yes=yes, as_json=as_json)
+    if missing:
+        deployment.create_secret(secret or {})
+        _common.note(
+            "secret/frazil-secrets created; what clients send: "
+            f"kubectl -n {api.namespace} get secret frazil-secrets -o jsonpath='{{.data.token}}' | base64 -d"
+        )
 
 
 def _ask(question: str, *, yes: bool, as_json: bool) -> None:

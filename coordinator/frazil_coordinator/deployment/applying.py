@@ -6,10 +6,13 @@ it is, so that whatever becomes of a deployment, ``undeploy`` finds all of it.
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from frazil_coordinator.deployment.objects import (
     INVENTORY,
@@ -37,6 +40,7 @@ _CONFIG: Final = Resource(group="", version="v1", plural="configmaps", kind="Con
 _SECRETS: Final = Resource(group="", version="v1", plural="secrets", kind="Secret")
 _NAMESPACES: Final = Resource(group="", version="v1", plural="namespaces", kind="Namespace", namespaced=False)
 _LOOK_S: Final = 1.0
+_KEY_BYTES: Final = 32
 _DEPLOYING_S: Final = 900.0
 """How long a release is kept without a coordinator that uses it: until its own has started."""
 
@@ -167,6 +171,29 @@ class Deployment:
 
     # Applying
 
+    def create_secret(self, store_options: Mapping[str, str]) -> None:
+        """Make the Secret that the pods need, with fresh keys; it is the user's from then on, and never deleted here.
+
+        Raises
+        ------
+        KubeError
+            When the API refuses or fails.
+        """
+        self._create_namespace()
+        data = {name: secrets.token_hex(_KEY_BYTES) for name in ("task-keys", "journal-keys", "token")}
+        if store_options:
+            data["store-options"] = msgspec.json.encode(dict(store_options)).decode()
+        meta = {"name": "frazil-secrets", "namespace": self._api.namespace}
+        wanted: Object = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data}
+        self._api.apply(_SECRETS, wanted, manager=MANAGER)
+
+    def _create_namespace(self) -> None:
+        name = self._api.namespace
+        if not self._exists(_NAMESPACES, name):
+            self._api.apply(
+                _NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, manager=MANAGER
+            )
+
     def apply(self, plan: Plan, release: str, *, timeout_s: float, on_event: Callable[[str], None] = lambda _: None) -> str:
         """Apply a plan, wait until all is ready, and return the coordinator's URL.
 
@@ -178,9 +205,7 @@ class Deployment:
             When the API refuses or fails.
         """
         api = self._api
-        if not self._exists(_NAMESPACES, api.namespace):
-            meta = {"name": api.namespace}
-            api.apply(_NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}, manager=MANAGER)
+        self._create_namespace()
         mine = {self._where(each) for each in plan.objects}
         api.apply(_CONFIG, inventory_object(plan.known | mine, api.namespace, release), force=True, manager=MANAGER)
         for change in plan.changes:

@@ -6,6 +6,7 @@ change, before the answer goes out, so that a test waits for nothing.
 
 from __future__ import annotations
 
+import base64
 import copy
 import datetime as dt
 import threading
@@ -311,6 +312,9 @@ class Objects:
         made.update(apiVersion=kind.api_version, kind=kind.kind)
         for name in ("resourceVersion", "uid", "generation", "creationTimestamp"):
             made["metadata"].pop(name, None)
+        if kind.kind == "Secret" and "stringData" in made:
+            texts = {name: base64.b64encode(text.encode()).decode() for name, text in made.pop("stringData").items()}
+            made["data"] = {**made.get("data", {}), **texts}
         return made
 
 

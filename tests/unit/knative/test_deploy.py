@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import re
@@ -136,6 +137,23 @@ def test_without_the_secret_nothing_is_applied(world: World) -> None:
     assert isinstance(result.exception, RequestError)
     assert "no Secret frazil-secrets" in str(result.exception)
     assert world.applied() == []
+
+
+def test_the_secret_is_made_with_fresh_keys_when_it_is_told_to_and_stays_afterwards(world: World) -> None:
+    world.double.objects.delete(world.double.kind("secrets"), ("", "secrets", "frazil", "frazil-secrets"))
+    more = ("--create-secret", "--store-option", "aws_region=eu-central-1")
+    result = world.deploy(*more)
+    assert result.exit_code == 0, result.output
+    data = world.double.named("secrets", "frazil-secrets", group="")["data"]
+    opened = {name: base64.b64decode(text).decode() for name, text in data.items()}
+    assert len({opened[name] for name in ("task-keys", "journal-keys", "token")}) == 3
+    assert all(len(opened[name]) == 64 for name in ("task-keys", "journal-keys", "token"))
+    assert json.loads(opened["store-options"]) == {"aws_region": "eu-central-1"}
+    assert not [text for text in opened.values() if text in result.output]
+    assert world.deploy(*more).exit_code == 0
+    assert world.double.named("secrets", "frazil-secrets", group="")["data"] == data
+    world.run("undeploy", "--yes")
+    assert world.double.names("secrets", group="") == ["frazil-secrets"]
 
 
 def test_one_refused_object_keeps_all_from_being_applied(world: World, tmp_path: Path) -> None:
