@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Final
 
+import polars as pl
 import typer
 
 from frazil._parts import functions_extra
@@ -125,7 +126,7 @@ def _run(found: Replay, output: Path | None) -> _Outcome:
     try:
         found.check()
         return _Outcome(run=found.run(output))
-    except Exception as error:
+    except (Exception, pl.exceptions.PanicException) as error:
         if not _is_of_the_run(error):
             raise
         return _Outcome(error=error, same=_is_same(found.error, error))
