@@ -239,7 +239,9 @@ def test_a_task_that_was_saved_is_loaded_and_run_without_its_coordinator(shared:
     kept = query.replay(1, 0)
     with frazil.load_replay(kept.save(tmp_path)) as loaded:
         assert loaded.bundle == kept.bundle
-        assert_same(loaded.run().frame(), kept.run().frame(), ordered=True)
+        rows = loaded.run(tmp_path / "rows").frame()
+        assert_same(rows, kept.run().frame(), ordered=True)
+        assert_same(pl.read_parquet(tmp_path / "rows" / "partition-0.parquet"), rows, ordered=True)
         with pytest.raises(RequestError, match="partitions with rows: 0"):
             loaded.run().frame(7)
 

@@ -57,7 +57,10 @@ def replay(
     ] = None,
     no_run: Annotated[bool, typer.Option("--no-run", help="Only show what the task is, and its plan.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="FOLDER", file_okay=False, help="Keep here what the task writes.")
+        Path | None,
+        typer.Option(
+            "--output", metavar="FOLDER", file_okay=False, help="Keep here what the task writes, a Parquet file a partition."
+        ),
     ] = None,
     debug: Annotated[bool, typer.Option("--pdb", help="When it fails, open the debugger where it did.")] = False,
     profile: Annotated[
