@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -101,7 +102,6 @@ def failed(query: frazil.Query) -> tuple[BaseException, int, int]:
 def with_function(pattern: object) -> pl.LazyFrame:
     def number(text: str) -> int:
         if not text.isdigit():
-            sum(range(10_000_000))  # long enough for a profiler to see it
             raise LookupError(f"no number: {text}")
         return int(text)
 
@@ -246,36 +246,51 @@ def test_a_task_that_was_saved_is_loaded_and_run_without_its_coordinator(shared:
             loaded.run().frame(7)
 
 
+SCRIPT = """
+import polars as pl
+
+def number(text):
+    if not text.isdigit():
+        sum(range(10_000_000))  # long enough for a profiler to see it
+        raise LookupError(f"no number: {{text}}")
+    return int(text)
+
+grouped = pl.scan_parquet("{pattern}").group_by("k").agg(pl.col("v").sort()).explode("v")
+grouped.with_columns(pl.col("v").map_elements(number, return_dtype=pl.Int64)).collect()
+"""
+
+
 def command(shared: Shared, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FRAZIL_")}
     environment = {**inherited, "FRAZIL_URL": shared.url, "FRAZIL_TOKEN": "blue", "COLUMNS": "200", "RUST_BACKTRACE": "0"}
-    return subprocess.run(
-        [FRAZIL, "replay", *arguments], env=environment, input=given, capture_output=True, text=True, timeout=120
-    )
+    return subprocess.run([FRAZIL, *arguments], env=environment, input=given, capture_output=True, text=True, timeout=120)
 
 
 def test_the_command_says_what_the_task_did_keeps_it_in_a_file_and_samples_it(shared: Shared, tmp_path: Path) -> None:
-    query = shared.engine.submit(with_function(shared.table / "*.parquet"))
-    _, stage, task = failed(query)
-    name = f"{query.id}/{stage}/{task}"
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(pattern=shared.table / "*.parquet"))
+    ran = command(shared, "run", str(script))
+    assert ran.returncode == 1
+    told = re.search(r"to run that task again here: frazil (replay) (\w+/1/\d)$", ran.stderr, re.MULTILINE)
+    assert told is not None, ran.stderr
     files = ["--save", str(tmp_path / "kept"), "--profile", str(tmp_path / "p.txt")]
-    shown = command(shared, f"{name}/0", "--allow-udfs", *files)
+    shown = command(shared, told[1], f"{told[2]}/0", "--allow-udfs", *files)
     assert shown.returncode == 1
     assert "failed     as at the coordinator: LookupError: no number: seven" in shown.stdout
     assert "exchange, " in shown.stdout
     assert 'raise LookupError(f"no number: {text}")' in shown.stderr, "the innermost traceback"
-    assert "number (test_replay.py" in (tmp_path / "p.txt").read_text(), "on whichever thread Polars called it"
+    assert "number (script.py" in (tmp_path / "p.txt").read_text(), "on whichever thread Polars called it"
     (file,) = (tmp_path / "kept").iterdir()
     assert file.stat().st_mode & 0o777 == 0o600, "it may hold credentials"
-    debugged = command(shared, "--from", str(file), "--allow-udfs", "--pdb", "--json", given="p text\nq\n")
+    debugged = command(shared, "replay", "--from", str(file), "--allow-udfs", "--pdb", "--json", given="p text\nq\n")
     assert debugged.returncode == 1
     assert "'seven'" in debugged.stdout
-    told = json.loads(debugged.stdout[: debugged.stdout.index("\n}") + 2])
-    assert (told["state"], told["same_error"], told["error"]["class"]) == ("failed", True, "LookupError")
+    values = json.loads(debugged.stdout[: debugged.stdout.index("\n}") + 2])
+    assert (values["state"], values["same_error"], values["error"]["class"]) == ("failed", True, "LookupError")
 
 
 def test_the_command_refuses_what_names_no_task(shared: Shared) -> None:
-    unknown = command(shared, "0123456789abcdef/0/0")
+    unknown = command(shared, "replay", "0123456789abcdef/0/0")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert "there is no query" in unknown.stderr
 
