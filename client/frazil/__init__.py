@@ -90,6 +90,7 @@ def local(
     memory_limit: int | str | None = None,
     threads_per_function: int | None = None,
     idle_s: float = 30.0,
+    catalogs: str | Path | None = None,
 ) -> Engine:
     """Return an engine that runs queries on function processes of this machine.
 
@@ -110,14 +111,18 @@ def local(
     memory_limit
         Resident memory of one function, in bytes or as ``"512MiB"``; a task that goes over it fails.
     threads_per_function
-        Polars threads of one function. None: the CPUs shared out.
+        Polars threads of one function. None: its share of the CPUs, and at least 8 or all of them: a query that starts small
+        is one task.
     idle_s
         Seconds without work after which a function is stopped.
+    catalogs
+        TOML file of storages and Iceberg catalogs that tables and statements may name.
 
     Raises
     ------
     RequestError
-        When a value is out of its range, or `store` is of an unknown kind or has an unknown option.
+        When a value is out of its range, `store` is of an unknown kind or has an unknown option, or the file of `catalogs`
+        says what it may not.
     """
     from frazil._local import LocalSession
     from frazil._parts import local_options
@@ -129,6 +134,7 @@ def local(
         memory_limit=memory_limit,
         threads_per_function=threads_per_function,
         idle_s=idle_s,
+        catalogs=catalogs,
     )
     return Engine(LocalSession(options, _checked(settings) or Settings()))
 

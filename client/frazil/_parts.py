@@ -15,10 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from frazil._machine import of_this_machine, safe_limit_bytes
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import RequestError, StorageError
 
 if TYPE_CHECKING:
+    from frazil_coordinator.catalog.outside import Outside
     from frazil_coordinator.coordinator import Coordinator
     from frazil_coordinator.journal.journal import Journal
     from frazil_coordinator.leadership import Leadership
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LocalOptions",
+    "attach_outside",
     "coordinator_extra",
     "functions_extra",
     "leading",
@@ -62,6 +65,9 @@ class LocalOptions:
     idle_s: float = 30.0
     """Seconds without work after which a function is stopped."""
 
+    outside: Outside | None = None
+    """Storages and catalogs that tables may name; None when there is no file of them."""
+
     journal_keys: tuple[str, ...] | None = field(default=None, repr=False)
     """Secrets that seal the journal; None when queries end with their coordinator."""
 
@@ -74,6 +80,7 @@ def local_options(
     memory_limit: int | str | None = None,
     threads_per_function: int | None = None,
     idle_s: float = 30.0,
+    catalogs: str | Path | None = None,
 ) -> LocalOptions:
     """Check what a user asked for, and fill in the defaults.
 
@@ -96,7 +103,14 @@ def local_options(
         memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit),
         threads_per_function=threads_per_function,
         idle_s=idle_s,
+        outside=None if catalogs is None else _outside(Path(catalogs).expanduser()),
     )
+
+
+def _outside(file: Path) -> Outside:
+    from frazil_coordinator.catalog.config import read_outside
+
+    return read_outside(file)
 
 
 def _checked_store(store: str, options: Mapping[str, str]) -> str:
@@ -180,6 +194,20 @@ async def leading(coordinator: Coordinator, settings: Settings) -> AsyncIterator
         await asyncio.wait({leading})
         await coordinator.aclose()  # before another one may lead: nobody else is to wait for what this one still does
         await leadership.release()
+
+
+def attach_outside(stack: AsyncExitStack, coordinator: Coordinator, options: LocalOptions) -> None:
+    """Have a coordinator know storages and catalogs until `stack` ends.
+
+    Raises
+    ------
+    RequestError
+        When a tenant may use one that is not there.
+    """
+    from frazil_coordinator.catalog.outside import Outside
+
+    coordinator.catalog.attach(options.outside or Outside())
+    stack.push_async_callback(asyncio.to_thread, coordinator.catalog.sources.close)
 
 
 def open_tracing(stack: AsyncExitStack) -> Tracing | None:
@@ -278,7 +306,7 @@ async def open_coordinator(
             max_functions=options.max_functions,
             store_url=place,
             store_options=options.storage_options,
-            memory_limit_bytes=options.memory_limit_bytes,
+            memory_limit_bytes=options.memory_limit_bytes or safe_limit_bytes(),
             threads_per_function=options.threads_per_function,
             allow_udfs=settings.allow_udfs,
             idle_s=options.idle_s,
@@ -288,7 +316,7 @@ async def open_coordinator(
         store = open_store(place, options.storage_options)
         journal = open_journal(store, place, options)
         coordinator = Coordinator(
-            settings=_with_memory(settings, options),
+            settings=_with_memory(of_this_machine(settings), options),
             platform=platform,
             store=store,
             journal=journal,
@@ -297,5 +325,6 @@ async def open_coordinator(
             tracing=open_tracing(stack),
             lineage=await open_lineage(stack),
         )
+        attach_outside(stack, coordinator, options)
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

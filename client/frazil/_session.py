@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import polars as pl
 
-from frazil_coordinator.catalog.model import Table, TableSource
+from frazil_coordinator.catalog.model import CatalogInfo, CatalogTable, Table, TableSource
 from frazil_coordinator.catalog.parameters import Parameters
 from frazil_coordinator.query_settings import AS_SETTINGS, Reusing
 from frazil_coordinator.settings import Settings
@@ -66,6 +66,14 @@ class TableSession(Protocol):
 
     def drop_table(self, name: str, *, expected: int | None = None) -> None:
         """Drop one; its files stay."""
+        ...
+
+    def catalogs(self) -> tuple[CatalogInfo, ...]:
+        """Return the catalogs whose tables statements may name, by name."""
+        ...
+
+    def catalog_tables(self, catalog: str, namespace: str = "") -> tuple[CatalogTable, ...]:
+        """Return the tables of one of them, or of one of its namespaces, by name."""
         ...
 
 

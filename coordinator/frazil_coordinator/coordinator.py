@@ -151,7 +151,7 @@ class Coordinator:
         """Queries whose journals can't be read: that is said once."""
 
         self._accepting = True
-        self.catalog = Catalog(store)
+        self.catalog = Catalog(store, tenants=tenants)
         """Its tenants' tables."""
         self.cluster = Cluster(registry=self._registry, slots=slots, platform=platform, tenants=tenants)
         """What it is busy with."""
@@ -173,6 +173,7 @@ class Coordinator:
         tenant: str = DEFAULT_TENANT,
         priority: int = 0,
         sql: str = "",
+        asked: bytes = b"",
     ) -> QueryStatus:
         """Accept a query and return at once; it is planned and run in the background.
 
@@ -186,8 +187,8 @@ class Coordinator:
             Of this query; by default the coordinator's.
         labels, sql, discard_result
             What the query is called in lists, the statement that it was made of, and whether nobody wants its rows.
-        idempotency_key
-            A name of the submission, chosen by the client: submitted again, it is the same query. Empty: no name.
+        idempotency_key, asked
+            The client's name of the submission: under it an equal `asked`, or else plan, is the same query. Empty: none.
         tenant, priority
             Whose query it is, and its priority among theirs, from -10 to 10; the highest first.
 
@@ -208,7 +209,7 @@ class Coordinator:
         """
         await self._rights.check(plan, tenant, priority)
         self._check_accepting()
-        submission = Submission.of(plan, idempotency_key)
+        submission = Submission.of(asked or plan, idempotency_key)
         if (known := self._registry.submitted(submission, tenant)) is not None:
             return await known.once_accepted()
         record = QueryRecord(

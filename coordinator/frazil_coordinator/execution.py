@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -41,12 +42,14 @@ from frazil_coordinator.retention import small_result_in_memory
 from frazil_coordinator.reuse.digests import result_digest
 from frazil_coordinator.reuse.forms import KeptResult
 from frazil_coordinator.reuse.reuse import Reuse
+from frazil_coordinator.schedule.arms import StoredFragment
 from frazil_coordinator.schedule.bind import query_prefixes
 from frazil_coordinator.schedule.cost import priced
 from frazil_coordinator.schedule.driver import QueryDriver
 from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Slots
+from frazil_coordinator.schedule.small import TooLargeForOneTaskError
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryState, StageProgress
 from frazil_coordinator.tracing import Tracing
@@ -63,6 +66,7 @@ from frazil_functions.errors import (
     to_wire,
 )
 from frazil_functions.ids import QueryId, StageId
+from frazil_functions.sealed import seal_fragment
 from frazil_functions.storage import Store
 from frazil_functions.task import BlockRef
 
@@ -237,12 +241,14 @@ class Execution:
                 return earlier
         try:
             return await self._drive(record, course, left)
-        except BordersError as error:
+        except (BordersError, TooLargeForOneTaskError) as error:
             if course.is_last:
                 raise
             # Nothing wrong was read: whoever met the quotes said so. It costs what was done so far.
-            _LOGGER.warning("planning again with whole text files", extra={"query": record.id, "error": str(error)})
             settings = replace(record.settings, split_text_files=False)
+            if isinstance(error, TooLargeForOneTaskError):
+                settings = replace(settings, start_small=False)
+            _LOGGER.warning("planning again", extra={"query": record.id, "kind": error.kind, "error": str(error)})
             course = await self._planned(record, plan, settings)
             return await self._drive(record, replace(course, is_last=True), left)
 
@@ -344,6 +350,7 @@ class Execution:
             log=record.log,
             claim=self.admission.claim(record),
             sharing=self.reuse.sharing(record.id, record.status.tenant, record.settings, left.result),
+            large_is_error=not course.is_last,
             history=course.history,
         )
         record.driver = driver
@@ -374,11 +381,13 @@ class Execution:
             await record.log.write(Publishing())
         await asyncio.to_thread(partial(sink.publish, driver.files(), again=again))
 
-    async def _put_fragment(self, query: QueryId, stage: StageId, fragment: bytes) -> str:
+    async def _put_fragment(self, query: QueryId, stage: StageId, fragment: bytes) -> StoredFragment:
         (prefix,) = query_prefixes(self.exchange_prefix, query)
-        key = f"{prefix}{stage}/fragment"
-        await asyncio.to_thread(self.store.put, key, [fragment])
-        return key
+        # Not the same key again: another coordinator's tasks may still read what that one stored, with another secret.
+        key = f"{prefix}{stage}/fragment-{secrets.token_hex(8)}"
+        sealed, secret = seal_fragment(fragment)
+        await asyncio.to_thread(self.store.put, key, [sealed])
+        return StoredFragment(key=key, secret=secret)
 
 
 def _told(record: QueryRecord, progress: Progress, most: int | None) -> None:

@@ -72,7 +72,7 @@ class Submission:
     """What the client called it; empty when it has no name, and is a new query each time."""
 
     digest: str
-    """SHA-256 of the plan."""
+    """SHA-256 of the plan, or of the statement that it was made of."""
 
     @classmethod
     def of(cls, plan: bytes, key: str) -> Submission:

@@ -45,6 +45,10 @@ class Settings:
     """Rows above which a split is cut, whatever its bytes. 4 turns any table into many tiny tasks; not those of text files,
     whose rows nobody has counted: for them, lower `split_target_bytes`."""
 
+    min_tasks_per_scan: int = 1
+    """Tasks into which a scan is cut at least, as far as it has row groups or lines for them: a table of 60 MiB is read by
+    as many functions at once as one of 600. Not where a query starts small."""
+
     split_text_files: bool = True
     """Whether a large CSV or NDJSON file is cut at ends of lines. A query that meets quotes which hide where lines end is
     planned again without."""
@@ -97,8 +101,10 @@ class Settings:
     start_small: bool = True
     """A query whose tables fit one function (`start_small_bytes`) is one task without an exchange."""
 
-    start_small_bytes: int = 1024 * MIB
-    """Compressed bytes of the projected columns up to which `start_small` applies."""
+    start_small_bytes: int | None = None
+    """Compressed bytes of the projected columns up to which `start_small` applies. None: 1 GiB; where functions are
+    processes of one machine, a twelfth of its memory if that is more. A query whose one task runs out of memory is planned
+    again, in many tasks."""
 
     fallback: Literal["allow", "warn", "raise"] = "allow"
     """What to do with a part of a plan that has no distributed form: run it in one task silently, warn, or raise."""

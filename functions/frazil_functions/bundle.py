@@ -15,6 +15,7 @@ import msgspec
 
 from frazil_functions.errors import BlockError, RequestError, WireError
 from frazil_functions.exchange.reader import fetch_blocks
+from frazil_functions.sealed import fragment_of
 from frazil_functions.storage_model import Store
 from frazil_functions.task import BlockRef, ExchangeInput, TaskInput, TaskRequest, decode_request, encode_request
 
@@ -139,9 +140,8 @@ def with_fragment(request: TaskRequest, store: Store) -> TaskRequest:
     BlockError
         When it is no longer there.
     """
-    if request.fragment or request.fragment_key is None:
-        return request
-    return msgspec.structs.replace(request, fragment=store.get(request.fragment_key), fragment_key=None)
+    fragment = fragment_of(request, store)
+    return msgspec.structs.replace(request, fragment=fragment, fragment_key=None, fragment_secret=b"")
 
 
 def missing_bytes(request: TaskRequest) -> int:

@@ -32,6 +32,7 @@ from frazil_functions.exchange.writer import ExchangeWriter, WrittenOutput
 from frazil_functions.failures import may_be_the_engines_fault, task_error
 from frazil_functions.fragment import BoundFragment, bind
 from frazil_functions.memory import MemoryWatch, resident_bytes, return_freed_memory
+from frazil_functions.sealed import fragment_of
 from frazil_functions.sink import node_of, sink_options, write_sink
 from frazil_functions.sources import changed_source, secret_values
 from frazil_functions.storage import CountingStore, Store
@@ -227,11 +228,10 @@ class TaskRun:
         self._rows_in = self._bytes_in = self._rows_out = self._raw_bytes_out = 0
 
     def _fragment(self) -> bytes:
-        if self._request.fragment:
-            return self._request.fragment
-        if self._request.fragment_key is None:
+        fragment = fragment_of(self._request, self._store)
+        if not fragment:
             raise PlanError("the task has no fragment")
-        return self._store.get(self._request.fragment_key)
+        return fragment
 
     def _read(
         self,

@@ -24,6 +24,7 @@ from frazil_functions.bundle import (
 )
 from frazil_functions.errors import BlockError, CancelledQueryError, QueryError, RequestError, to_wire
 from frazil_functions.ids import QueryId, StageId, TaskIndex
+from frazil_functions.sealed import seal_fragment
 from frazil_functions.storage import CountingStore, FolderStore
 from frazil_functions.task import BlockRef, ExchangeInput, Output, ScanInput, Split, TaskRequest
 
@@ -100,16 +101,19 @@ def test_what_is_no_bundle_is_refused_with_advice(data: bytes, advice: str) -> N
 def test_blocks_and_fragment_are_taken_along_and_nothing_is_read_twice(tmp_path: Path) -> None:
     store = CountingStore(FolderStore(tmp_path))
     store.put("exchange/a", [b"headrowsmore"])
-    store.put("exchange/f", [b"the fragment"])
+    sealed, secret = seal_fragment(b"the fragment")
+    store.put("exchange/f", [sealed])
     given = request(
         block("exchange/a", 4, 4), block("exchange/a", 8, 4), block("", 0, 2, b"in"), fragment=b"", fragment_key="exchange/f"
     )
+    given = msgspec.structs.replace(given, fragment_secret=secret)
     assert missing_bytes(given) == 8, "what travels inline is there"
     held = with_blocks(with_fragment(given, store), store)
     exchange = held.inputs[0]
     assert isinstance(exchange, ExchangeInput)
     assert [one.data for one in exchange.blocks] == [b"rows", b"more", b"in"]
-    assert (held.fragment, held.fragment_key, missing_bytes(held)) == (b"the fragment", None, 0)
+    assert (held.fragment, held.fragment_key, held.fragment_secret) == (b"the fragment", None, b"")
+    assert missing_bytes(held) == 0
     assert held.inputs[1] == given.inputs[1], "a share of a table is read where it lies"
     assert store.requests == {"put": 2, "get": 2}, "neighbours are one GET"
 
