@@ -88,6 +88,14 @@ def grouped(pattern: object) -> pl.LazyFrame:
     return pl.scan_parquet(str(pattern)).group_by("k").agg(pl.col("v").sort()).explode("v")
 
 
+@pytest.fixture(scope="module")
+def query(shared: Shared) -> frazil.Query:
+    """One that succeeded, and whose inputs are kept."""
+    made = shared.engine.submit(grouped(shared.table / "*.parquet"))
+    made.require_success()
+    return made
+
+
 def failed(query: frazil.Query) -> tuple[BaseException, int, int]:
     """Return what a query failed with, and the task that did."""
     with pytest.raises(Exception, match=r"\w") as raised:
@@ -188,9 +196,7 @@ def test_a_task_that_writes_files_of_the_users_writes_them_elsewhere(shared: Sha
     assert after == before
 
 
-def test_who_may_not_see_a_query_may_not_replay_its_tasks(shared: Shared) -> None:
-    query = shared.engine.submit(grouped(shared.table / "*.parquet"))
-    query.require_success()
+def test_who_may_not_see_a_query_may_not_replay_its_tasks(shared: Shared, query: frazil.Query) -> None:
     path = f"/v1/queries/{query.id}/stages/0/tasks/0/replay"
     own = shared.get("blue", path)
     assert (own.status_code, own.headers["content-type"]) == (200, BUNDLE_MEDIA_TYPE)
@@ -216,26 +222,22 @@ def test_who_may_not_see_a_query_may_not_replay_its_tasks(shared: Shared) -> Non
         ("stages/0/tasks/-1/replay", 400, "path.task"),
     ],
 )
-def test_a_refusal_is_a_problem_document_that_says_what_to_do(shared: Shared, path: str, status: int, advice: str) -> None:
-    query = shared.engine.submit(grouped(shared.table / "*.parquet"))
-    query.require_success()
+def test_a_refusal_is_a_problem_document_that_says_what_to_do(
+    shared: Shared, query: frazil.Query, path: str, status: int, advice: str
+) -> None:
     answer = shared.clients["blue"].get(f"/v1/queries/{query.id}/{path}")
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert advice in answer.json()["detail"]
 
 
-def test_a_task_of_another_version_of_polars_is_refused_with_the_command_that_installs_it(shared: Shared) -> None:
-    query = shared.engine.submit(grouped(shared.table / "*.parquet"))
-    query.require_success()
+def test_a_task_of_another_version_of_polars_is_refused_with_the_command_that_installs_it(query: frazil.Query) -> None:
     bundle = query.replay(0, 0).bundle
     other = structs.replace(bundle, request=structs.replace(bundle.request, polars_version="1.0.0"))
     with pytest.raises(PlanVersionError, match=r"pip install frazil==\S+ polars==1\.0\.0"):
         Replay(other).run()
 
 
-def test_a_task_that_was_saved_is_loaded_and_run_without_its_coordinator(shared: Shared, tmp_path: Path) -> None:
-    query = shared.engine.submit(grouped(shared.table / "*.parquet"))
-    query.require_success()
+def test_a_task_that_was_saved_is_loaded_and_run_without_its_coordinator(query: frazil.Query, tmp_path: Path) -> None:
     kept = query.replay(1, 0)
     with frazil.load_replay(kept.save(tmp_path)) as loaded:
         assert loaded.bundle == kept.bundle
