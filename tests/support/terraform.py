@@ -21,6 +21,7 @@ __all__ = ["EXAMPLES", "MODULES", "Terraform", "aws_provider", "terraform_progra
 
 MODULES: Final = REPOSITORY / "terraform" / "modules"
 EXAMPLES: Final = REPOSITORY / "terraform" / "examples"
+_COLOURED: Final = frozenset({"apply", "destroy", "init", "plan", "test", "validate"})
 _AWS: Final = Path("registry.terraform.io") / "hashicorp" / "aws"
 
 
@@ -64,7 +65,7 @@ class Terraform:
     def run(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
         """Run a command of terraform; what it prints is in the failure when its code is not one of `accept`."""
         done = subprocess.run(
-            [terraform_program(), *arguments],
+            [terraform_program(), *arguments, *(["-no-color"] if arguments[0] in _COLOURED else [])],
             cwd=self.folder,
             env={
                 "PATH": os.environ["PATH"],
@@ -72,7 +73,6 @@ class Terraform:
                 "TF_CLI_CONFIG_FILE": str(self.folder / "cli.tfrc"),
                 "TF_IN_AUTOMATION": "1",
                 "TF_INPUT": "0",
-                "NO_COLOR": "1",
                 **self.environment,
             },
             capture_output=True,
@@ -103,7 +103,7 @@ class Terraform:
     def changes(self) -> str:
         """Return what an apply would change; empty for nothing."""
         planned = self.run("plan", "-detailed-exitcode", accept=(0, 2))
-        return planned.stdout if planned.returncode == 2 else ""
+        return planned.stdout.partition("Terraform used the selected providers")[2] if planned.returncode == 2 else ""
 
     def resources(self) -> list[str]:
         """Return the addresses of what the state holds."""
