@@ -1,7 +1,7 @@
 """Frazil on a real cluster with Knative, from the first deployment to nothing left: ``make e2e``.
 
-Tests build on each other, in their order. Without a cluster each is skipped with what is missing. What the suite is told, and
-by which variables, is in docs/deploy.md, "Try a cluster".
+Tests build on each other, in their order. Without a cluster each is skipped with what is missing. What the suite is told,
+and by which variables, is in docs/deploy.md, "Try a cluster".
 """
 
 from __future__ import annotations

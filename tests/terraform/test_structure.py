@@ -7,11 +7,14 @@ checks there are; docs/terraform.md says so. The others are really planned and a
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support.crd import REPOSITORY
 from support.hcl import Module, module_at, plain
@@ -192,3 +195,22 @@ def test_the_costs_in_the_docs_add_up() -> None:
             assert f"{product / float(reckoned.partition('/')[2] or 1):.4f}" == dollars, what
         (total,) = re.findall(r"\*\*([\d.]+)\*\*", section)
         assert f"{sum(float(dollars) for *_, dollars in rows):.4f}" == total
+
+
+def test_the_chart_beside_the_module_knative_makes_what_the_operator_is_told(tmp_path: Path) -> None:
+    helm = shutil.which(os.environ.get("FRAZIL_HELM", "helm"))
+    if helm is None:
+        pytest.skip("helm is not on this machine: put it into the PATH, or name it by FRAZIL_HELM")
+    serving = {"version": "1.22", "config": {"features": {"kubernetes.podspec-affinity": "enabled"}}}
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump({"serving": serving, "eventing": None}))
+    command = [helm, "template", "knative", str(MODULES / "knative" / "charts" / "knative"), "--values", "values.yaml"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    text = subprocess.run(
+        command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    made = list(yaml.safe_load_all(text))
+    assert [(each["kind"], each["metadata"]["name"]) for each in made] == [
+        ("Namespace", "knative-serving"),
+        ("KnativeServing", "knative-serving"),
+    ]
+    assert made[1]["spec"] == serving

@@ -91,9 +91,13 @@ resource "aws_eks_cluster" "this" {
     public_access_cidrs     = length(var.public_access_cidrs) > 0 ? var.public_access_cidrs : null
   }
 
-  access_config {
-    authentication_mode                         = "API"
-    bootstrap_cluster_creator_admin_permissions = true
+  dynamic "access_config" {
+    for_each = var.authentication_mode == null ? [] : [var.authentication_mode]
+
+    content {
+      authentication_mode                         = access_config.value
+      bootstrap_cluster_creator_admin_permissions = true
+    }
   }
 
   encryption_config {

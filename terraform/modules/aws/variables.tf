@@ -59,6 +59,17 @@ variable "public_access_cidrs" {
   }
 }
 
+variable "authentication_mode" {
+  description = "Who may be let in: API (access entries only), API_AND_CONFIG_MAP, CONFIG_MAP; null leaves it to AWS. admin_principal_arns needs one of the first two."
+  type        = string
+  default     = "API"
+
+  validation {
+    condition     = var.authentication_mode == null || contains(["API", "API_AND_CONFIG_MAP", "CONFIG_MAP"], coalesce(var.authentication_mode, "API"))
+    error_message = "One of API, API_AND_CONFIG_MAP, CONFIG_MAP, or null."
+  }
+}
+
 variable "admin_principal_arns" {
   description = "IAM roles and users that administer the cluster, besides who makes it."
   type        = set(string)
