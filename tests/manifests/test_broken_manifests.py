@@ -11,7 +11,7 @@ import pytest
 
 from support.crd import REPOSITORY
 from support.kustomize import kustomized
-from support.manifests import Resource, flags, rights, schema_problems
+from support.manifests import Resource, flags, schema_problems
 from support.references import reference_problems
 
 KNATIVE = REPOSITORY / "knative"
@@ -170,22 +170,3 @@ def test_a_field_behind_a_flag_is_found() -> None:
     assert flags(change.resources) == set()
     change.pod("Service", "frazil-function-small")["nodeSelector"] = {"a": "b"}
     assert flags(change.resources) == {"kubernetes.podspec-nodeselector"}
-
-
-def test_a_verb_that_is_missing_or_too_much_is_found() -> None:
-    role = {
-        "kind": "ClusterRole",
-        "metadata": {"name": "r"},
-        "rules": [{"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["get", "create"]}],
-    }
-    binding = {
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "b"},
-        "roleRef": {"kind": "ClusterRole", "name": "r"},
-        "subjects": [{"name": "frazil-coordinator"}],
-    }
-    whole = {("authentication.k8s.io", "tokenreviews", verb) for verb in ("get", "create")}
-    assert rights([role, binding], "frazil-coordinator") == whole
-    role["rules"][0]["verbs"].remove("create")  # type: ignore[index]  # a literal of mixed types
-    assert rights([role, binding], "frazil-coordinator") == whole - {("authentication.k8s.io", "tokenreviews", "create")}
-    assert rights([role, binding], "frazil-function") == set()

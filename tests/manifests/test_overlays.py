@@ -5,6 +5,7 @@ That the checks find what is wrong is shown by test_broken_manifests.py.
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 import shutil
@@ -36,7 +37,13 @@ BEFORE: Final = {
 }
 """What a component's comment says that must be named before it; network-policies is always first here."""
 
-RIGHTS: Final = {"token-review": {("authentication.k8s.io", "tokenreviews", "create")}}
+RIGHTS: Final = {
+    "token-review": {("authentication.k8s.io", "tokenreviews", "create")},
+    "prescale": {
+        *(("serving.knative.dev", "services", verb) for verb in ("list", "watch", "patch", "delete")),
+        *(("serving.knative.dev", "revisions", verb) for verb in ("get", "list", "patch")),
+    },
+}
 """What the coordinator may ask of the API server, by component."""
 
 Render = Callable[..., list[Resource]]
@@ -253,6 +260,13 @@ def test_accounts_have_the_rights_that_are_named_here_and_no_other(component: st
 def test_the_right_of_token_review_is_that_of_the_request_which_the_coordinator_makes() -> None:
     _, _, group, _, resource = reviews._PATH.split("/")
     assert RIGHTS["token-review"] == {(group, resource, "create")}
+
+
+def test_a_verb_that_a_role_lost_is_found(render: Render) -> None:
+    resources = copy.deepcopy(render("network-policies", "tenants", "token-review"))
+    assert rights(resources, "frazil-coordinator") == RIGHTS["token-review"]
+    find(resources, "ClusterRole", "frazil-token-review")["rules"][0]["verbs"].remove("create")
+    assert rights(resources, "frazil-coordinator") == set()
 
 
 def test_the_class_of_an_hpa_does_not_go_to_zero_and_large_functions_still_do(render: Render) -> None:

@@ -18,6 +18,12 @@ resource "aws_sqs_queue" "events" {
   visibility_timeout_seconds = 120
   sqs_managed_sse_enabled    = true
   tags                       = var.tags
+}
+
+resource "aws_sqs_queue_redrive_policy" "events" {
+  count = local.queue
+
+  queue_url = aws_sqs_queue.events[0].id
 
   redrive_policy = jsonencode({
     deadLetterTargetArn = aws_sqs_queue.dead_letters[0].arn

@@ -79,7 +79,7 @@ run "with_a_queue_new_objects_of_the_prefixes_are_told_and_dead_letters_are_kept
   }
 
   assert {
-    condition     = jsondecode(aws_sqs_queue.events[0].redrive_policy).maxReceiveCount == 5
+    condition     = jsondecode(aws_sqs_queue_redrive_policy.events[0].redrive_policy).maxReceiveCount == 5
     error_message = "What can't be taken up would come for ever."
   }
 
