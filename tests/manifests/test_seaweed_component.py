@@ -41,7 +41,7 @@ def listener() -> Iterator[tuple[str, list[tuple[str, str, dict[str, Any]]], thr
             self.send_response(202)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name of the base class
             """Say nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)

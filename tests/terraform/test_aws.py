@@ -18,19 +18,13 @@ import boto3
 import pytest
 
 from benchmarks.processes import run_process
+from support.crd import REPOSITORY
 from support.polling import eventually
 from support.processes import free_ports
 from support.seaweed import SeaweedFS
 from support.terraform import MODULES, Terraform, aws_provider, terraform_program
 
 SERVICES: Final = ("autoscaling", "ec2", "ecr", "eks", "iam", "kms", "logs", "s3", "sqs", "sts")
-_MOTO: Final = """
-import sys
-from moto.eks import models
-models.DEFAULT_REMOTE_ACCESS = None  # it makes up an SSH key for nodes that have none
-from moto.server import main
-main(sys.argv[1:])
-"""
 OF_AWS: Final = ("aws", "bucket", "identity")
 
 
@@ -125,7 +119,7 @@ def test_the_modules_own_tests_pass_with_a_provider_that_asks_nobody(module: str
 def emulator(folder: Path) -> Iterator[str]:
     """Run moto on loopback while the context lasts."""
     (port,) = free_ports(1)
-    command = [sys.executable, "-c", _MOTO, "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, str(REPOSITORY / "tests" / "support" / "aws_emulator.py"), "-H", "127.0.0.1", "-p", str(port)]
     log = folder / "moto.log"
     with run_process(command, log=log, env={"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}):
         eventually(lambda: "Running on" in log.read_text(), "moto answers")
