@@ -10,6 +10,7 @@ import functools
 import re
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -267,6 +268,19 @@ def test_a_verb_that_a_role_lost_is_found(render: Render) -> None:
     assert rights(resources, "frazil-coordinator") == RIGHTS["token-review"]
     find(resources, "ClusterRole", "frazil-token-review")["rules"][0]["verbs"].remove("create")
     assert rights(resources, "frazil-coordinator") == set()
+
+
+def test_a_source_whose_pod_knative_makes_lowers_the_standard_of_the_namespace_and_nothing_else_does(tmp_path: Path) -> None:
+    shutil.copytree(KNATIVE, tmp_path / "knative")
+    path = tmp_path / "knative" / "overlays" / "eks" / "kustomization.yaml"
+    document = yaml.safe_load(path.read_text())
+    document["components"] += [f"../../components/{name}" for name in ("otel", "eventing", "seaweedfs", "source-seaweedfs")]
+    path.write_text(yaml.safe_dump(document))
+    enforced = "pod-security.kubernetes.io/enforce"
+    assert find(kustomized(path.parent), "Namespace", "frazil")["metadata"]["labels"][enforced] == "restricted"
+    document["components"].append("../../components/source-sqs")
+    path.write_text(yaml.safe_dump(document))
+    assert find(kustomized(path.parent), "Namespace", "frazil")["metadata"]["labels"][enforced] == "baseline"
 
 
 def test_the_class_of_an_hpa_does_not_go_to_zero_and_large_functions_still_do(render: Render) -> None:

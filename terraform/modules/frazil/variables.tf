@@ -1,5 +1,5 @@
 variable "namespace" {
-  description = "Namespace that Frazil is deployed to; it is made, and held to the restricted Pod Security Standard."
+  description = "Namespace that Frazil is deployed to; it is made, and held to the restricted Pod Security Standard (baseline with source-sqs)."
   type        = string
   default     = "frazil"
 
