@@ -42,8 +42,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Frazil, deployed to a namespace of its own, which is deleted at the end whatever happens."""
     found = Cluster(wanted=wanted(), token=os.urandom(16).hex())
+    found.prepare()  # fails where the namespace is there already: it is somebody else's
     try:
-        found.prepare()
         found.deploy(write_overlay(tmp_path_factory.mktemp("deployed"), found.wanted))
         yield found
     finally:

@@ -31,8 +31,9 @@ _REQUIRED: Final = ("KUBECONFIG", "FRAZIL_E2E_COORDINATOR_IMAGE", "FRAZIL_E2E_FU
 FUNCTION: Final = "app.kubernetes.io/name=frazil-function"
 COORDINATOR: Final = "app.kubernetes.io/name=frazil-coordinator"
 _KINDS: Final = (
-    "ksvc,revision,deployment,statefulset,daemonset,pod,serviceaccount,configmap,role,rolebinding,networkpolicy,resourcequota,"
-    "limitrange,poddisruptionbudget"
+    *("services.serving.knative.dev", "revisions.serving.knative.dev", "deployment", "statefulset", "daemonset", "pod"),
+    *("serviceaccount", "configmap", "role", "rolebinding", "networkpolicy", "poddisruptionbudget"),
+    *("resourcequota", "limitrange"),
 )
 _OF_EVERY_NAMESPACE: Final = {"serviceaccount/default", "configmap/kube-root-ca.crt", "configmap/openshift-service-ca.crt"}
 
@@ -153,13 +154,13 @@ class Cluster:
         return said
 
     def prepare(self) -> None:
-        """Make the namespace and the secrets."""
-        self.kubectl("create", "namespace", self.wanted.namespace)
+        """Make the namespace, which may not be there yet, and the secrets."""
+        self.kubectl("create", "--filename", "-", stdin=json.dumps(_named("Namespace", self.wanted.namespace)))
         keys = {"task-keys": os.urandom(32).hex(), "journal-keys": os.urandom(32).hex(), "token": self.token}
         if self.wanted.store_options:
             keys["store-options"] = json.dumps(self.wanted.store_options)
         secret = _named("Secret", "frazil-secrets") | {"stringData": keys}
-        self.kubectl("apply", "--filename", "-", stdin=json.dumps(secret))
+        self.kubectl("create", "--filename", "-", stdin=json.dumps(secret))
 
     def pods(self, selector: str) -> list[str]:
         """Return the names of running pods that nobody has told to end."""
@@ -175,11 +176,17 @@ class Cluster:
 
     def revision(self) -> str:
         """Return the coordinator's revision that is ready."""
-        return self.kubectl("get", "ksvc", "frazil-coordinator", "--output", "jsonpath={.status.latestReadyRevisionName}")
+        return self.kubectl(
+            "get",
+            "services.serving.knative.dev",
+            "frazil-coordinator",
+            "--output",
+            "jsonpath={.status.latestReadyRevisionName}",
+        )
 
     def left(self) -> list[str]:
         """Return what the namespace has that not every namespace has, secrets aside."""
-        names = self.kubectl("get", _KINDS, "--output", "name", "--ignore-not-found").split()
+        names = self.kubectl("get", ",".join(_KINDS), "--output", "name", "--ignore-not-found").split()
         return sorted(re.sub(r"^([a-z]+)[.a-z0-9]*/", r"\1/", name) for name in names if name not in _OF_EVERY_NAMESPACE)
 
     @contextlib.contextmanager
