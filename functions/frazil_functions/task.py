@@ -284,6 +284,9 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
     fragment_key: str | None = None
     """Object key of the fragment when it is too large to travel inline (> 64 KiB)."""
 
+    fragment_secret: bytes = b""
+    """What unseals that object (:mod:`frazil_functions.sealed`)."""
+
     polars_version: str
     """The function refuses any other than its own."""
 

@@ -18,12 +18,14 @@ import typer
 
 from frazil._parts import (
     LocalOptions,
+    attach_outside,
     coordinator_extra,
     leading,
     local_options,
     open_coordinator,
     open_journal,
     open_leadership,
+    open_lineage,
     open_tracing,
 )
 from frazil.cli import _common
@@ -75,6 +77,10 @@ def serve(
         Path | None,
         typer.Option("--tenants", envvar="FRAZIL_TENANTS", help="TOML file of tenants and tokens, in place of --token."),
     ] = None,
+    catalogs: Annotated[
+        Path | None,
+        typer.Option("--catalogs", envvar="FRAZIL_CATALOGS", help="TOML file of storages and Iceberg catalogs."),
+    ] = None,
     max_functions: _common.MaxFunctions = None,
     store: Annotated[
         str | None,
@@ -118,7 +124,7 @@ def serve(
     handler.setFormatter(FieldFormatter())
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
     settings = _common.settings_from_env()
-    options = _options(store, _store_options(store_option), max_functions, memory_limit, threads, idle_s)
+    options = _options(store, _store_options(store_option), max_functions, memory_limit, threads, idle_s, catalogs)
     options = replace(options, journal_keys=_secrets("FRAZIL_JOURNAL_KEYS") if journal else None)
     if platform is Platform.KNATIVE:
         parts = _knative(options, settings, function_url, shared)
@@ -138,7 +144,7 @@ async def _serve(
             coordinator = await stack.enter_async_context(parts)
             await coordinator.probe()
             await stack.enter_async_context(leading(coordinator, coordinator.settings))
-        except (StorageError, JournalError, TimeoutError) as error:
+        except (StorageError, JournalError, RequestError, TimeoutError) as error:
             raise typer.BadParameter(str(error) or "the store does not answer: check --store and its options") from error
         await serve_http(
             coordinator,
@@ -170,6 +176,7 @@ def _options(
     memory_limit: str | None,
     threads: int | None,
     idle_s: float,
+    catalogs: Path | None,
 ) -> LocalOptions:
     try:
         return local_options(
@@ -179,6 +186,7 @@ def _options(
             memory_limit=memory_limit,
             threads_per_function=threads,
             idle_s=idle_s,
+            catalogs=catalogs,
         )
     except RequestError as error:
         raise typer.BadParameter(str(error)) from error
@@ -236,6 +244,8 @@ async def _knative(
             leadership=await open_leadership(journal, settings),
             tenants=tenants,
             tracing=open_tracing(stack),
+            lineage=await open_lineage(stack),
         )
+        attach_outside(stack, coordinator, options)
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

@@ -74,14 +74,15 @@ class Requests:
         """Return the request of an attempt."""
         stage = self._barrier.graph.stages[ref.stage]
         inputs = self._barrier.layouts[ref.stage].shares[ref.task].inputs
-        fragment, fragment_key = self._fragments.of_task(stage, inputs)
+        fragment, stored = self._fragments.of_task(stage, inputs)
         return TaskRequest(
             query=self.query,
             stage=ref.stage,
             task=ref.task,
             attempt=ref.attempt,
             fragment=fragment,
-            fragment_key=fragment_key,
+            fragment_key=None if stored is None else stored.key,
+            fragment_secret=b"" if stored is None else stored.secret,
             inputs=inputs,
             output=output_for(
                 stage, ref.task, query=self.query, settings=self._settings, exchange_prefix=self._exchange_prefix
