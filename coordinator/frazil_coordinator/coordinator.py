@@ -109,11 +109,11 @@ class Coordinator:
         tracing: Tracing | None = None,
     ) -> None:
         self.metrics = metrics or new_metrics()
-        store = MeteredStore(store, self.metrics, "coordinator")
+        self.store = store = MeteredStore(store, self.metrics, "coordinator")
         if journal is not None:
             journal = journal.told(self.metrics)
         self.leadership, self.settings = leadership, settings
-        self._store = store
+        self.sealer = None if journal is None else journal.sealer
         self._exchange_prefix = exchange_prefix
         self._registry = Registry(settings.max_queries)
         self._cleaner = Cleaner(store, exchange_prefix, sweep_after_s)
@@ -121,7 +121,7 @@ class Coordinator:
         self._results = Results(store, self._cleaner, keep_read=journal is not None)
         self._threads = ThreadPoolExecutor(_PLANNING_THREADS, thread_name_prefix="frazil-plan")
         tenants = tenants or Tenants()
-        self._rights = Rights(tenants=tenants, settings=settings)
+        self.rights = Rights(tenants=tenants, settings=settings)
         self._admission = Admission(tenants, settings.ageing_s)
         slots = Slots(settings.max_in_flight or platform.max_in_flight, ageing_s=settings.ageing_s)
         peaks = Peaks()
@@ -208,14 +208,14 @@ class Coordinator:
         RequestError
             When another plan was submitted under `idempotency_key`.
         """
-        await self._rights.check(plan, tenant, priority)
+        await self.rights.check(plan, tenant, priority)
         self._check_accepting()
         submission = Submission.of(plan, idempotency_key)
         if (known := self._registry.submitted(submission, tenant)) is not None:
             return await known.once_accepted()
         record = QueryRecord(
             QueryId(secrets.token_hex(8)),
-            self._rights.bounded(settings, tenant),
+            self.rights.bounded(settings, tenant),
             tuple(labels),
             discard_result=discard_result,
             submission=submission,
@@ -262,7 +262,7 @@ class Coordinator:
         self._unreadable |= unreadable
         for found in queries:
             record = found.record
-            record.settings = self._rights.bounded(record.settings, record.status.tenant)  # they may be fewer now
+            record.settings = self.rights.bounded(record.settings, record.status.tenant)  # they may be fewer now
             if self._registry.submitted(record.submission, record.status.tenant) is not None:
                 # Its client was told to ask another coordinator, and did: it is here under another id.
                 await self._keeper.forget(record)
@@ -286,7 +286,7 @@ class Coordinator:
         StorageError
             When the store refuses.
         """
-        await collect_orphans(self._store, self._exchange_prefix, self._has, self.settings.orphan_ttl_s)
+        await collect_orphans(self.store, self._exchange_prefix, self._has, self.settings.orphan_ttl_s)
         await asyncio.to_thread(self.reuse.collect)
 
     async def stand_down(self) -> None:
@@ -367,9 +367,9 @@ class Coordinator:
         FrazilError
             As planning does; `CapError` and `FallbackError` on a dry run.
         """
-        await self._rights.check(plan, tenant)
+        await self.rights.check(plan, tenant)
         self._check_accepting()
-        own = self._rights.bounded(settings, tenant)
+        own = self.rights.bounded(settings, tenant)
         if not dry_run and own.fallback == "raise":
             own = replace(own, fallback="allow")
         graph, report = await self._execution.plan(plan, own)
@@ -456,7 +456,7 @@ class Coordinator:
         """
         self._check_accepting()
         async with asyncio.timeout(_READY_PROBE_S):
-            await asyncio.to_thread(self._store.list, f"{self._exchange_prefix}/ready")
+            await asyncio.to_thread(self.store.list, f"{self._exchange_prefix}/ready")
 
     async def drain(self, grace_s: float) -> None:
         """Accept no more queries; return when those that run have ended and were read, at the latest after `grace_s`."""

@@ -16,7 +16,10 @@ from frazil_coordinator.tenancy import DEFAULT_TENANT, Role, Token
 from frazil_coordinator.tenancy.model import digest_of
 from frazil_functions.ids import QueryId
 
-__all__ = ["Asker", "Caller", "require_token", "visible"]
+__all__ = ["INGEST_PATHS", "Asker", "Caller", "require_token", "visible"]
+
+INGEST_PATHS: Final = ("/", "/ingest/s3")
+"""Where producers send events. There a token may also be the parameter ``token`` of the URL: not all can set headers."""
 
 _READING: Final = frozenset({"GET", "HEAD"})
 
@@ -69,7 +72,9 @@ def require_token(
 
 async def _caller(request: Request, known: Sequence[Token], identities: Identities | None) -> Caller:
     scheme, _, rest = request.headers.get("authorization", "").partition(" ")
-    given = rest.strip()
+    given, ingests = rest.strip(), request.url.path in INGEST_PATHS and request.method == "POST"
+    if ingests and not scheme:
+        scheme, given = "bearer", request.query_params.get("token", "")
     digest = digest_of(given)
     matches = [token for token in known if token.is_of(digest)]
     if scheme.lower() != "bearer" or not (matches or (given and identities is not None)):
@@ -79,6 +84,8 @@ async def _caller(request: Request, known: Sequence[Token], identities: Identiti
     else:
         identity = await identities.identity_of(given)
         caller = Caller(tenant=identity.tenant, role=identity.role)
+    if caller.role is Role.NOTIFY and not ingests:
+        raise ForbiddenError(f"a token of role {caller.role} may only POST events to {' and '.join(INGEST_PATHS)}")
     if caller.role is Role.READ and request.method not in _READING:
         raise ForbiddenError(f"a token of role {caller.role} may only GET: {request.method} needs the role submit")
     return caller
