@@ -18,7 +18,7 @@ from frazil_coordinator.publication.manifest import join
 from frazil_functions.errors import BlockError, InternalError
 from frazil_functions.storage import Store
 
-__all__ = ["WrittenFile", "check", "install", "output_of", "sweep"]
+__all__ = ["WrittenFile", "check", "install", "left_behind", "output_of"]
 
 _AT_ONCE: Final = 16
 
@@ -102,6 +102,6 @@ def install(store: Store, output: Output) -> None:
     store.delete_prefix(output.staging)
 
 
-def sweep(store: Store, folder: str, but: Sequence[str]) -> None:
-    """Delete what attempts left that were never committed: all below `folder`, but what begins with one of `but`."""
-    store.delete([info.key for info in store.list(folder) if not info.key.startswith(tuple(but))])
+def left_behind(store: Store, folder: str, but: Sequence[str]) -> list[str]:
+    """Return the keys of what was staged and not committed: all below `folder`, but what begins like one of `but`."""
+    return [info.key for info in store.list(folder) if not info.key.startswith(tuple(but))]

@@ -29,9 +29,9 @@ from frazil_coordinator.events.failing import verdict_of
 from frazil_coordinator.events.log import TriggerLog
 from frazil_coordinator.events.model import DeadLetter, Lag, Owned, TriggerStatus
 from frazil_coordinator.events.preparing import Target, cloud_options_of, target_of
-from frazil_coordinator.events.publishing import install, sweep
+from frazil_coordinator.events.publishing import install, left_behind
 from frazil_coordinator.events.sources import ObjectSource
-from frazil_coordinator.events.state import Buried, Published, Record, State
+from frazil_coordinator.events.state import Buried, Published, Record, State, TakenOver
 from frazil_coordinator.events.windows import Windows, cancel_queries
 from frazil_coordinator.metrics import TriggerMetrics
 from frazil_coordinator.publication.publish import sink_store
@@ -226,12 +226,23 @@ class Runner:
         state = await asyncio.to_thread(self.log.load, owned.trigger.since_unix_s)
         self._unfinished = state.last is not None
         await self._finish(state)
-        folder = self._target.own_folder(owned.trigger.id)
-        kept = [f"{folder}/{state.kept}"] if state.kept else []
-        await asyncio.to_thread(sweep, self._store, folder, kept)
+        await self._sweep(state)
         self._backlog.offer(state.again.values(), self.clock())
         self._list_at = 0.0
         return state
+
+    async def _sweep(self, state: State) -> None:
+        """Delete what was staged and never committed.
+
+        Another coordinator may be about to commit it: 1. it has looked that all its files are there; 2. it is paused; 3.
+        this one deletes them; 4. it wakes, and commits them. So the number that it would take is taken before 3.
+        """
+        folder = self._target.own_folder(self.owned.trigger.id)
+        kept = [f"{folder}/{state.kept}"] if state.kept else []
+        left = await asyncio.to_thread(left_behind, self._store, folder, kept)
+        if left:
+            await asyncio.to_thread(self.log.commit, state, TakenOver(unix_s=self.clock()))
+            await asyncio.to_thread(self._store.delete, left)
 
     async def _finish(self, state: State) -> None:
         """Give the files of the last commit their names, if they may not have them."""
@@ -321,7 +332,8 @@ class Runner:
             self.on_published(self.owned, seq, record)
         if record.kept and before is not None:
             folder = self._target.own_folder(self.owned.trigger.id)
-            await asyncio.to_thread(sweep, self._store, folder, [f"{folder}/{record.kept}"])
+            left = await asyncio.to_thread(left_behind, self._store, folder, [f"{folder}/{record.kept}"])
+            await asyncio.to_thread(self._store.delete, left)
         await asyncio.to_thread(partial(self.log.compact, state))
 
     async def _failed(self, state: State, error: FrazilError) -> None:

@@ -14,7 +14,7 @@ from frazil_coordinator.events.consumed import Consumed, Digest, digest_of, pack
 from frazil_coordinator.events.model import DeadLetter, ObjectRef
 from frazil_coordinator.publication import ManifestFile
 
-__all__ = ["Buried", "Checkpoint", "Output", "Published", "Record", "Replayed", "Revived", "State"]
+__all__ = ["Buried", "Checkpoint", "Output", "Published", "Record", "Replayed", "Revived", "State", "TakenOver"]
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,13 +61,19 @@ class Revived(msgspec.Struct, frozen=True, kw_only=True, tag="revived"):
     digests: tuple[bytes, ...]
 
 
+class TakenOver(msgspec.Struct, frozen=True, kw_only=True, tag="taken_over"):
+    """Another process goes on, and deletes what was staged; who was about to commit it finds the number taken."""
+
+    unix_s: float
+
+
 class Replayed(msgspec.Struct, frozen=True, kw_only=True, tag="replayed"):
     """Objects modified at or after a time are new again; in mode incremental, all of them."""
 
     since_unix_s: float
 
 
-Record: TypeAlias = Published | Buried | Revived | Replayed
+Record: TypeAlias = Published | Buried | Revived | Replayed | TakenOver
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,6 +175,8 @@ class State:
                     self.again[digest] = self.dead.pop(digest).object
             case Replayed():
                 self._replay(record.since_unix_s)
+            case TakenOver():
+                pass
 
     def is_new(self, ref: ObjectRef) -> bool:
         """Return whether an object is in no output, and was not given up."""

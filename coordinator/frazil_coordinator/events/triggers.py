@@ -62,6 +62,8 @@ class Triggers:
     ----------
     coordinator
         Runs their queries.
+    sealer
+        Seals their plans. None: the journal's, or without a journal one of its own, since nothing outlives the process then.
     on_published
         Told of each commit.
     on_point
@@ -74,13 +76,13 @@ class Triggers:
         self,
         coordinator: Coordinator,
         *,
+        sealer: Sealer | None = None,
         on_published: Callable[[Owned, int, Published], None] | None = None,
         on_point: Callable[[Point], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._coordinator = coordinator
-        # Without a journal nothing outlives this process, which may seal with a key of its own.
-        sealer = coordinator.sealer or Sealer.of([secrets.token_hex(32)])
+        sealer = sealer or coordinator.sealer or Sealer.of([secrets.token_hex(32)])
         self._definitions = Definitions(coordinator.store, sealer)
         self._working: dict[tuple[str, str], _Working] = {}
         self._changing = asyncio.Lock()
@@ -96,6 +98,11 @@ class Triggers:
 
     def _runners(self) -> Iterable[Runner]:
         return [one.runner for one in self._working.values()]
+
+    @property
+    def started(self) -> bool:
+        """Whether they run: the coordinator leads."""
+        return self._started
 
     async def run(self) -> None:
         """Run all triggers whenever the coordinator leads, until cancelled."""
