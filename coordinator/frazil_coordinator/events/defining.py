@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from frazil_coordinator.catalog.plans import Statement
 from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.events.merging import Merging
 from frazil_coordinator.events.model import Owned, Trigger, TriggerSource, check_trigger_name
 from frazil_coordinator.events.preparing import Target, cloud_options_of, over_objects, sunk, target_of, to_place
 from frazil_coordinator.events.sources import ObjectSource
@@ -146,6 +147,8 @@ async def _check_query(
     probe = over_objects(plan, source.source, [source.source + "object" + source.suffix])
     await coordinator.rights.check(probe, tenant, source.priority)
     found = await asyncio.to_thread(ObjectSource(source.source, source.suffix, options).list)
+    if found and source.mode == "incremental":
+        await asyncio.to_thread(Merging.of, plan, source.source, [min(found)])
     if found:
         over = over_objects(placed, source.source, [min(found)])
         settings = replace(coordinator.settings, max_bytes_scanned=None, max_cost=None, max_tasks=None)

@@ -271,7 +271,7 @@ class Triggers:
         if not math.isfinite(since_unix_s) or since_unix_s < 0:
             since_unix_s = 0.0
         if runner.owned.trigger.mode == "incremental":
-            since_unix_s = 0.0
+            since_unix_s = runner.owned.trigger.since_unix_s
         return await runner.write(lambda _: Replayed(since_unix_s=since_unix_s))
 
     async def revive(self, tenant: str, name: str, urls: Iterable[str] | None = None) -> int:

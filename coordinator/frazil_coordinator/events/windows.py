@@ -15,6 +15,7 @@ from typing import Final, cast
 
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.events.consumed import digest_of, pack
+from frazil_coordinator.events.merging import Merging
 from frazil_coordinator.events.model import ObjectRef, Owned
 from frazil_coordinator.events.preparing import Target, over_objects, to_place
 from frazil_coordinator.events.publishing import WrittenFile, check, output_of
@@ -91,8 +92,12 @@ class Windows:
             return Done(record=None, leftover=replaced)
         attempt = f"{state.seq:012d}-{secrets.token_hex(4)}"
         staging = f"{self.target.own_folder(self.owned.trigger.id)}/{attempt}"
-        plan = await asyncio.to_thread(self._plan, objects, staging)
-        query = await self._submitted(plan, show)
+        kept = ""
+        if self.owned.trigger.mode == "incremental":
+            kept = f"kept-{attempt}/state.parquet"
+            query = await self._merged(state, objects, kept, staging, show)
+        else:
+            query = await self._submitted(await asyncio.to_thread(self._plan, objects, staging), show)
         files = self._written(query)
         self.on_point("ran")
         now = await asyncio.to_thread(self.source.look, [ref.url for ref in objects])
@@ -111,6 +116,7 @@ class Windows:
             objects=len(objects),
             object_bytes=sum(ref.size for ref in objects),
             unix_s=time.time(),
+            kept=kept,
         )
         return Done(record=record, leftover=replaced)
 
@@ -121,6 +127,19 @@ class Windows:
         etags = {ref.url: ref.etag for ref in batch}
         replaced = tuple(found for found in now.values() if found is not None and found.etag != etags[found.url])
         return same, replaced
+
+    async def _merged(
+        self, state: State, objects: Sequence[ObjectRef], kept: str, staging: str, show: Callable[[str], None]
+    ) -> QueryId:
+        """Merge the aggregates of new objects into those kept, and make the result of them; two queries."""
+        trigger, folder = self.owned.trigger, self.target.place(self.target.own_folder(self.owned.trigger.id))
+        urls = sorted(ref.url for ref in objects)
+        merging = await asyncio.to_thread(Merging.of, self.owned.plan, trigger.source, urls)
+        before = f"{folder}/{state.kept}" if state.kept else ""
+        place = f"{folder}/{kept}"
+        await self._submitted(await asyncio.to_thread(merging.kept_plan, before, place, self.target), show)
+        plan = await asyncio.to_thread(merging.result_plan, place, self.target)
+        return await self._submitted(to_place(plan, f"{self.target.place(staging)}/{self.target.sink.name}"), show)
 
     def _plan(self, objects: Sequence[ObjectRef], staging: str) -> bytes:
         trigger, plan = self.owned.trigger, self.owned.plan
