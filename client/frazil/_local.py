@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import polars as pl
 
-from frazil._parts import LocalOptions, open_coordinator
+from frazil._local_triggers import LocalTriggers
+from frazil._parts import LocalOptions, open_coordinator, running_triggers
 from frazil._session import UnreachableError
 from frazil_coordinator.catalog.model import Table, TableSource
 from frazil_coordinator.catalog.parameters import Parameters, sendable
@@ -34,6 +35,7 @@ from frazil_functions.ids import QueryId
 
 if TYPE_CHECKING:
     from frazil_coordinator.coordinator import Coordinator
+    from frazil_coordinator.events.triggers import Triggers
 
 __all__ = ["LocalSession"]
 
@@ -188,6 +190,15 @@ class LocalSession:
         """Drop a table."""
         self._coordinator().coordinator.catalog.drop(DEFAULT_TENANT, name, expected)
 
+    @property
+    def triggers(self) -> LocalTriggers:
+        """The coordinator's triggers; they run from the first look at them."""
+        return LocalTriggers(self._with_triggers)
+
+    def _with_triggers(self, work: Callable[[Triggers], Coroutine[object, object, _T]]) -> _T:
+        running = self._coordinator()
+        return running.run(work(running.triggers()))
+
     def close(self) -> None:
         """Stop functions and coordinator, and delete a temporary store; from a forked child this does nothing."""
         if os.getpid() != self._pid:
@@ -250,11 +261,20 @@ class _Running:
         self._thread = threading.Thread(target=self._loop.run_forever, name="frazil-coordinator", daemon=True)
         self._thread.start()
         self._parts = AsyncExitStack()
+        self._triggers: Triggers | None = None
+        self._lock = threading.Lock()
         try:
             self.coordinator: Coordinator = self.run(self._parts.enter_async_context(open_coordinator(options, settings)))
         except BaseException:
             self.stop()
             raise
+
+    def triggers(self) -> Triggers:
+        """Return the coordinator's triggers, which run from now on."""
+        with self._lock:
+            if self._triggers is None:
+                self._triggers = self.run(self._parts.enter_async_context(running_triggers(self.coordinator)))
+            return self._triggers
 
     @property
     def alive(self) -> bool:

@@ -26,6 +26,7 @@ import polars as pl
 
 from frazil._ipc import read_batches
 from frazil._problems import NotHereError, raise_for_problem, raise_if_elsewhere
+from frazil._remote_triggers import RemoteTriggers
 from frazil._session import UnreachableError
 from frazil._versions import OWN, Served, served_by
 from frazil_coordinator.catalog.model import Table, TableSource
@@ -307,6 +308,11 @@ class RemoteSession:
         """Drop a table."""
         headers = {"If-Match": f'"{expected}"'} if expected else {}
         self._send("DELETE", f"/v1/tables/{quote(name, safe='')}", headers=headers)
+
+    @property
+    def triggers(self) -> RemoteTriggers:
+        """The tenant's triggers."""
+        return RemoteTriggers(self._send)
 
     def close(self) -> None:
         """Hang up. Queries go on."""

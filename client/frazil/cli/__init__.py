@@ -17,7 +17,7 @@ import polars as pl
 import typer
 
 from frazil._session import UnreachableError
-from frazil.cli import _common, _explain, _queries, _run, _serve, _sql, _token, _top
+from frazil.cli import _common, _explain, _queries, _run, _serve, _sql, _token, _top, _triggers
 from frazil_functions.errors import FrazilError
 
 __all__ = ["main"]
@@ -36,6 +36,7 @@ _app.command("cancel")(_queries.cancel)
 _app.command("top")(_top.top)
 _app.command("sql")(_sql.sql)
 _app.add_typer(_sql.tables_app, name="tables")
+_app.add_typer(_triggers.triggers_app, name="triggers")
 _app.command("token")(_token.token)
 
 

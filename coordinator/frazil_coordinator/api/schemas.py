@@ -11,10 +11,10 @@ from fastapi.openapi.utils import get_openapi
 from frazil_coordinator.api.cluster import ClusterView
 from frazil_coordinator.api.inputs import PLAN_MEDIA_TYPES, SETTINGS_HEADER
 from frazil_coordinator.api.sql import SqlBody
-from frazil_coordinator.api.trigger_bodies import Replay, Revive, TriggerView
+from frazil_coordinator.api.trigger_bodies import Replay, Revive
 from frazil_coordinator.api.versions import POLARS_HEADER, PROTOCOL_HEADER, served
 from frazil_coordinator.catalog.model import Table, TableSource
-from frazil_coordinator.events.model import DeadLetter, Trigger, TriggerSource
+from frazil_coordinator.events.model import DeadLetter, Trigger, TriggerSource, TriggerView
 from frazil_coordinator.schedule.timeline import TaskPage
 from frazil_coordinator.status import Explanation, QueryEvent, QueryStatus
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from frazil_coordinator.events.model import Trigger, TriggerStatus
-
-__all__ = ["Replay", "Revive", "TriggerView"]
+__all__ = ["Replay", "Revive"]
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,10 +19,3 @@ class Revive(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     urls: tuple[str, ...] | None = None
     """Of the objects. None: all."""
-
-
-class TriggerView(msgspec.Struct, frozen=True, kw_only=True):
-    """A trigger and what it does."""
-
-    trigger: Trigger
-    status: TriggerStatus

@@ -13,9 +13,9 @@ from frazil_coordinator.api.inputs import read_body
 from frazil_coordinator.api.leader import leader_only
 from frazil_coordinator.api.schemas import json_of
 from frazil_coordinator.api.tags import version_of
-from frazil_coordinator.api.trigger_bodies import Replay, Revive, TriggerView
+from frazil_coordinator.api.trigger_bodies import Replay, Revive
 from frazil_coordinator.coordinator import Coordinator
-from frazil_coordinator.events.model import Trigger, TriggerSource
+from frazil_coordinator.events.model import Trigger, TriggerSource, TriggerView
 from frazil_coordinator.events.triggers import Triggers
 from frazil_functions.errors import RequestError
 

@@ -50,6 +50,7 @@ async def defined(
     check_trigger_name(name)
     source = given.checked()
     plan = await _plan(coordinator, source, tenant)
+    await _check_rights(coordinator, source, plan, tenant)  # before anything is opened, or a folder looked at
     target = await asyncio.to_thread(target_of, plan)
     _check_mode(source, target)
     _check_apart(source, target)
@@ -135,17 +136,20 @@ def _id(source: TriggerSource, target: Target, before: Owned | None) -> str:
     return secrets.token_hex(8)
 
 
+async def _check_rights(coordinator: Coordinator, source: TriggerSource, plan: bytes, tenant: str) -> None:
+    await coordinator.rights.check(plan, tenant, source.priority)
+    probe = over_objects(plan, source.source, [f"{source.source}object{source.suffix}"])
+    await coordinator.rights.check(probe, tenant, source.priority)
+
+
 async def _check_query(
     coordinator: Coordinator, source: TriggerSource, plan: bytes, target: Target, trigger_id: str, tenant: str
 ) -> None:
-    """Look at rights and, when there is an object already, plan the query over it."""
+    """Look at the right to stage files beside the output and, when there is an object already, plan the query over it."""
     options = await asyncio.to_thread(cloud_options_of, plan, source.source)
     folder = target.place(f"{target.own_folder(trigger_id)}/0")
     placed = to_place(plan, f"{folder}/" if target.many else f"{folder}/{target.sink.name}")
-    await coordinator.rights.check(plan, tenant, source.priority)
     await coordinator.rights.check(placed, tenant, source.priority)
-    probe = over_objects(plan, source.source, [source.source + "object" + source.suffix])
-    await coordinator.rights.check(probe, tenant, source.priority)
     found = await asyncio.to_thread(ObjectSource(source.source, source.suffix, options).list)
     if found and source.mode == "incremental":
         await asyncio.to_thread(Merging.of, plan, source.source, [min(found)])

@@ -25,6 +25,7 @@ __all__ = [
     "TriggerConflictError",
     "TriggerSource",
     "TriggerStatus",
+    "TriggerView",
     "UnknownTriggerError",
     "Window",
     "check_trigger_name",
@@ -257,6 +258,13 @@ class TriggerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     consumed_before_unix_s: float = 0.0
     """Time of modification before which all objects count as consumed."""
+
+
+class TriggerView(msgspec.Struct, frozen=True, kw_only=True):
+    """A trigger and what it does."""
+
+    trigger: Trigger
+    status: TriggerStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

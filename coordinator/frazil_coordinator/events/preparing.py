@@ -52,7 +52,7 @@ class Target:
 
 
 def target_of(plan: bytes) -> Target:
-    """Return where the output of a plan goes.
+    """Return where the output of a plan goes; no file of the plan's is opened.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def target_of(plan: bytes) -> Target:
     QueryError
         When the target can't be written, as far as this machine can tell.
     """
-    sink = take_sink(Arena.decode(plan))
+    sink = take_sink(Arena.decode(plan), ask_polars=False)
     if sink is None:
         raise PlanError(
             "a trigger's query must end in a sink: say sink=, or end the LazyFrame with sink_parquet(…, lazy=True)"

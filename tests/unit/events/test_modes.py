@@ -135,3 +135,10 @@ async def test_a_trigger_that_can_t_be_is_refused_when_it_is_defined(
                 await world.put(**more)
         with pytest.raises(Exception, match="nosuch"):
             await world.put(world.lf().select("nosuch"))
+
+
+async def test_a_trigger_may_be_defined_before_there_is_any_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with trigger_world(tmp_path, monkeypatch) as world:
+        await world.put(pl.scan_parquet(f"{world.source}/*.parquet").filter(pl.col("v") > 1))
+        world.tell(world.write("a.parquet", 1, 2))
+        await world.has_rows([2])
