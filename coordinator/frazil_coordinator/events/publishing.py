@@ -18,7 +18,7 @@ from frazil_coordinator.publication.manifest import join
 from frazil_functions.errors import BlockError, InternalError
 from frazil_functions.storage import Store
 
-__all__ = ["WrittenFile", "check", "install", "left_behind", "output_of"]
+__all__ = ["WrittenFile", "check", "delete_folders", "install", "left_behind", "output_of"]
 
 _AT_ONCE: Final = 16
 
@@ -103,5 +103,13 @@ def install(store: Store, output: Output) -> None:
 
 
 def left_behind(store: Store, folder: str, but: Sequence[str]) -> list[str]:
-    """Return the keys of what was staged and not committed: all below `folder`, but what begins like one of `but`."""
-    return [info.key for info in store.list(folder) if not info.key.startswith(tuple(but))]
+    """Return the folders of what was staged and not committed: all in `folder`, but what holds one of `but`."""
+    found = {info.key.removeprefix(f"{folder}/").partition("/")[0] for info in store.list(folder)}
+    folders = [f"{folder}/{name}" for name in sorted(found)]
+    return [one for one in folders if not any(kept.startswith(f"{one}/") for kept in but)]
+
+
+def delete_folders(store: Store, folders: Sequence[str]) -> None:
+    """Delete all that is in some folders."""
+    for folder in folders:
+        store.delete_prefix(folder)

@@ -29,7 +29,7 @@ from frazil_coordinator.events.failing import verdict_of
 from frazil_coordinator.events.log import TriggerLog
 from frazil_coordinator.events.model import DeadLetter, Lag, Owned, TriggerStatus
 from frazil_coordinator.events.preparing import Target, cloud_options_of, target_of
-from frazil_coordinator.events.publishing import install, left_behind
+from frazil_coordinator.events.publishing import delete_folders, install, left_behind
 from frazil_coordinator.events.sources import ObjectSource
 from frazil_coordinator.events.state import Buried, Published, Record, State, TakenOver
 from frazil_coordinator.events.windows import Windows, cancel_queries
@@ -242,7 +242,7 @@ class Runner:
         left = await asyncio.to_thread(left_behind, self._store, folder, kept)
         if left:
             await asyncio.to_thread(self.log.commit, state, TakenOver(unix_s=self.clock()))
-            await asyncio.to_thread(self._store.delete, left)
+            await asyncio.to_thread(delete_folders, self._store, left)
 
     async def _finish(self, state: State) -> None:
         """Give the files of the last commit their names, if they may not have them."""
@@ -333,7 +333,7 @@ class Runner:
         if record.kept and before is not None:
             folder = self._target.own_folder(self.owned.trigger.id)
             left = await asyncio.to_thread(left_behind, self._store, folder, [f"{folder}/{record.kept}"])
-            await asyncio.to_thread(self._store.delete, left)
+            await asyncio.to_thread(delete_folders, self._store, left)
         await asyncio.to_thread(partial(self.log.compact, state))
 
     async def _failed(self, state: State, error: FrazilError) -> None:
