@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
@@ -127,6 +127,8 @@ class Coordinator:
         peaks = Peaks()
         self.reuse = Reuse(store, settings.reuse_ttl_s, self._registry.result_keys, self.metrics)
         """What queries share."""
+        self.on_ended: list[Callable[[QueryStatus], None]] = []
+        """Told of each query that has reached its end here; they return at once."""
         self._execution = Execution(
             planner=planner or (lambda plan, settings: plan_query(plan, settings, factors=peaks.factors)),
             platform=platform,
@@ -141,6 +143,7 @@ class Coordinator:
             tracing=tracing,
             metrics=self.metrics,
             reuse=self.reuse,
+            on_ended=self.on_ended,
         )
         self._background = Background()
         self._keeper = Keeper(self._results, journal, settings.result_ttl_s, self._background.spawn)

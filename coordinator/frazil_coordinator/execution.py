@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -46,7 +46,7 @@ from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Slots
 from frazil_coordinator.settings import Settings
-from frazil_coordinator.status import Explanation, QueryState, StageProgress
+from frazil_coordinator.status import Explanation, QueryState, QueryStatus, StageProgress
 from frazil_coordinator.tracing import Tracing
 from frazil_functions.errors import (
     BordersError,
@@ -121,6 +121,9 @@ class Execution:
     metrics: Metrics
     reuse: Reuse
     """What they share."""
+
+    on_ended: Sequence[Callable[[QueryStatus], None]] = ()
+    """Told of each query that has reached its end here; they return at once."""
 
     journal: Journal | None = None
     """What keeps queries whose records have a log."""
@@ -199,6 +202,8 @@ class Execution:
         record.blocks = blocks if error is None else None
         record.end(end.state, error, rows=end.result_rows, bytes=end.result_bytes, ended_unix_s=end.ended_unix_s)
         self.metrics.queries.end(record.status)
+        for told in self.on_ended:
+            told(record.status)
 
     async def _in_turn(
         self, record: QueryRecord, plan: bytes, left: Leftovers, before: Remembered | None

@@ -102,6 +102,14 @@ def serve(
             "--journal/--no-journal", envvar="FRAZIL_JOURNAL", help="Whether queries outlive the coordinator; needs --store."
         ),
     ] = True,
+    events_sink: Annotated[
+        str | None,
+        typer.Option(
+            "--events-sink",
+            envvar=["FRAZIL_EVENTS_SINK", "K_SINK"],
+            help="URL of a Broker that is told, by CloudEvents, which queries ended and what triggers published.",
+        ),
+    ] = None,
     log_level: Annotated[LogLevel, typer.Option("--log-level", envvar="FRAZIL_LOG_LEVEL")] = LogLevel.WARNING,
 ) -> None:
     """Run a coordinator until it is told to end (SIGTERM, Ctrl-C).
@@ -124,21 +132,30 @@ def serve(
         parts = _knative(options, settings, function_url, shared)
     else:
         parts = open_coordinator(options, settings, shared)
-    asyncio.run(_serve(parts, host, port, shared, grace_s))
+    asyncio.run(_serve(parts, host, port, shared, grace_s, events_sink))
 
 
 async def _serve(
-    parts: AbstractAsyncContextManager[Coordinator], host: str, port: int, shared: Tenants, grace_s: float
+    parts: AbstractAsyncContextManager[Coordinator],
+    host: str,
+    port: int,
+    shared: Tenants,
+    grace_s: float,
+    events_sink: str | None,
 ) -> None:
     with coordinator_extra():
         from frazil_coordinator.api.server import serve as serve_http
+        from frazil_coordinator.events.announcing import Announcer, extensions_of
         from frazil_coordinator.identity import Identities
     async with AsyncExitStack() as stack:
         try:
             coordinator = await stack.enter_async_context(parts)
             await coordinator.probe()
             await stack.enter_async_context(leading(coordinator, coordinator.settings))
-        except (StorageError, JournalError, TimeoutError) as error:
+            announcer = None
+            if events_sink:
+                announcer = Announcer(coordinator, events_sink, extensions_of(os.environ.get("K_CE_OVERRIDES", "")))
+        except (StorageError, JournalError, RequestError, TimeoutError) as error:
             raise typer.BadParameter(str(error) or "the store does not answer: check --store and its options") from error
         await serve_http(
             coordinator,
@@ -146,6 +163,7 @@ async def _serve(
             port,
             shared.tokens,
             identities=Identities.of(shared),
+            announcer=announcer,
             grace_s=grace_s,
             on_started=lambda url: _common.note(f"frazil coordinator at {url}"),
         )

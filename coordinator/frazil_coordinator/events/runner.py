@@ -43,6 +43,9 @@ __all__ = ["MOST_DEAD", "Point", "Runner"]
 MOST_DEAD: Final = 10_000
 """Dead letters above which a trigger halts."""
 
+_DOUBT_S: Final = 86_400.0
+"""Seconds for which a commit is announced again by whoever takes over."""
+
 _MOST_IN_A_ROW: Final = 10
 """Objects given up one after the other above which the query itself is taken to be wrong."""
 
@@ -71,7 +74,7 @@ class Runner:
     log: TriggerLog
     coordinator: Coordinator
     metrics: TriggerMetrics
-    on_published: Callable[[Owned, int, Published], None] | None = None
+    on_published: Callable[[Owned, Published], None] | None = None
     on_point: Callable[[Point], None] | None = None
     """Told of each step; tests crash there."""
 
@@ -227,6 +230,8 @@ class Runner:
         self._unfinished = state.last is not None
         await self._finish(state)
         await self._sweep(state)
+        if self.on_published is not None and state.last is not None and self.clock() - state.last.unix_s < _DOUBT_S:
+            self.on_published(owned, state.last)  # maybe once more: who wrote it may have died before it said so
         self._backlog.offer(state.again.values(), self.clock())
         self._list_at = 0.0
         return state
@@ -317,7 +322,6 @@ class Runner:
         self._backlog.settled([ref for ref in done.leftover if state.is_new(ref)], self.clock())
 
     async def _publish(self, state: State, batch: Batch, record: Published) -> None:
-        seq = state.seq
         await asyncio.to_thread(self.log.commit, state, record)
         self._unfinished = True
         self._pass("committed")
@@ -329,7 +333,7 @@ class Runner:
         self.metrics.seconds.observe(max(0.0, self.clock() - batch.noticed_unix_s))
         self._in_a_row, self._last_error = 0, ""
         if self.on_published is not None:
-            self.on_published(self.owned, seq, record)
+            self.on_published(self.owned, record)
         if record.kept and before is not None:
             folder = self._target.own_folder(self.owned.trigger.id)
             left = await asyncio.to_thread(left_behind, self._store, folder, [f"{folder}/{record.kept}"])

@@ -45,6 +45,9 @@ class Published(msgspec.Struct, frozen=True, kw_only=True, tag="published"):
     """Of the objects."""
 
     unix_s: float
+    seq: int = 0
+    """Its number."""
+
     kept: str = ""
     """Path or URL of the file that holds the aggregates kept, in mode incremental."""
 

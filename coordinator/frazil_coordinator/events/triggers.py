@@ -77,7 +77,7 @@ class Triggers:
         coordinator: Coordinator,
         *,
         sealer: Sealer | None = None,
-        on_published: Callable[[Owned, int, Published], None] | None = None,
+        on_published: Callable[[Owned, Published], None] | None = None,
         on_point: Callable[[Point], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:

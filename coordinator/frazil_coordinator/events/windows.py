@@ -116,6 +116,7 @@ class Windows:
             objects=len(objects),
             object_bytes=sum(ref.size for ref in objects),
             unix_s=time.time(),
+            seq=state.seq,
             kept=kept,
         )
         return Done(record=record, leftover=replaced)
