@@ -168,6 +168,7 @@ def _records() -> list[Record]:
             objects=1,
             object_bytes=10,
             unix_s=9.0,
+            seq=4,
             kept="k",
         ),
         Buried(letters=(letter,)),
