@@ -73,6 +73,9 @@ class LocalSession:
         state = "closed" if self._closed else "not started" if self._running is None else "running"
         return f"local, {self._options.max_functions} functions, {state}"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        raise RequestError("a local engine belongs to its process: let workers read from a coordinator (frazil.connect)")
+
     @property
     def shares_files(self) -> bool:
         """True: everything runs on this machine."""
@@ -113,6 +116,13 @@ class LocalSession:
     def batches(self, query: QueryId) -> Iterator[pl.DataFrame]:
         """Yield the result, block by block."""
         return self._iterate(lambda coordinator: coordinator.result(query))
+
+    def page(self, query: QueryId, offset: int, limit: int) -> pl.DataFrame:
+        """Return some rows of a result."""
+        from frazil_coordinator.retention import Page
+
+        wanted = Page(offset=offset, limit=limit)
+        return pl.concat(list(self._iterate(lambda coordinator: coordinator.result(query, wanted))))
 
     def plan(self, query: QueryId, *, analyze: bool = False) -> Explanation:
         """Return how a submitted query is cut into stages."""

@@ -13,6 +13,7 @@ import logging
 import secrets
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -98,7 +99,7 @@ class RemoteSession:
             raise RequestError(f"{url!r} is not the address of a coordinator: http://host:port is")
         self.settings = settings or Settings()
         self._url = url.rstrip("/")
-        self._timeout_s = timeout_s
+        self._timeout_s, self._token = timeout_s, token
         given = {} if settings is None else {"Frazil-Settings": _changed(settings)}
         self._plan_headers = {"Content-Type": "application/vnd.frazil.plan", **OWN, **given}
         self._sql_headers = {**_JSON, **given}
@@ -108,6 +109,7 @@ class RemoteSession:
             timeout=httpx.Timeout(timeout_s),
             transport=transport,
         )
+        weakref.finalize(self, self._client.close)  # of one that came to another process nobody else knows
         self._lock = threading.Lock()
         self._served: Served | None = None
         """Versions of the coordinator, by its last answer that told them."""
@@ -115,6 +117,10 @@ class RemoteSession:
 
     def __repr__(self) -> str:
         return f"connected to {self._url}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel to another process as an address and a token: that process connects anew."""
+        return _connected, (self._url, self._token, self.settings, self._timeout_s)
 
     @property
     def shares_files(self) -> bool:
@@ -192,6 +198,11 @@ class RemoteSession:
                 return
             except httpx.TransportError as error:
                 retry.pause_or_raise(self._url, error)
+
+    def page(self, query: QueryId, offset: int, limit: int) -> pl.DataFrame:
+        """Return some rows of a result."""
+        params = httpx.QueryParams({"offset": str(offset), "limit": str(limit)})
+        return pl.concat(list(read_batches([self._send("GET", f"/v1/queries/{query}/result", params=params)])))
 
     def plan(self, query: QueryId, *, analyze: bool = False) -> Explanation:
         """Return how a submitted query is cut into stages."""
@@ -396,6 +407,10 @@ class RemoteSession:
             raise_if_elsewhere(response)
             raise_for_problem(response)
             yield response
+
+
+def _connected(url: str, token: str | None, settings: Settings, timeout_s: float) -> RemoteSession:
+    return RemoteSession(url, token=token, settings=settings, timeout_s=timeout_s)
 
 
 def _body(text: str, parameters: Parameters) -> bytes:

@@ -20,7 +20,15 @@ from frazil_coordinator.status import Explanation, QueryEvent, QueryState, Query
 from frazil_functions.errors import FrazilError
 from frazil_functions.ids import QueryId
 
-__all__ = ["FallbackWarning", "Session", "TableSession", "TriggerSession", "UnreachableError", "WithTriggers"]
+__all__ = [
+    "FallbackWarning",
+    "PagedSession",
+    "Session",
+    "TableSession",
+    "TriggerSession",
+    "UnreachableError",
+    "WithTriggers",
+]
 
 
 class FallbackWarning(UserWarning):
@@ -117,6 +125,15 @@ class WithTriggers(Protocol):
     @property
     def triggers(self) -> TriggerSession:
         """The connection to them."""
+        ...
+
+
+@runtime_checkable
+class PagedSession(Protocol):
+    """A session that reads parts of results."""
+
+    def page(self, query: QueryId, offset: int, limit: int) -> pl.DataFrame:
+        """Return at most `limit` rows of a result from row `offset` on; as often as one likes, while it is kept."""
         ...
 
 
