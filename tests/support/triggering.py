@@ -128,12 +128,12 @@ class TriggerWorld:
     def lf(self) -> pl.LazyFrame:
         return pl.scan_parquet(f"{self.source}/*.parquet", schema={"v": pl.Int64})
 
-    async def put(self, lf: pl.LazyFrame | None = None, *, sink: str = "out/", **more: object) -> None:
+    async def put(self, lf: pl.LazyFrame | None = None, *, sink: str | None = "out/", **more: object) -> None:
         query = self.lf() if lf is None else lf
         if "window" in more:
             more["window"] = Window(**more["window"])  # type: ignore[arg-type]  # as tests say
         given = {"source": f"{self.source}/", "suffix": ".parquet", "list_every_s": 3600.0, **more}
-        source = TriggerSource(plan=query.serialize(), sink=f"{self.folder}/{sink}", **given)  # type: ignore[arg-type]  # as tests say
+        source = TriggerSource(plan=query.serialize(), sink="" if sink is None else f"{self.folder}/{sink}", **given)  # type: ignore[arg-type]  # as tests say
         await self.triggers.put(NAME, source, tenant=TENANT)
 
     def tell(self, *paths: Path) -> None:

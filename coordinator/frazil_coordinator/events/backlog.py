@@ -21,7 +21,7 @@ from frazil_coordinator.events.model import Lag, ObjectRef, Window
 __all__ = ["MAX_BATCH", "Backlog", "Batch"]
 
 MAX_BATCH: Final = 1_000
-"""Objects of a window whose trigger names no count."""
+"""Objects of a window whose trigger names no count, but for one that runs the whole query anyway."""
 
 _FIRST_PAUSE_S: Final = 1.0
 _MAX_PAUSE_S: Final = 60.0
@@ -63,10 +63,13 @@ class Backlog:
         When they are taken up.
     max_attempts
         Times that one may fail the query.
+    most
+        Objects of a batch, where the window names no count.
     """
 
-    def __init__(self, window: Window, max_attempts: int) -> None:
+    def __init__(self, window: Window, max_attempts: int, most: int = MAX_BATCH) -> None:
         self.window = window
+        self.most = most
         self.max_attempts = max_attempts
         self._pending: dict[str, _Pending] = {}
         """By URL, oldest first: of two versions of an object only the latter can be read."""
@@ -114,7 +117,7 @@ class Backlog:
         for one in self._pending.values():
             most = self.window.bytes
             full = most is not None and taken and size + one.ref.size > most
-            if full or len(taken) >= (self.window.count or MAX_BATCH):
+            if full or len(taken) >= (self.window.count or self.most):
                 break
             taken.append(one)
             size += one.ref.size

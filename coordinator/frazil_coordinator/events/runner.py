@@ -23,7 +23,7 @@ from functools import partial
 from typing import Final, Literal, NoReturn
 
 from frazil_coordinator.coordinator import Coordinator
-from frazil_coordinator.events.backlog import Backlog, Batch
+from frazil_coordinator.events.backlog import MAX_BATCH, Backlog, Batch
 from frazil_coordinator.events.consumed import digest_of
 from frazil_coordinator.events.failing import verdict_of
 from frazil_coordinator.events.log import TriggerLog
@@ -42,6 +42,10 @@ __all__ = ["MOST_DEAD", "Point", "Runner"]
 
 MOST_DEAD: Final = 10_000
 """Dead letters above which a trigger halts."""
+
+_ALL: Final = 10**9
+_MOST_HINTS: Final = 10_000
+"""Objects that are told of until they are no longer asked for one by one: then the source is listed."""
 
 _DOUBT_S: Final = 86_400.0
 """Seconds for which a commit is announced again by whoever takes over."""
@@ -100,8 +104,12 @@ class Runner:
     """Why it needs somebody's help; empty when it does not."""
 
     def __post_init__(self) -> None:
+        self._backlog = self._empty_backlog()
+
+    def _empty_backlog(self) -> Backlog:
         trigger = self.owned.trigger
-        self._backlog = Backlog(trigger.window, trigger.max_attempts)
+        most = _ALL if trigger.mode == "refresh" else MAX_BATCH  # it costs one run, however many there are
+        return Backlog(trigger.window, trigger.max_attempts, most)
 
     # What others say.
 
@@ -109,6 +117,8 @@ class Runner:
         """Have a look at these objects soon, and return how many of them are of this trigger's source."""
         mine = {url for url in urls if self.takes(url)}
         self._hints |= mine
+        if len(self._hints) > _MOST_HINTS:
+            self._hints, self._list_at = set(), 0.0
         if mine:
             self._wake.set()
         return len(mine)
@@ -199,7 +209,7 @@ class Runner:
         FrazilError
             When it can't go on from what it knows: run it again, and it starts from the log.
         """
-        self._backlog = Backlog(self.owned.trigger.window, self.owned.trigger.max_attempts)
+        self._backlog = self._empty_backlog()
         state = await self._start()
         self._state, self._last_error = state, ""
         while True:

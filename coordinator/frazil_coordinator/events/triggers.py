@@ -245,14 +245,9 @@ class Triggers:
             return made.trigger
 
     def status(self, tenant: str, name: str) -> TriggerStatus:
-        """Return what a trigger has done, and does now.
-
-        Raises
-        ------
-        UnknownTriggerError
-            When it does not run here.
-        """
-        return self._runner(tenant, name).status()
+        """Return what a trigger that there is has done, and does now."""
+        working = self._working.get((tenant, name))
+        return TriggerStatus(state="starting") if working is None else working.runner.status()
 
     def dead(self, tenant: str, name: str) -> tuple[DeadLetter, ...]:
         """Return the objects that a trigger gave up."""

@@ -142,3 +142,55 @@ async def test_a_trigger_may_be_defined_before_there_is_any_object(tmp_path: Pat
         await world.put(pl.scan_parquet(f"{world.source}/*.parquet").filter(pl.col("v") > 1))
         world.tell(world.write("a.parquet", 1, 2))
         await world.has_rows([2])
+
+
+async def test_partitioned_files_of_several_windows_lie_beside_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with trigger_world(tmp_path, monkeypatch) as world:
+        rows = world.lf().with_columns(k=pl.col("v") % 2)
+        target = pl.PartitionBy(f"{world.folder}/out", key="k")
+        await world.put(rows.sink_parquet(target, lazy=True, mkdir=True), sink=None)
+        for number in range(2):
+            world.tell(world.write(f"{number}.parquet", 2 * number, 2 * number + 1))
+            await world.has_rows(range(2 * number + 2))
+        files = sorted(path.relative_to(world.out).as_posix() for path in world.out.rglob("*.parquet"))
+        assert files == [f"k={k}/t-{seq:012d}-{k:05d}.parquet" for k in range(2) for seq in range(2)]
+
+
+async def test_hive_folders_of_a_source_stay_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with trigger_world(tmp_path, monkeypatch) as world:
+        world.write("day=1/a.parquet", 1)
+        await world.put(pl.scan_parquet(f"{world.source}/").select(v=pl.col("v") + 100 * pl.col("day")))
+        await world.has_rows([101])
+        world.tell(world.write("day=2/b.parquet", 2))
+        await world.has_rows([101, 202])
+
+
+async def test_an_object_that_is_replaced_is_another_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with trigger_world(tmp_path, monkeypatch) as world:
+        await world.put()
+        world.tell(world.write("a.parquet", 1))
+        await world.has_rows([1])
+        world.tell(world.write("a.parquet", 2))
+        await world.has_rows([1, 2])
+
+
+async def test_an_object_that_is_replaced_while_it_is_read_counts_once_as_what_it_is_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which version the query saw is not known, so that what it wrote is thrown away."""
+    async with trigger_world(tmp_path, monkeypatch) as world:
+
+        def replace_it(point: str) -> bool:
+            if point == "ran" and world.points["ran"] == 1:
+                world.write("a.parquet", 2)
+            return False
+
+        world.crash_at = replace_it
+        await world.put()
+        world.tell(world.write("a.parquet", 1))
+        await world.has_rows([2])
+        await world.listed()
+        assert world.status().objects == 1
+        assert world.waiting() == []
