@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
@@ -103,15 +104,15 @@ def test_a_torch_data_set_shares_out_to_the_loader_s_workers_and_resumes(
     query: frazil.Query, torch: SimpleNamespace
 ) -> None:
     batches = Batches(query, batch_rows=50, segment_rows=100)
-    seen: list[object] = []
+    seen = list[object]()
     for number in range(3):
         torch.info = SimpleNamespace(id=number, num_workers=3)
         dataset = pickle.loads(pickle.dumps(torch_dataset(batches, convert=_lists)))
         assert isinstance(dataset, sys.modules["torch.utils.data"].IterableDataset)
         items = iter(dataset)
         first = next(items)
-        resumed = torch_dataset(batches, convert=_lists)
-        resumed.load_state_dict(dataset.state_dict())  # type: ignore[attr-defined]  # of a class made at run time
+        resumed: Any = torch_dataset(batches, convert=_lists)
+        resumed.load_state_dict(dataset.state_dict())
         seen += [value for item in (first, *resumed) for value in item["x"]]
     assert sorted(map(str, seen)) == sorted(map(str, range(ROWS)))
 

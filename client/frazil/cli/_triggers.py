@@ -20,6 +20,8 @@ from frazil_functions.errors import RequestError
 
 __all__ = ["triggers_app"]
 
+_WIDE = 4000
+
 triggers_app = typer.Typer(help="Stored queries that run when objects arrive.", no_args_is_help=True)
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, _ and -.")]
@@ -50,7 +52,9 @@ def list_triggers(
             trigger.name, trigger.mode, status.state, f"{status.objects:,}", f"{status.lag.pending_objects:,}",
             f"{status.lag.oldest_s:.0f} s", f"{status.dead_letters:,}", trigger.source + "*" + trigger.suffix, trigger.sink,
         )))  # fmt: skip
-    Console(soft_wrap=True, highlight=False).print(grid)
+    console = Console(soft_wrap=True, highlight=False)
+    # Into a pipe, whole lines: nobody there has a width.
+    (console if console.is_terminal else Console(width=_WIDE, highlight=False)).print(grid)
 
 
 @triggers_app.command("show")
@@ -85,7 +89,8 @@ def _told(view: TriggerView) -> str:
         f"  written: {status.rows:,} rows in {status.files:,} files",
         f"  pending: {status.lag.pending_objects:,} objects, the oldest for {status.lag.oldest_s:.0f} s",
         f"  dead letters: {status.dead_letters:,}",
-        f"  last published: {when}" + (f", by query {status.last_query}" if status.last_query else ""),
+        f"  last published: {when}",
+        f"  last query: {status.last_query or 'none'}",
     ]
     return "\n".join(
         [*lines, *([f"  {trigger.sql}"] if trigger.sql else []), *([trigger.comment] if trigger.comment else [])]

@@ -15,9 +15,10 @@ from frazil_coordinator.events.merging import Merging
 from frazil_coordinator.events.model import Owned, Trigger, TriggerSource, check_trigger_name
 from frazil_coordinator.events.preparing import Target, cloud_options_of, over_objects, sunk, target_of, to_place
 from frazil_coordinator.events.sources import ObjectSource
+from frazil_coordinator.publication.publish import sink_store
 from frazil_coordinator.statements import plan_sql
 from frazil_functions.arena import Arena
-from frazil_functions.errors import PythonPlanError, RequestError
+from frazil_functions.errors import PythonPlanError, RequestError, StorageError
 
 __all__ = ["defined"]
 
@@ -142,6 +143,14 @@ async def _check_rights(coordinator: Coordinator, source: TriggerSource, plan: b
     await coordinator.rights.check(probe, tenant, source.priority)
 
 
+def _check_store(target: Target, trigger_id: str) -> None:
+    """Refuse an output whose store does not answer: a bucket that is missing, wrong credentials."""
+    try:
+        sink_store(target.sink.store, target.sink.cloud_options).list(target.own_folder(trigger_id))
+    except StorageError as error:
+        raise RequestError(f"sink {_sink(target)}: {error.message}") from error
+
+
 async def _check_query(
     coordinator: Coordinator, source: TriggerSource, plan: bytes, target: Target, trigger_id: str, tenant: str
 ) -> None:
@@ -150,6 +159,7 @@ async def _check_query(
     folder = target.place(f"{target.own_folder(trigger_id)}/0")
     placed = to_place(plan, f"{folder}/" if target.many else f"{folder}/{target.sink.name}")
     await coordinator.rights.check(placed, tenant, source.priority)
+    await asyncio.to_thread(_check_store, target, trigger_id)
     found = await asyncio.to_thread(ObjectSource(source.source, source.suffix, options).list)
     if found and source.mode == "incremental":
         await asyncio.to_thread(Merging.of, plan, source.source, [min(found)])

@@ -23,6 +23,7 @@ from frazil_coordinator.plan.decode import decode_node
 from frazil_coordinator.plan.decompose import decompose
 from frazil_coordinator.plan.exprs import alias_of, from_expr, is_row_wise, members, substitute, to_expr, walk
 from frazil_coordinator.plan.nodes import Filter, GroupBy, HStack, RawExpr, Scan, Select
+from frazil_coordinator.plan.sql import expand_sql
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.errors import RequestError
 from frazil_functions.sink import sink_options
@@ -78,6 +79,7 @@ class Merging:
         """
         arena = Arena.decode(over_objects(plan, source, urls))
         arena.refuse_python("mode incremental takes no Python functions")
+        expand_sql(arena)
         number = _aggregate(arena)
         node = decode_node(arena, number)
         (below,) = arena.inputs(number)

@@ -253,6 +253,8 @@ class TriggerStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_published_unix_s: float | None = None
     last_listed_unix_s: float | None = None
     last_query: str = ""
+    """Of the window that runs, or ran last, whatever came of it."""
+
     consumed_exactly: int = 0
     """Entries of the consumed set."""
 

@@ -168,8 +168,8 @@ def sunk(
         raise RequestError("the plan has a sink already: leave out sink=, or the plan's own")
     lf = arena.lazy()
     write = {"parquet": lf.sink_parquet, "csv": lf.sink_csv, "ndjson": lf.sink_ndjson, "ipc": lf.sink_ipc}
-    by_suffix: SinkFormat = next((one for end, one in _SUFFIXES.items() if sink.endswith(end)), "parquet")
-    chosen: SinkFormat = kind or by_suffix
+    suffixes: list[SinkFormat] = [one for end, one in _SUFFIXES.items() if sink.endswith(end)]
+    chosen: SinkFormat = kind or (suffixes or ["parquet"])[0]
     try:
         ended = write[chosen](  # type: ignore[operator]  # overloads by lazy=
             # A lazy sink to a folder that exists is refused by polars unless it is a URL.

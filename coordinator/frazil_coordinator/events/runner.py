@@ -163,9 +163,10 @@ class Runner:
         if state is None:
             reason = self._last_error
             return TriggerStatus(state="retrying" if reason else "starting", reason=reason, lag=self.lag())
+        now = self._now()
         return TriggerStatus(
-            state=self._now(),
-            reason=self.halted or self._last_error,
+            state=now,
+            reason=self.halted or (self._last_error if now == "retrying" else ""),
             lag=self.lag(),
             windows=state.windows,
             objects=state.objects,

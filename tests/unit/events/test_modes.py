@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -122,7 +123,7 @@ async def test_a_trigger_that_can_t_be_is_refused_when_it_is_defined(
 ) -> None:
     async with trigger_world(tmp_path, monkeypatch) as world:
         world.write("a.parquet", 1)
-        for more, why in (
+        refused: list[tuple[dict[str, Any], str]] = [
             ({"sink": "res/out.parquet"}, "mode append adds files to a folder"),
             ({"sink": "out/", "mode": "refresh"}, "mode refresh replaces its output"),
             ({"sink": "in/out/"}, "its own output for new objects"),
@@ -130,7 +131,8 @@ async def test_a_trigger_that_can_t_be_is_refused_when_it_is_defined(
             ({"source": "in/"}, "must be a folder or the beginning of keys"),
             ({"window": {"count": 0}}, "count must be from 1"),
             ({"max_attempts": 0}, "max_attempts must be"),
-        ):
+        ]
+        for more, why in refused:
             with pytest.raises(RequestError, match=why):
                 await world.put(**more)
         with pytest.raises(Exception, match="nosuch"):
@@ -194,3 +196,16 @@ async def test_an_object_that_is_replaced_while_it_is_read_counts_once_as_what_i
         await world.listed()
         assert world.status().objects == 1
         assert world.waiting() == []
+
+
+async def test_a_statement_is_merged_as_the_lazyframe_that_it_stands_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with trigger_world(tmp_path, monkeypatch) as world:
+        aggregates = "v % 2 AS k, SUM(v) AS total, COUNT(*) AS n, AVG(v) AS mean"
+        statement = f"SELECT {aggregates} FROM t WHERE v > 1 GROUP BY v % 2 ORDER BY k"
+        context = pl.SQLContext(t=world.lf())
+        world.write("a.parquet", *range(10))
+        await world.put(context.execute(statement), sink="res/out.parquet", mode="incremental")
+        world.tell(world.write("b.parquet", 3, 4, 100))
+        await _becomes(world, lambda: context.execute(statement), 2)
