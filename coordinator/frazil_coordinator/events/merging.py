@@ -25,7 +25,7 @@ from frazil_coordinator.plan.exprs import alias_of, from_expr, is_row_wise, memb
 from frazil_coordinator.plan.nodes import Filter, GroupBy, HStack, RawExpr, Scan, Select
 from frazil_coordinator.plan.sql import expand_sql
 from frazil_functions.arena import Arena, Raw
-from frazil_functions.errors import RequestError
+from frazil_functions.errors import QueryError, RequestError
 from frazil_functions.sink import sink_options
 
 __all__ = ["Merging"]
@@ -76,9 +76,19 @@ class Merging:
         ------
         RequestError
             When it can't be; the message says why.
+        QueryError
+            When Polars can't tell the columns of the objects.
         """
+        try:
+            return cls._of(plan, source, urls)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            raise QueryError(str(error), exception=type(error).__name__) from error
+
+    @classmethod
+    def _of(cls, plan: bytes, source: str, urls: list[str]) -> Merging:
         arena = Arena.decode(over_objects(plan, source, urls))
         arena.refuse_python("mode incremental takes no Python functions")
+        arena.lazy(*arena.inputs(arena.root)).collect_schema()  # what is wrong with the objects is not said by what follows
         expand_sql(arena)
         number = _aggregate(arena)
         node = decode_node(arena, number)

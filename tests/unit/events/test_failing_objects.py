@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from frazil_coordinator.events.failing import verdict_of
@@ -52,6 +53,25 @@ async def test_a_bad_object_is_given_up_with_its_reason_and_the_rest_goes_on(
         await world.triggers.revive(TENANT, NAME)
         await world.has_rows(set(range(20)) - {13})
         await eventually_async(lambda: world.status().dead_letters == 1, "still bad")
+
+
+@pytest.mark.parametrize("is_sql", [False, True])
+async def test_a_bad_object_is_isolated_in_mode_incremental_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_sql: bool
+) -> None:
+    monkeypatch.setattr("frazil_coordinator.events.backlog._FIRST_PAUSE_S", 0.0)
+    async with trigger_world(tmp_path, monkeypatch) as world:
+        rows = pl.scan_parquet(f"{world.source}/*.parquet")
+        statement = pl.SQLContext(t=rows).execute("SELECT SUM(v) AS v FROM t")
+        await world.put(statement if is_sql else rows.select(pl.col("v").sum()), sink="out/sum.parquet", mode="incremental")
+        for number in range(5):
+            world.write(f"{number}.parquet", number)
+        _spoil(world, "bad.parquet")
+        world.list_now()
+        await eventually_async(lambda: world.status().objects == 5, "the good ones are in")
+        await eventually_async(lambda: world.status().dead_letters == 1, "the bad one is given up")
+        assert world.rows() == [10]
+        assert world.status().state == "idle"
 
 
 async def test_a_query_that_no_object_survives_halts_the_trigger_until_somebody_helps(
