@@ -78,15 +78,27 @@ class Backlog:
         self._running: Batch | None = None
         self._forced = False
 
-    def offer(self, refs: Iterable[ObjectRef], now: float) -> int:
-        """Take up objects that are not in the output, and return how many were not known before."""
+    def offer(self, refs: Iterable[ObjectRef], now: float, *, waiting_since: float = float("inf")) -> int:
+        """Take up objects that are not in the output, and return how many were not known before.
+
+        Parameters
+        ----------
+        refs
+            The objects.
+        now
+            When they were noticed.
+        waiting_since
+            Objects modified at this time or later have waited since they were modified: somebody who is not there any more
+            noticed them then.
+        """
         known = {digest_of(ref) for ref in self._elsewhere()}
         new = 0
         for ref in refs:
             before = self._pending.get(ref.url)
-            if digest_of(ref) in known or (before is not None and before.ref.etag == ref.etag):
+            if (known and digest_of(ref) in known) or (before is not None and before.ref.etag == ref.etag):
                 continue
-            self._pending[ref.url] = _Pending(ref=ref, noticed_unix_s=now if before is None else before.noticed_unix_s)
+            since = min(ref.modified_unix_s, now) if ref.modified_unix_s >= waiting_since else now
+            self._pending[ref.url] = _Pending(ref=ref, noticed_unix_s=since if before is None else before.noticed_unix_s)
             new += before is None
         return new
 

@@ -72,9 +72,9 @@ class Consumed:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def has(self, ref: ObjectRef) -> bool:
-        """Return whether an object is in the set."""
-        return ref.modified_unix_s < self.horizon_unix_s or digest_of(ref) in self.entries
+    def has(self, ref: ObjectRef, digest: Digest | None = None) -> bool:
+        """Return whether an object is in the set; its digest may be known already."""
+        return ref.modified_unix_s < self.horizon_unix_s or (digest or digest_of(ref)) in self.entries
 
     def add(self, entries: Mapping[Digest, float]) -> None:
         """Add objects."""

@@ -24,10 +24,10 @@ from typing import Final, Literal, NoReturn
 
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.events.backlog import MAX_BATCH, Backlog, Batch
-from frazil_coordinator.events.consumed import digest_of
+from frazil_coordinator.events.consumed import Digest, digest_of
 from frazil_coordinator.events.failing import verdict_of
 from frazil_coordinator.events.log import TriggerLog
-from frazil_coordinator.events.model import DeadLetter, Lag, Owned, TriggerStatus
+from frazil_coordinator.events.model import DeadLetter, Lag, ObjectRef, Owned, TriggerStatus
 from frazil_coordinator.events.preparing import Target, cloud_options_of, target_of
 from frazil_coordinator.events.publishing import delete_folders, install, left_behind
 from frazil_coordinator.events.sources import ObjectSource
@@ -282,22 +282,22 @@ class Runner:
             self._list_at, self.halted, self._in_a_row = 0.0, "", 0
 
     async def _list(self, state: State) -> None:
-        known, began, pending = set(state.consumed.entries), self.clock(), self._backlog.digests()
+        began, pending = self.clock(), self._backlog.digests()
         try:
-            found = await asyncio.to_thread(self._source.list)
+            listing = await asyncio.to_thread(_listing, self._source, state)
         except FrazilError as error:
             _LOGGER.warning("a trigger's source can't be listed", extra=self._fields(error=error.message))
             self._last_error = error.message
             self._list_at = self.clock() + min(self.owned.trigger.list_every_s, 10.0)
             return
-        listed = {digest_of(ref) for ref in found.values()}
-        new = self._backlog.offer((ref for ref in found.values() if state.is_new(ref)), self.clock())
-        self.metrics.found.labels("listing").inc(new)
-        self._backlog.gone(ref.url for ref in self._backlog.refs() if digest_of(ref) in pending - listed)
-        state.consumed.keep(known, listed, began)
+        # The first listing finds what a coordinator before this one knew: it has waited since then.
+        since = self.owned.trigger.created_unix_s if self._listed_at is None else float("inf")
+        self.metrics.found.labels("listing").inc(self._backlog.offer(listing.new, self.clock(), waiting_since=since))
+        self._backlog.gone(ref.url for ref in self._backlog.refs() if digest_of(ref) in pending - listing.found)
+        await asyncio.to_thread(state.consumed.keep, listing.known, listing.found, began)
         if self._source.remote:
             oldest = min(self._backlog.oldest_modified_unix_s(), began - self.owned.trigger.lateness_s)
-            state.consumed.advance(oldest)
+            await asyncio.to_thread(state.consumed.advance, oldest)
         self._listed_at = began
         self._list_at = began + self.owned.trigger.list_every_s
         if self._forced:
@@ -412,3 +412,22 @@ class Runner:
 
     def _fields(self, **more: object) -> dict[str, object]:
         return {"trigger": self.owned.trigger.name, "tenant": self.owned.tenant, "query": self._query, **more}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listing:
+    """What a listing tells."""
+
+    known: frozenset[Digest]
+    """Entries of the consumed set when it began."""
+
+    found: frozenset[Digest]
+    new: tuple[ObjectRef, ...]
+
+
+def _listing(source: ObjectSource, state: State) -> _Listing:
+    """List a source, and compare it with the consumed set. In a thread, for there may be a million objects."""
+    known = frozenset(state.consumed.entries)
+    found = {digest_of(ref): ref for ref in source.list().values()}
+    new = tuple(ref for digest, ref in found.items() if state.is_new(ref, digest))
+    return _Listing(known=known, found=frozenset(found), new=new)

@@ -181,9 +181,10 @@ class State:
             case TakenOver():
                 pass
 
-    def is_new(self, ref: ObjectRef) -> bool:
-        """Return whether an object is in no output, and was not given up."""
-        return digest_of(ref) in self.again or not self.consumed.has(ref)
+    def is_new(self, ref: ObjectRef, digest: Digest | None = None) -> bool:
+        """Return whether an object is in no output, and was not given up; its digest may be known already."""
+        own = digest_of(ref) if digest is None else digest
+        return own in self.again or not self.consumed.has(ref, own)
 
     def _consume(self, entries: dict[Digest, float]) -> None:
         self.consumed.add(entries)

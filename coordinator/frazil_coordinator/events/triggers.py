@@ -284,6 +284,8 @@ class Triggers:
 
     def _runner(self, tenant: str, name: str) -> Runner:
         working = self._working.get((tenant, name))
+        if working is None and not self._started:
+            raise StandbyError("this coordinator is taking over the triggers: try again")
         if working is None:
             raise UnknownTriggerError(f"there is no trigger {name!r}")
         return working.runner

@@ -77,6 +77,13 @@ def test_of_an_object_that_is_replaced_while_it_waits_only_the_last_version_coun
     assert batch.objects == (_ref(1, "new"),)
 
 
+def test_after_a_restart_an_object_has_waited_since_it_was_modified() -> None:
+    backlog = Backlog(Window(seconds=60.0), 3)
+    backlog.offer([_ref(1, modified=100.0), _ref(2, modified=10.0)], 130.0, waiting_since=50.0)
+    assert backlog.lag(140.0).oldest_s == 40.0  # the other one was there before the trigger was
+    assert backlog.wake_at(140.0) == 160.0
+
+
 def test_what_fails_without_fault_is_tried_again_as_it_is_after_longer_and_longer_pauses() -> None:
     backlog = Backlog(Window(), 1)
     backlog.offer(map(_ref, range(4)), 0.0)
