@@ -18,6 +18,9 @@ class StageFigures(msgspec.Struct, frozen=True, kw_only=True):
     rows_out: int
     bytes_in: int
     bytes_out: int
+    bytes_scanned: int = 0
+    """Of files; the profile tells it of stages that scan."""
+
     requests: dict[str, int]
     seconds: float
     function_seconds: float

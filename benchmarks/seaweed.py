@@ -27,6 +27,8 @@ class Seaweed:
     access_key: str
     secret_key: str
     pid: int
+    iceberg: str | None = None
+    """URL of its Iceberg REST catalog, where it was asked for; its credential is ``<access key>:<secret key>``."""
 
     @property
     def storage_options(self) -> dict[str, str]:
@@ -42,7 +44,13 @@ class Seaweed:
 
 @contextlib.contextmanager
 def run_seaweed(
-    folder: Path, *, access_key: str, secret_key: str, buckets: Sequence[str] = (), log: Path | None = None
+    folder: Path,
+    *,
+    access_key: str,
+    secret_key: str,
+    buckets: Sequence[str] = (),
+    log: Path | None = None,
+    iceberg: bool = False,
 ) -> Iterator[Seaweed]:
     """Run a server while the context lasts.
 
@@ -56,6 +64,8 @@ def run_seaweed(
         Buckets that it makes at start. A bucket is also made by the first upload to it.
     log
         File for its output; by default ``weed.log`` in `folder`.
+    iceberg
+        Whether it serves its catalog of Iceberg tables, too.
 
     Raises
     ------
@@ -66,13 +76,18 @@ def run_seaweed(
     config, log = folder / "s3.json", log or folder / "weed.log"
     identity = {"name": "owner", "credentials": [{"accessKey": access_key, "secretKey": secret_key}], "actions": _ACTIONS}
     config.write_text(json.dumps({"identities": [identity]}))
-    ports = free_ports(10)
+    ports = free_ports(11)
     endpoint = f"http://127.0.0.1:{ports[0]}"
     with tempfile.TemporaryDirectory(prefix="weed-") as sockets:  # the path of a socket may have 100 bytes
-        command = _command(folder, config, Path(sockets) / "s3.sock", ports, buckets)
+        command = _command(folder, config, Path(sockets) / "s3.sock", ports[:-1], buckets)
+        # At a port that is given: two servers that start at once would choose the same one.
+        command += [f"-s3.port.iceberg={ports[-1] if iceberg else 0}"]
         with run_process(command, log=log, grace_s=1.0) as process:
             wait_until_healthy(f"{endpoint}/healthz", name="SeaweedFS", process=process, log=log)
-            yield Seaweed(endpoint=endpoint, access_key=access_key, secret_key=secret_key, pid=process.pid)
+            catalog = f"http://127.0.0.1:{ports[-1]}" if iceberg else None
+            if catalog is not None:
+                wait_until_healthy(f"{catalog}/v1/config", name="SeaweedFS's catalog", process=process, log=log)
+            yield Seaweed(endpoint=endpoint, access_key=access_key, secret_key=secret_key, pid=process.pid, iceberg=catalog)
 
 
 def _command(folder: Path, config: Path, socket: Path, ports: Sequence[int], buckets: Sequence[str]) -> list[str]:
@@ -89,7 +104,6 @@ def _command(folder: Path, config: Path, socket: Path, ports: Sequence[int], buc
         f"-s3.localSocket={socket}",
         "-webdav=false",
         "-admin.ui=false",
-        "-s3.port.iceberg=0",  # none of its catalogs: two servers that start at once would choose the same ports for them
         "-s3.port.lance=0",
         *(f"-{name}={port}" for name, port in numbered.items()),
     ]

@@ -47,7 +47,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def _places(store: str, data: Path, scale: float) -> Iterator[tuple[Tables, str, dict[str, str]]]:
+def places(store: str, data: Path, scale: float) -> Iterator[tuple[Tables, str, dict[str, str]]]:
     """Yield the tables where functions read them, and the URL and options of the exchange store."""
     with tempfile.TemporaryDirectory(prefix="frazil-pdsh-") as scratch:
         if store == "folder":
@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> dict[str, list[Outc
     expected = {number: run_polars(number, here) for number in numbers}
     ways = list(_JOINS) if arguments.joins == "both" else [arguments.joins]
     outcomes: dict[str, list[Outcome]] = {way: [] for way in ways}
-    with _places(arguments.store, data, arguments.scale) as (tables, store, options):
+    with places(arguments.store, data, arguments.scale) as (tables, store, options):
         for way in ways:
             settings = many_tasks(
                 split_bytes=arguments.split_bytes, split_rows=arguments.split_rows or None, broadcast=way == "broadcast"

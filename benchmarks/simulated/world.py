@@ -46,7 +46,7 @@ from frazil_functions.task import (
     TaskStats,
 )
 
-__all__ = ["STORE_S", "SimulatedPlatform", "World", "recorded"]
+__all__ = ["STORE_S", "SimulatedPlatform", "World", "answer_of", "recorded"]
 
 STORE_S: Final = 0.03
 """Virtual seconds of a PUT to the journal."""
@@ -98,7 +98,7 @@ class SimulatedPlatform:
         seconds = self.seconds_of(request)
         if self.with_events:
             encode_task(request, keys=[_KEY], source="/frazil/simulation")
-        self._count(request, 1)
+        self.count(request, 1)
         self.on_begin(request)
         try:
             await asyncio.sleep(_NETWORK_S)
@@ -110,10 +110,10 @@ class SimulatedPlatform:
                 yield self._sent(request, Heartbeat(rows=1, bytes=1, memory_bytes=1))
             await asyncio.sleep(left)
         finally:
-            self._count(request, -1)
+            self.count(request, -1)
         self.tasks += 1
         self.busy_s += seconds
-        yield self._sent(request, _success(request, seconds))
+        yield self._sent(request, answer_of(request, seconds))
 
     def status(self) -> PlatformStatus:
         """Return how many functions there are."""
@@ -122,7 +122,8 @@ class SimulatedPlatform:
     async def aclose(self) -> None:
         """Do nothing."""
 
-    def _count(self, request: TaskRequest, change: int) -> None:
+    def count(self, request: TaskRequest, change: int) -> None:
+        """Note that a task has begun (1) or ended (-1)."""
         self.in_flight += change
         self.running[request.query] += change
         self.most[request.query] = max(self.most[request.query], self.running[request.query])
@@ -135,7 +136,7 @@ class SimulatedPlatform:
         return parse_line(line, attempt=request.id)
 
 
-def _success(request: TaskRequest, seconds: float) -> Succeeded:
+def answer_of(request: TaskRequest, seconds: float) -> Succeeded:
     """Return the answer of a task that wrote a block for each partition."""
     blocks = _copied(request) if request.output.kind == "combined" else _written(request)
     count = len(blocks)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import version as _version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from frazil._engine import Engine
 from frazil._profile import ProfileFrames, QueryProfile
@@ -38,6 +39,9 @@ from frazil_functions.errors import (
     TaskError,
     UserError,
 )
+
+if TYPE_CHECKING:
+    from frazil._replay import Replay
 
 __all__ = [
     "CancelledQueryError",
@@ -70,6 +74,7 @@ __all__ = [
     "UserError",
     "__version__",
     "connect",
+    "load_replay",
     "local",
 ]
 
@@ -85,6 +90,7 @@ def local(
     memory_limit: int | str | None = None,
     threads_per_function: int | None = None,
     idle_s: float = 30.0,
+    catalogs: str | Path | None = None,
 ) -> Engine:
     """Return an engine that runs queries on function processes of this machine.
 
@@ -105,14 +111,18 @@ def local(
     memory_limit
         Resident memory of one function, in bytes or as ``"512MiB"``; a task that goes over it fails.
     threads_per_function
-        Polars threads of one function. None: the CPUs shared out.
+        Polars threads of one function. None: its share of the CPUs, and at least 8 or all of them: a query that starts small
+        is one task.
     idle_s
         Seconds without work after which a function is stopped.
+    catalogs
+        TOML file of storages and Iceberg catalogs that tables and statements may name.
 
     Raises
     ------
     RequestError
-        When a value is out of its range, or `store` is of an unknown kind or has an unknown option.
+        When a value is out of its range, `store` is of an unknown kind or has an unknown option, or the file of `catalogs`
+        says what it may not.
     """
     from frazil._local import LocalSession
     from frazil._parts import local_options
@@ -124,6 +134,7 @@ def local(
         memory_limit=memory_limit,
         threads_per_function=threads_per_function,
         idle_s=idle_s,
+        catalogs=catalogs,
     )
     return Engine(LocalSession(options, _checked(settings) or Settings()))
 
@@ -150,6 +161,38 @@ def connect(url: str, *, token: str | None = None, settings: Settings | None = N
     from frazil._remote import RemoteSession
 
     return Engine(RemoteSession(url, token=token, settings=_checked(settings), timeout_s=timeout_s))
+
+
+def load_replay(
+    path: str | Path,
+    *,
+    store: str | None = None,
+    storage_options: Mapping[str, str] | None = None,
+    allow_udfs: bool = False,
+) -> Replay:
+    """Return a task that was kept in a file, to be run again in this process (docs/replay.md).
+
+    Parameters
+    ----------
+    path
+        What `frazil replay --save`, or ``save`` of what :meth:`Query.replay` returns, wrote.
+    store, storage_options
+        The exchange store, for blocks that are not in the file. None: there is none.
+    allow_udfs
+        Whether Python functions of the query may be called here; they run with the rights of this process.
+
+    Raises
+    ------
+    RequestError
+        When it is another file, or a damaged one.
+    ImportError
+        When the extra ``functions`` is not installed.
+    """
+    from frazil._parts import functions_extra
+
+    with functions_extra():
+        from frazil._replay import Replay
+    return Replay.load(path, store=store, storage_options=storage_options, allow_udfs=allow_udfs)
 
 
 def _checked(settings: object) -> Settings | None:

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import polars as pl
 
 from frazil._local_triggers import LocalTriggers
+from frazil._machine import of_this_machine
 from frazil._parts import LocalOptions, open_coordinator, running_triggers
 from frazil._session import UnreachableError
-from frazil_coordinator.catalog.model import Table, TableSource
+from frazil_coordinator.catalog.model import CatalogInfo, CatalogTable, Table, TableSource
 from frazil_coordinator.catalog.parameters import Parameters, sendable
 from frazil_coordinator.catalog.plans import Statement
 from frazil_coordinator.query_settings import AS_SETTINGS, Reusing
@@ -62,7 +63,7 @@ class LocalSession:
     """
 
     def __init__(self, options: LocalOptions, settings: Settings) -> None:
-        self.settings = settings
+        self.settings = of_this_machine(settings)
         self._options = options
         self._lock = threading.Lock()
         self._running: _Running | None = None
@@ -132,6 +133,10 @@ class LocalSession:
         """Return what the query used."""
         return self._ask(lambda coordinator: coordinator.profile(query))
 
+    def replay(self, query: QueryId, stage: int, task: int, attempt: int | None = None) -> bytes:
+        """Return the bundle of a task."""
+        return self._call(lambda coordinator: coordinator.replay(query, stage, task, attempt))
+
     def glance(self, query: QueryId, timeout_s: float) -> tuple[QueryStatus, dict[str, object] | None]:
         """Return what is known of a query now and what it used."""
 
@@ -188,7 +193,9 @@ class LocalSession:
 
     def table(self, name: str) -> Table:
         """Return a table."""
-        return self._coordinator().coordinator.catalog.get(DEFAULT_TENANT, name)
+        from frazil_coordinator.statements import show_table
+
+        return self._call(lambda coordinator: show_table(coordinator, name))
 
     def put_table(self, name: str, source: TableSource, *, expected: int | None = None) -> Table:
         """Make or replace a table."""
@@ -208,6 +215,14 @@ class LocalSession:
     def _with_triggers(self, work: Callable[[Triggers], Coroutine[object, object, _T]]) -> _T:
         running = self._coordinator()
         return running.run(work(running.triggers()))
+
+    def catalogs(self) -> tuple[CatalogInfo, ...]:
+        """Return the catalogs."""
+        return self._coordinator().coordinator.catalog.sources.catalogs(DEFAULT_TENANT)
+
+    def catalog_tables(self, catalog: str, namespace: str = "") -> tuple[CatalogTable, ...]:
+        """Return the tables of a catalog."""
+        return self._coordinator().coordinator.catalog.sources.listed(DEFAULT_TENANT, catalog, namespace)
 
     def close(self) -> None:
         """Stop functions and coordinator, and delete a temporary store; from a forked child this does nothing."""

@@ -15,26 +15,32 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from frazil._machine import of_this_machine, safe_limit_bytes
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import RequestError, StorageError
 
 if TYPE_CHECKING:
+    from frazil_coordinator.catalog.outside import Outside
     from frazil_coordinator.coordinator import Coordinator
     from frazil_coordinator.events.triggers import Triggers
     from frazil_coordinator.journal.journal import Journal
     from frazil_coordinator.leadership import Leadership
+    from frazil_coordinator.lineage import Lineage
     from frazil_coordinator.tenancy import Tenants
     from frazil_coordinator.tracing import Tracing
     from frazil_functions.storage import Store
 
 __all__ = [
     "LocalOptions",
+    "attach_outside",
     "coordinator_extra",
+    "functions_extra",
     "leading",
     "local_options",
     "open_coordinator",
     "open_journal",
     "open_leadership",
+    "open_lineage",
     "open_tracing",
     "parse_bytes",
     "running_triggers",
@@ -61,6 +67,9 @@ class LocalOptions:
     idle_s: float = 30.0
     """Seconds without work after which a function is stopped."""
 
+    outside: Outside | None = None
+    """Storages and catalogs that tables may name; None when there is no file of them."""
+
     journal_keys: tuple[str, ...] | None = field(default=None, repr=False)
     """Secrets that seal the journal; None when queries end with their coordinator."""
 
@@ -73,6 +82,7 @@ def local_options(
     memory_limit: int | str | None = None,
     threads_per_function: int | None = None,
     idle_s: float = 30.0,
+    catalogs: str | Path | None = None,
 ) -> LocalOptions:
     """Check what a user asked for, and fill in the defaults.
 
@@ -95,7 +105,14 @@ def local_options(
         memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit),
         threads_per_function=threads_per_function,
         idle_s=idle_s,
+        outside=None if catalogs is None else _outside(Path(catalogs).expanduser()),
     )
+
+
+def _outside(file: Path) -> Outside:
+    from frazil_coordinator.catalog.config import read_outside
+
+    return read_outside(file)
 
 
 def _checked_store(store: str, options: Mapping[str, str]) -> str:
@@ -134,6 +151,15 @@ def parse_bytes(amount: int | str) -> int:
     if total <= 0:
         raise RequestError(f"{amount!r} is not an amount of memory: 512MiB, 2GiB or a number of bytes above 0 is")
     return total
+
+
+@contextmanager
+def functions_extra() -> Iterator[None]:
+    """Say what to install when an import inside fails that only running a task needs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ImportError(f'running a task again needs more packages ({error}): pip install "frazil[functions]"') from error
 
 
 @contextmanager
@@ -186,6 +212,20 @@ async def running_triggers(coordinator: Coordinator) -> AsyncIterator[Triggers]:
         await asyncio.wait({running})
 
 
+def attach_outside(stack: AsyncExitStack, coordinator: Coordinator, options: LocalOptions) -> None:
+    """Have a coordinator know storages and catalogs until `stack` ends.
+
+    Raises
+    ------
+    RequestError
+        When a tenant may use one that is not there.
+    """
+    from frazil_coordinator.catalog.outside import Outside
+
+    coordinator.catalog.attach(options.outside or Outside())
+    stack.push_async_callback(asyncio.to_thread, coordinator.catalog.sources.close)
+
+
 def open_tracing(stack: AsyncExitStack) -> Tracing | None:
     """Return what sends traces, if the environment asks for it; what is queued is sent when `stack` ends.
 
@@ -200,6 +240,20 @@ def open_tracing(stack: AsyncExitStack) -> Tracing | None:
     if tracing is not None:
         stack.push_async_callback(asyncio.to_thread, tracing.close)
     return tracing
+
+
+async def open_lineage(stack: AsyncExitStack) -> Lineage | None:
+    """Return what sends events of OpenLineage, if the environment asks for it; what waits is sent when `stack` ends.
+
+    Raises
+    ------
+    RequestError
+        When what it says is no address.
+    """
+    from frazil_coordinator.lineage import lineage_from
+
+    lineage = lineage_from()
+    return None if lineage is None else await stack.enter_async_context(lineage.running())
 
 
 async def open_leadership(journal: Journal | None, settings: Settings) -> Leadership | None:
@@ -268,7 +322,7 @@ async def open_coordinator(
             max_functions=options.max_functions,
             store_url=place,
             store_options=options.storage_options,
-            memory_limit_bytes=options.memory_limit_bytes,
+            memory_limit_bytes=options.memory_limit_bytes or safe_limit_bytes(),
             threads_per_function=options.threads_per_function,
             allow_udfs=settings.allow_udfs,
             idle_s=options.idle_s,
@@ -278,13 +332,15 @@ async def open_coordinator(
         store = open_store(place, options.storage_options)
         journal = open_journal(store, place, options)
         coordinator = Coordinator(
-            settings=_with_memory(settings, options),
+            settings=_with_memory(of_this_machine(settings), options),
             platform=platform,
             store=store,
             journal=journal,
             leadership=await open_leadership(journal, settings),
             tenants=tenants,
             tracing=open_tracing(stack),
+            lineage=await open_lineage(stack),
         )
+        attach_outside(stack, coordinator, options)
         stack.push_async_callback(coordinator.aclose)
         yield coordinator

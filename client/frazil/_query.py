@@ -10,17 +10,17 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
 from frazil import _card
 from frazil._profile import QueryProfile
-from frazil._session import FallbackWarning, PagedSession, Session
+from frazil._session import FallbackWarning, PagedSession, ReplaySession, Session
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus, StageProgress
 from frazil_functions.errors import (
     CancelledQueryError,
@@ -32,6 +32,9 @@ from frazil_functions.errors import (
     user_exception,
 )
 from frazil_functions.ids import QueryId
+
+if TYPE_CHECKING:
+    from frazil._replay import Replay
 
 __all__ = ["Query", "abandon", "user_errors"]
 
@@ -182,6 +185,45 @@ class Query:
         if self._status.started_unix_s is None and profile.get("stages"):  # what is known of it is older
             self.status()
         return QueryProfile(profile, started_unix_s=self._status.started_unix_s)
+
+    def replay(
+        self,
+        stage: int,
+        task: int,
+        *,
+        attempt: int | None = None,
+        store: str | None = None,
+        storage_options: Mapping[str, str] | None = None,
+        allow_udfs: bool = False,
+    ) -> Replay:
+        """Return a task of the query with all that it reads, to be run again in this process (docs/replay.md).
+
+        Parameters
+        ----------
+        stage, task
+            Which one: of a running query any whose inputs are there; of an ended one the task that it failed with, or any
+            when it ran with ``keep_inputs="all"``.
+        attempt
+            Number of the attempt. None: the last one.
+        store, storage_options
+            The exchange store, for blocks that are too many to be sent along. None: there is none.
+        allow_udfs
+            Whether Python functions of the query may be called here.
+
+        Raises
+        ------
+        RequestError
+            When there is no such task, or what it reads is not known yet, or deleted; the message says what to do.
+        """
+        from frazil._parts import functions_extra
+
+        with functions_extra():
+            from frazil._replay import Replay
+        if not isinstance(self._session, ReplaySession):
+            raise RequestError("this engine runs no tasks, so that there is none to run again")
+        with user_errors():
+            data = self._session.replay(self.id, stage, task, attempt)
+        return Replay.of(data, store=store, storage_options=storage_options, allow_udfs=allow_udfs)
 
     def explain(self, *, analyze: bool = False) -> str:
         """Return the text of :meth:`explanation`."""

@@ -30,7 +30,7 @@ from frazil._problems import NotHereError, raise_for_problem, raise_if_elsewhere
 from frazil._remote_triggers import RemoteTriggers
 from frazil._session import UnreachableError
 from frazil._versions import OWN, Served, served_by
-from frazil_coordinator.catalog.model import Table, TableSource
+from frazil_coordinator.catalog.model import CatalogInfo, CatalogTable, Table, TableSource
 from frazil_coordinator.catalog.parameters import Parameters, sendable
 from frazil_coordinator.query_settings import AS_SETTINGS, Reusing
 from frazil_coordinator.settings import Settings
@@ -63,6 +63,11 @@ _THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _EVENT_FIELD: Final = "data:"
 _JSON: Final = {"Content-Type": "application/json"}
+_CATALOG_S: Final = 300.0
+"""Seconds that a catalog may take to list its namespaces."""
+_BUNDLE_S: Final = 60.0
+"""Seconds that the bundle of a task, whose blocks a coordinator reads first, may take on top."""
+
 _ANALYZE_S: Final = 86_400.0
 """Seconds that EXPLAIN ANALYZE, which runs the query, may take."""
 
@@ -213,6 +218,12 @@ class RemoteSession:
         """Return what the query used."""
         return _read(self._send("GET", f"/v1/queries/{query}/profile"), dict[str, object])
 
+    def replay(self, query: QueryId, stage: int, task: int, attempt: int | None = None) -> bytes:
+        """Return the bundle of a task."""
+        params = httpx.QueryParams({} if attempt is None else {"attempt": str(attempt)})
+        path = f"/v1/queries/{quote(query, safe='')}/stages/{stage}/tasks/{task}/replay"
+        return self._send("GET", path, params=params, patience_s=_BUNDLE_S)
+
     def glance(self, query: QueryId, timeout_s: float) -> tuple[QueryStatus, dict[str, object] | None]:
         """Return what is known of a query now and what it used, each by one request."""
         status: Future[QueryStatus] = Future()
@@ -324,6 +335,16 @@ class RemoteSession:
     def triggers(self) -> RemoteTriggers:
         """The tenant's triggers."""
         return RemoteTriggers(self._send)
+
+    def catalogs(self) -> tuple[CatalogInfo, ...]:
+        """Return the catalogs that the tenant may use."""
+        return _read(self._send("GET", "/v1/catalogs"), tuple[CatalogInfo, ...])
+
+    def catalog_tables(self, catalog: str, namespace: str = "") -> tuple[CatalogTable, ...]:
+        """Return the tables of a catalog."""
+        params = httpx.QueryParams({"namespace": namespace} if namespace else {})
+        path = f"/v1/catalogs/{quote(catalog, safe='')}/tables"
+        return _read(self._send("GET", path, params=params, patience_s=_CATALOG_S), tuple[CatalogTable, ...])
 
     def close(self) -> None:
         """Hang up. Queries go on."""

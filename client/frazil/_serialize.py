@@ -8,7 +8,7 @@ A plan is sent as ``LazyFrame.serialize`` writes it, but for what means somethin
   which coordinators refuse. Functions use ``storage_options`` and the credentials of their own environment. A provider that
   somebody chose (an object, or a profile) is refused here with advice, because dropping it would change what is read.
 * functions of ``pipe_with_schema`` are called (:mod:`frazil._pipes`), and what they return is sent;
-* tables of a lake are asked for their files (:mod:`frazil._datasets`), and scans of the files are sent;
+* tables of a lake are asked for their files (:mod:`frazil_coordinator.catalog.datasets`), and scans of the files are sent;
 * rows that only this process has are read (:mod:`frazil._streams`), and sent as frames.
 
 Next on the main path: :mod:`frazil._session`.
@@ -24,11 +24,11 @@ from typing import Final, cast
 
 import polars as pl
 
-from frazil._datasets import keep_versions, resolve_datasets
 from frazil._iceberg import IcebergSink, iceberg_sink, is_iceberg_sink
 from frazil._interrupts import interrupts_held
 from frazil._pipes import resolve_pipes
 from frazil._streams import resolve_held, rows_held
+from frazil_coordinator.catalog.datasets import keep_versions, resolve_datasets
 from frazil_functions.arena import Arena, Raw
 from frazil_functions.arena_nodes import python_kinds
 from frazil_functions.errors import PlanError, PythonPlanError

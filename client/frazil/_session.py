@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import polars as pl
 
-from frazil_coordinator.catalog.model import Table, TableSource
+from frazil_coordinator.catalog.model import CatalogInfo, CatalogTable, Table, TableSource
 from frazil_coordinator.catalog.parameters import Parameters
 from frazil_coordinator.events.model import DeadLetter, Trigger, TriggerSource, TriggerView
 from frazil_coordinator.query_settings import AS_SETTINGS, Reusing
@@ -23,6 +23,7 @@ from frazil_functions.ids import QueryId
 __all__ = [
     "FallbackWarning",
     "PagedSession",
+    "ReplaySession",
     "Session",
     "TableSession",
     "TriggerSession",
@@ -75,6 +76,23 @@ class TableSession(Protocol):
 
     def drop_table(self, name: str, *, expected: int | None = None) -> None:
         """Drop one; its files stay."""
+        ...
+
+    def catalogs(self) -> tuple[CatalogInfo, ...]:
+        """Return the catalogs whose tables statements may name, by name."""
+        ...
+
+    def catalog_tables(self, catalog: str, namespace: str = "") -> tuple[CatalogTable, ...]:
+        """Return the tables of one of them, or of one of its namespaces, by name."""
+        ...
+
+
+@runtime_checkable
+class ReplaySession(Protocol):
+    """A connection to a coordinator that gives tasks to be run again."""
+
+    def replay(self, query: QueryId, stage: int, task: int, attempt: int | None = None) -> bytes:
+        """Return the bundle of a task; of its last attempt, unless another one is named."""
         ...
 
 

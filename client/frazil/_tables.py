@@ -8,7 +8,7 @@ from typing import cast
 import polars as pl
 
 from frazil._session import Session, TableSession
-from frazil_coordinator.catalog.model import Table, TableFormat, TableSource
+from frazil_coordinator.catalog.model import CatalogInfo, CatalogTable, Table, TableFormat, TableSource
 from frazil_coordinator.catalog.scans import scan_of
 from frazil_functions.errors import RequestError
 
@@ -46,6 +46,9 @@ class Tables(Mapping[str, pl.LazyFrame]):
             raise KeyError(name)
         return scan_of(known)
 
+    def __contains__(self, name: object) -> bool:
+        return any(table.name == name for table in self.list())
+
     def __iter__(self) -> Iterator[str]:
         return iter([table.name for table in self.list()])
 
@@ -56,8 +59,24 @@ class Tables(Mapping[str, pl.LazyFrame]):
         """Return what is known of the tables: location, format, options, columns, statistics, version."""
         return self._session.tables()
 
+    def catalogs(self) -> tuple[CatalogInfo, ...]:
+        """Return the catalogs of others whose tables :meth:`Engine.sql` may name: ``catalog.namespace.table``."""
+        return self._session.catalogs()
+
+    def of_catalog(self, catalog: str, namespace: str = "") -> tuple[CatalogTable, ...]:
+        """Return the tables of a catalog, or those below one of its namespaces (``a.b``).
+
+        Raises
+        ------
+        RequestError
+            When there is no such catalog or namespace.
+        StorageError
+            When the catalog does not answer.
+        """
+        return self._session.catalog_tables(catalog, namespace)
+
     def describe(self, name: str) -> Table:
-        """Return what is known of one table.
+        """Return what is known of one table, or of one of a catalog: ``catalog.namespace.table``.
 
         Raises
         ------
@@ -74,6 +93,7 @@ class Tables(Mapping[str, pl.LazyFrame]):
         format: TableFormat | None = None,  # noqa: A002  # as the API calls it
         options: Mapping[str, object] | None = None,
         storage_options: Mapping[str, str] | None = None,
+        storage: str = "",
         comment: str = "",
         expected: int | None = None,
     ) -> Table:
@@ -86,11 +106,13 @@ class Tables(Mapping[str, pl.LazyFrame]):
         location
             File, folder or glob: an absolute path or a URL, as the coordinator and its functions see it.
         format
-            ``parquet``, ``csv``, ``ndjson`` or ``ipc``. None: by the location's suffix, else Parquet.
+            ``parquet``, ``csv``, ``ndjson``, ``ipc``, ``iceberg`` or ``delta``. None: by the suffix, else Parquet.
         options
-            Of polars' ``scan_*`` function.
+            Of polars' ``scan_*`` function: ``snapshot_id`` of an Iceberg table, ``version`` of a Delta table.
         storage_options
             Of the store, none of which may be a secret.
+        storage
+            Name of a storage of the coordinator's configuration, in place of `storage_options`.
         comment
             For people.
         expected
@@ -108,6 +130,7 @@ class Tables(Mapping[str, pl.LazyFrame]):
             format=format,
             options=dict(options or {}),
             storage_options=dict(storage_options or {}),
+            storage=storage,
             comment=comment,
         )
         return self._session.put_table(name, source, expected=expected)

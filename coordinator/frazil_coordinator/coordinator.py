@@ -12,6 +12,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -28,6 +29,7 @@ from frazil_coordinator.journal.history import Remembered
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.keeping import Keeper
 from frazil_coordinator.leadership import Leadership
+from frazil_coordinator.lineage import Lineage
 from frazil_coordinator.metered import MeteredStore
 from frazil_coordinator.metrics import Metrics, new_metrics
 from frazil_coordinator.observing import observe
@@ -39,6 +41,7 @@ from frazil_coordinator.prices import Prices
 from frazil_coordinator.recovery import accept, recovered
 from frazil_coordinator.refusals import ShuttingDownError
 from frazil_coordinator.registry import QueryRecord, Registry, Submission
+from frazil_coordinator.replays import REPLAY_PREFIX, Replays
 from frazil_coordinator.retention import Page, Results
 from frazil_coordinator.reuse.reuse import Reuse
 from frazil_coordinator.rights import Rights
@@ -71,26 +74,21 @@ class Coordinator:
         the whole coordinator whatever a query says, and no query gets `allow_udfs` where they don't give it.
     platform
         Where functions run. It stays the caller's: :meth:`aclose` does not close it.
-    store
-        The exchange store, the same that the functions use.
-    exchange_prefix
-        Key prefix of all exchange objects.
+    store, exchange_prefix
+        The exchange store, the same that the functions use, and the key prefix of all exchange objects.
     planner
         Turns plan bytes into stages, blocking. None: :func:`~frazil_coordinator.plan.planner.plan_query`, with what tasks
         needed so far.
     sweep_after_s
-        See `frazil_coordinator.hygiene.SWEEP_AFTER_S`.
+        See :data:`~frazil_coordinator.hygiene.SWEEP_AFTER_S`.
     journal
-        Keeps the queries, so that another coordinator goes on with them when this one ends, however it ends. None: they end
-        with this one.
+        Keeps the queries, so that another coordinator goes on with them however this one ends. None: they end with it.
     leadership
         Its right to write; it stays the caller's, who acquires and releases it. None: it needs none.
     tenants
         Who shares it. None: one tenant without limits.
-    metrics
-        What it counts; no two share one. None: new ones.
-    tracing
-        Is told of queries that have ended; it stays the caller's.
+    metrics, tracing, lineage
+        What it counts (no two share one; None: new ones), and what is told of queries; all stay the caller's.
     """
 
     def __init__(
@@ -107,18 +105,19 @@ class Coordinator:
         tenants: Tenants | None = None,
         metrics: Metrics | None = None,
         tracing: Tracing | None = None,
+        lineage: Lineage | None = None,
     ) -> None:
         self.metrics = metrics or new_metrics()
         self.store = store = MeteredStore(store, self.metrics, "coordinator")
         if journal is not None:
             journal = journal.told(self.metrics)
         self.leadership, self.settings = leadership, settings
-        self.sealer = None if journal is None else journal.sealer
-        self._exchange_prefix = exchange_prefix
+        self.sealer, self._exchange_prefix = None if journal is None else journal.sealer, exchange_prefix
         self._registry = Registry(settings.max_queries)
         self._cleaner = Cleaner(store, exchange_prefix, sweep_after_s)
         self._journal = journal
         self._results = Results(store, self._cleaner, keep_read=journal is not None)
+        self._replays = Replays.of(store, self._cleaner, journal, settings)
         self._threads = ThreadPoolExecutor(_PLANNING_THREADS, thread_name_prefix="frazil-plan")
         tenants = tenants or Tenants()
         self.rights = Rights(tenants=tenants, settings=settings)
@@ -127,8 +126,6 @@ class Coordinator:
         peaks = Peaks()
         self.reuse = Reuse(store, settings.reuse_ttl_s, self._registry.result_keys, self.metrics)
         """What queries share."""
-        self.on_ended: list[Callable[[QueryStatus], None]] = []
-        """Told of each query that has reached its end here; they return at once."""
         self._execution = Execution(
             planner=planner or (lambda plan, settings: plan_query(plan, settings, factors=peaks.factors)),
             platform=platform,
@@ -143,16 +140,18 @@ class Coordinator:
             tracing=tracing,
             metrics=self.metrics,
             reuse=self.reuse,
-            on_ended=self.on_ended,
+            replays=self._replays,
+            lineage=None if lineage is None else lineage.told(self.metrics),
         )
         self._background = Background()
-        self._keeper = Keeper(self._results, journal, settings.result_ttl_s, self._background.spawn)
+        self._keeper = Keeper(self._results, self._replays, journal, settings.result_ttl_s, self._background.spawn)
         self._took_over = leadership is None or journal is None
         self._unreadable: frozenset[QueryId] = frozenset()
         """Queries whose journals can't be read: that is said once."""
 
+        self.on_ended = list[Callable[[QueryStatus], None]]()  # told of each query that has ended here, and return at once
         self._accepting = True
-        self.catalog = Catalog(store)
+        self.catalog = Catalog(store, tenants=tenants)
         """Its tenants' tables."""
         self.cluster = Cluster(registry=self._registry, slots=slots, platform=platform, tenants=tenants)
         """What it is busy with."""
@@ -174,6 +173,7 @@ class Coordinator:
         tenant: str = DEFAULT_TENANT,
         priority: int = 0,
         sql: str = "",
+        asked: bytes = b"",
     ) -> QueryStatus:
         """Accept a query and return at once; it is planned and run in the background.
 
@@ -185,16 +185,12 @@ class Coordinator:
             Bytes of ``LazyFrame.serialize()``.
         settings
             Of this query; by default the coordinator's.
-        labels, sql
-            What the query is called in lists, and the statement that it was made of.
-        discard_result
-            Whether to delete the result at once: the query is run for its profile.
-        idempotency_key
-            A name of the submission, chosen by the client: submitted again, it is the same query. Empty: no name.
-        tenant
-            Whose query it is.
-        priority
-            Among those of its tenant, from -10 to 10; the highest first.
+        labels, sql, discard_result
+            What the query is called in lists, the statement that it was made of, and whether nobody wants its rows.
+        idempotency_key, asked
+            The client's name of the submission: under it an equal `asked`, or else plan, is the same query. Empty: none.
+        tenant, priority
+            Whose query it is, and its priority among theirs, from -10 to 10; the highest first.
 
         Raises
         ------
@@ -213,7 +209,7 @@ class Coordinator:
         """
         await self.rights.check(plan, tenant, priority)
         self._check_accepting()
-        submission = Submission.of(plan, idempotency_key)
+        submission = Submission.of(asked or plan, idempotency_key)
         if (known := self._registry.submitted(submission, tenant)) is not None:
             return await known.once_accepted()
         record = QueryRecord(
@@ -289,7 +285,8 @@ class Coordinator:
         StorageError
             When the store refuses.
         """
-        await collect_orphans(self.store, self._exchange_prefix, self._has, self.settings.orphan_ttl_s)
+        for prefix in (self._exchange_prefix, REPLAY_PREFIX):
+            await collect_orphans(self.store, prefix, self._has, self.settings.orphan_ttl_s)
         await asyncio.to_thread(self.reuse.collect)
 
     async def stand_down(self) -> None:
@@ -322,11 +319,9 @@ class Coordinator:
     async def wait(self, query: QueryId, timeout_s: float | None = None) -> QueryStatus:
         """Return when `query` has ended, or after `timeout_s` seconds (None: never) with what is known then."""
         record = self._registry.get(query)
-        try:
+        with suppress(TimeoutError):  # no error: the caller sees the state
             async with asyncio.timeout(timeout_s):
                 await record.ended.wait()
-        except TimeoutError:
-            pass  # not an error: the caller sees the state
         return record.status
 
     def events(self, query: QueryId) -> AsyncGenerator[QueryEvent, None]:
@@ -399,17 +394,15 @@ class Coordinator:
         FrazilError
             Why the query could not be run, or failed.
         """
-        submitted = await self.submit(
-            plan, settings=settings, labels=labels, discard_result=True, tenant=tenant, priority=priority
-        )
+        it = await self.submit(plan, settings=settings, labels=labels, discard_result=True, tenant=tenant, priority=priority)
         try:
-            status = await self.wait(submitted.id)
+            status = await self.wait(it.id)
         except asyncio.CancelledError:
-            self._registry.get(submitted.id).cancel()
+            self._registry.get(it.id).cancel()
             raise
         if status.error is not None:
             raise from_wire(status.error)
-        return self.explanation(submitted.id, analyze=True)
+        return self.explanation(it.id, analyze=True)
 
     def explanation(self, query: QueryId, *, analyze: bool = False) -> Explanation:
         """Return how `query` was cut into stages.
@@ -435,6 +428,10 @@ class Coordinator:
         if record.driver is None:
             return record.profile
         return priced(record.driver.profile(), record.report, Prices.of(self.settings))
+
+    async def replay(self, query: QueryId, stage: int, task: int, attempt: int | None = None) -> bytes:
+        """Return the bundle by which a task of `query` is run again elsewhere; see `Replays.bundle`."""
+        return await self._replays.bundle(self._registry.get(query), stage, task, attempt)
 
     async def cancel(self, query: QueryId) -> QueryStatus:
         """Stop `query`, and return when it has really stopped and its objects are deleted; no effect after its end."""
@@ -483,6 +480,7 @@ class Coordinator:
                 await record.log.aclose()
             else:
                 await self._results.drop(record, at_once=True)
+                await self._replays.forget(record)
         await self._cleaner.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -494,6 +492,8 @@ class Coordinator:
         await self._execution.run(record, plan, before)
         if record.abandoned:
             return
+        for told in self.on_ended:
+            told(record.status)
         if record.discard_result:
             await self._results.drop(record)
         self._registry.trim()

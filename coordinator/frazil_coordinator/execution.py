@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,28 +26,32 @@ from frazil_coordinator.journal.history import Remembered
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.journal.records import Ended, Publishing
 from frazil_coordinator.leftovers import Leftovers
+from frazil_coordinator.lineage import Lineage
 from frazil_coordinator.metrics import Metrics
-from frazil_coordinator.plan.caps import check_caps
+from frazil_coordinator.plan.caps import check_caps, check_task_times
 from frazil_coordinator.plan.explain import explain_text
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.report import Report, measured_report, planned_report
-from frazil_coordinator.platform.base import Platform
+from frazil_coordinator.platform.base import Platform, longest_task_s, pin, unpin
 from frazil_coordinator.prices import Prices
 from frazil_coordinator.publication import Publication, PublicationName
 from frazil_coordinator.refusals import NotPlannedError
 from frazil_coordinator.registry import QueryRecord
+from frazil_coordinator.replays import Replays
 from frazil_coordinator.retention import small_result_in_memory
 from frazil_coordinator.reuse.digests import result_digest
 from frazil_coordinator.reuse.forms import KeptResult
 from frazil_coordinator.reuse.reuse import Reuse
+from frazil_coordinator.schedule.arms import StoredFragment
 from frazil_coordinator.schedule.bind import query_prefixes
 from frazil_coordinator.schedule.cost import priced
 from frazil_coordinator.schedule.driver import QueryDriver
 from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Slots
+from frazil_coordinator.schedule.small import TooLargeForOneTaskError
 from frazil_coordinator.settings import Settings
-from frazil_coordinator.status import Explanation, QueryState, QueryStatus, StageProgress
+from frazil_coordinator.status import Explanation, QueryState, StageProgress
 from frazil_coordinator.tracing import Tracing
 from frazil_functions.errors import (
     BordersError,
@@ -61,6 +66,7 @@ from frazil_functions.errors import (
     to_wire,
 )
 from frazil_functions.ids import QueryId, StageId
+from frazil_functions.sealed import seal_fragment
 from frazil_functions.storage import Store
 from frazil_functions.task import BlockRef
 
@@ -122,11 +128,14 @@ class Execution:
     reuse: Reuse
     """What they share."""
 
-    on_ended: Sequence[Callable[[QueryStatus], None]] = ()
-    """Told of each query that has reached its end here; they return at once."""
-
     journal: Journal | None = None
     """What keeps queries whose records have a log."""
+
+    replays: Replays | None = None
+    """What keeps tasks to be run again; None: nothing is kept."""
+
+    lineage: Lineage | None = None
+    """What tells what queries read and write."""
 
     tracing: Tracing | None = None
     """What is told of queries that have ended."""
@@ -171,8 +180,13 @@ class Execution:
                 await self._settle(record, blocks, error, left)
         finally:
             self.reuse.left(record.id)
+            unpin(self.platform, record.id)
             self.admission.leave(record)
-        if not record.abandoned and self.tracing is not None:
+        if record.abandoned:
+            return
+        if self.lineage is not None:
+            self.lineage.ended(record.status, record.sql, record.profile)
+        if self.tracing is not None:
             await self._trace(record, self.tracing)
 
     async def _trace(self, record: QueryRecord, tracing: Tracing) -> None:
@@ -186,6 +200,8 @@ class Execution:
         self, record: QueryRecord, blocks: tuple[BlockRef, ...], error: FrazilError | None, left: Leftovers
     ) -> None:
         """Note the end: first what must not be forgotten, then the cleaning; who sees the end sees an empty prefix."""
+        if self.replays is not None:
+            await self.replays.keep(record, left.told, error)
         end = _end_of(record, blocks, error)
         if record.log is not None:
             try:
@@ -202,8 +218,6 @@ class Execution:
         record.blocks = blocks if error is None else None
         record.end(end.state, error, rows=end.result_rows, bytes=end.result_bytes, ended_unix_s=end.ended_unix_s)
         self.metrics.queries.end(record.status)
-        for told in self.on_ended:
-            told(record.status)
 
     async def _in_turn(
         self, record: QueryRecord, plan: bytes, left: Leftovers, before: Remembered | None
@@ -215,6 +229,9 @@ class Execution:
         self, record: QueryRecord, plan: bytes, left: Leftovers, before: Remembered | None
     ) -> tuple[BlockRef, ...]:
         course = await self._course(record, plan, before)
+        if self.lineage is not None:
+            again = before is not None and bool(before.planned)
+            self.lineage.planned(record.status, record.sql, plan, course.graph, again=again)
         if before is not None:
             left.runs += 1
             left.sinks += course.former
@@ -225,12 +242,14 @@ class Execution:
                 return earlier
         try:
             return await self._drive(record, course, left)
-        except BordersError as error:
+        except (BordersError, TooLargeForOneTaskError) as error:
             if course.is_last:
                 raise
             # Nothing wrong was read: whoever met the quotes said so. It costs what was done so far.
-            _LOGGER.warning("planning again with whole text files", extra={"query": record.id, "error": str(error)})
             settings = replace(record.settings, split_text_files=False)
+            if isinstance(error, TooLargeForOneTaskError):
+                settings = replace(settings, start_small=False)
+            _LOGGER.warning("planning again", extra={"query": record.id, "kind": error.kind, "error": str(error)})
             course = await self._planned(record, plan, settings)
             return await self._drive(record, replace(course, is_last=True), left)
 
@@ -260,6 +279,7 @@ class Execution:
         """Return what is to be done: all of it, or what another coordinator left."""
         if before is None or not before.planned or self.journal is None:
             return await self._planned(record, plan, record.settings)
+        pin(self.platform, record.id, before.planned[-1].release)
         planned = await asyncio.to_thread(self.journal.stages, record.id, before.planned[-1])
         if planned.report is None:
             raise InternalError("the journal has no report of the plan")
@@ -274,13 +294,14 @@ class Execution:
     async def _planned(self, record: QueryRecord, plan: bytes, settings: Settings) -> Course:
         """Plan, and write down what the plan is."""
         graph, report = await self._plan_or_stop(record, plan, settings)
+        release = pin(self.platform, record.id)
         sink = None if graph.sink is None else Publication(graph.sink, record.id)
         if sink is not None:
             await asyncio.to_thread(sink.prepare)
         if record.log is not None and self.journal is not None:
             name = PublicationName(folder="", stamp="") if sink is None else sink.name
             planned = partial(self.journal.planned, record.id, graph, report, sink_folder=name.folder, sink_stamp=name.stamp)
-            record.log.add(await asyncio.to_thread(planned))
+            record.log.add(await asyncio.to_thread(planned, release=release))
         return Course(graph=graph, sink=sink)
 
     def _plan_blocking(self, plan: bytes, settings: Settings) -> tuple[StageGraph, Report]:
@@ -308,6 +329,7 @@ class Execution:
         graph, report = planning.result()
         record.report = report  # also of a query that a cap refuses
         check_caps(graph, record.settings)
+        check_task_times(graph, record.settings, longest_task_s(self.platform))
         self.admission.spending.reserve(self.admission.tenant(record.status.tenant), record.id, graph)
         _show_planned(record, graph, report)
         return graph, report
@@ -332,10 +354,11 @@ class Execution:
             log=record.log,
             claim=self.admission.claim(record),
             sharing=self.reuse.sharing(record.id, record.status.tenant, record.settings, left.result),
+            large_is_error=not course.is_last,
             history=course.history,
         )
         record.driver = driver
-        left.graph, left.profile = graph, None
+        left.graph, left.profile, left.told = graph, None, driver.told
         left.runs += 1
         left.sinks += [] if sink is None else [sink]
         try:
@@ -362,11 +385,13 @@ class Execution:
             await record.log.write(Publishing())
         await asyncio.to_thread(partial(sink.publish, driver.files(), again=again))
 
-    async def _put_fragment(self, query: QueryId, stage: StageId, fragment: bytes) -> str:
+    async def _put_fragment(self, query: QueryId, stage: StageId, fragment: bytes) -> StoredFragment:
         (prefix,) = query_prefixes(self.exchange_prefix, query)
-        key = f"{prefix}{stage}/fragment"
-        await asyncio.to_thread(self.store.put, key, [fragment])
-        return key
+        # Not the same key again: another coordinator's tasks may still read what that one stored, with another secret.
+        key = f"{prefix}{stage}/fragment-{secrets.token_hex(8)}"
+        sealed, secret = seal_fragment(fragment)
+        await asyncio.to_thread(self.store.put, key, [sealed])
+        return StoredFragment(key=key, secret=secret)
 
 
 def _told(record: QueryRecord, progress: Progress, most: int | None) -> None:

@@ -43,7 +43,9 @@ class Cleaner:
         self._exchange_prefix = exchange_prefix
         self._sweep_after_s = tuple(sweep_after_s)
         self._sweeps: dict[QueryId, asyncio.Task[None]] = {}
-        self._kept: dict[QueryId, frozenset[str]] = {}
+        self._kept: dict[QueryId, frozenset[str] | None] = {}
+        """Keys that stay, by query; None: all of it."""
+
         self._others: dict[QueryId, Callable[[], None]] = {}
 
     async def clear(
@@ -51,6 +53,7 @@ class Cleaner:
         query: QueryId,
         *,
         keep: Collection[str] = (),
+        keep_all: bool = False,
         again: bool = False,
         other: Callable[[], None] | None = None,
     ) -> None:
@@ -62,6 +65,8 @@ class Cleaner:
             The query.
         keep
             Keys of objects that stay, because they are the result; until the next call.
+        keep_all
+            Whether all objects stay, because tasks may be run again; until the next call. Then only `other` is called.
         again
             Whether attempts were given up that may still write: then it is swept again later.
         other
@@ -70,8 +75,8 @@ class Cleaner:
         if other is not None:
             self._others[query] = other
         self._kept.pop(query, None)
-        if keep:
-            self._kept[query] = frozenset(keep)
+        if keep or keep_all:
+            self._kept[query] = None if keep_all else frozenset(keep)
         done = await self._delete(query)
         if (again or not done) and query not in self._sweeps:
             # Held in the dict until it is done, and ended by aclose: a task group can't outlive its block.
@@ -102,8 +107,9 @@ class Cleaner:
         """Delete what may be deleted now; return whether it worked."""
         kept = self._kept.get(query, frozenset())
         try:
-            for prefix in query_prefixes(self._exchange_prefix, query):
-                await asyncio.to_thread(_delete_but, self._store, prefix, kept)
+            if kept is not None:
+                for prefix in query_prefixes(self._exchange_prefix, query):
+                    await asyncio.to_thread(_delete_but, self._store, prefix, kept)
             if (other := self._others.get(query)) is not None:
                 await asyncio.to_thread(other)
         except (FrazilError, OSError) as error:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from frazil_coordinator.journal.journal import Journal
 from frazil_coordinator.registry import QueryRecord
+from frazil_coordinator.replays import NOTHING_KEPT, Replays, kept_of
 from frazil_coordinator.retention import Results
 from frazil_functions.errors import FrazilError
 from frazil_functions.ids import QueryId
@@ -33,6 +34,8 @@ class Keeper:
     ----------
     results
         Drops results.
+    replays
+        Forgets what is kept of tasks.
     journal
         Forgets journals; None when there are none.
     ttl_s
@@ -41,8 +44,9 @@ class Keeper:
         How what takes time is done.
     """
 
-    def __init__(self, results: Results, journal: Journal | None, ttl_s: float, spawn: Spawn) -> None:
+    def __init__(self, results: Results, replays: Replays, journal: Journal | None, ttl_s: float, spawn: Spawn) -> None:
         self._results = results
+        self._replays = replays
         self._journal = journal
         self._ttl_s = ttl_s
         self._spawn = spawn
@@ -55,7 +59,7 @@ class Keeper:
 
     def keep(self, record: QueryRecord) -> None:
         """Keep an ended query for the rest of its time; no effect when nothing of it is kept."""
-        if record.blocks is not None or record.log is not None:
+        if record.blocks is not None or record.log is not None or kept_of(record) != NOTHING_KEPT:
             ended_unix_s = record.status.ended_unix_s or time.time()
             self._expire_in(record, max(0.0, self._ttl_s - (time.time() - ended_unix_s)))
 
@@ -69,6 +73,7 @@ class Keeper:
             timer.cancel()
         try:
             await self._results.drop(record)
+            await self._replays.forget(record)
             await self._forget_journal(record)
         finally:
             self._forgetting.discard(record.id)
@@ -87,6 +92,7 @@ class Keeper:
     async def _expire(self, record: QueryRecord) -> None:
         self._timers.pop(record.id, None)
         if await self._results.drop(record):
+            await self._replays.forget(record)
             await self._forget_journal(record)
         else:  # somebody reads it
             self._expire_in(record, self._ttl_s)

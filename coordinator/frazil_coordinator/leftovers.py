@@ -11,7 +11,9 @@ from frazil_coordinator.hygiene import Cleaner
 from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, StageGraph
 from frazil_coordinator.publication import Publication
 from frazil_coordinator.registry import QueryRecord
+from frazil_coordinator.replays import kept_of
 from frazil_coordinator.schedule.profile import Profile
+from frazil_coordinator.schedule.told import Told
 from frazil_functions.task import BlockRef
 
 __all__ = ["Leftovers"]
@@ -33,11 +35,17 @@ class Leftovers:
     result: str | None = None
     """Digest of the query, when its result is to be kept."""
 
+    told: Told | None = None
+    """What its tasks were sent at last; None when none was."""
+
     runs: int = 0
     """How often it was run: more than once when it was planned again, or another coordinator had begun it."""
 
     async def delete(self, cleaner: Cleaner, record: QueryRecord, blocks: tuple[BlockRef, ...]) -> None:
-        """Delete all but the blocks of the result; what is all inline costs no request to the store."""
+        """Delete all but the blocks of the result; what is all inline costs no request to the store.
+
+        Of a query whose tasks are all kept, only what it left elsewhere is deleted.
+        """
         if not self.runs:
             return
         keep = {block.key for block in blocks if block.data is None}
@@ -56,4 +64,5 @@ class Leftovers:
             for discard in unfinished:
                 discard()
 
-        await cleaner.clear(record.id, keep=keep, again=given_up, other=other if unfinished else None)
+        keep_all = kept_of(record).all_tasks
+        await cleaner.clear(record.id, keep=keep, keep_all=keep_all, again=given_up, other=other if unfinished else None)

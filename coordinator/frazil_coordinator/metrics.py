@@ -18,6 +18,7 @@ from frazil_coordinator.status import QueryStatus
 from frazil_functions.task import TaskStats
 
 __all__ = [
+    "REFUSED_TOKENS",
     "HttpMetrics",
     "Metrics",
     "QueryMetrics",
@@ -28,6 +29,9 @@ __all__ = [
     "TriggerMetrics",
     "new_metrics",
 ]
+
+REFUSED_TOKENS: Final = ("missing", "unknown", "invalid", "expired", "no_right", "role", "unanswered")
+"""Why a token is refused (docs/metrics.md)."""
 
 _HTTP_S: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 _STORE_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
@@ -41,6 +45,8 @@ class HttpMetrics:
 
     seconds: Histogram
     in_flight: Gauge
+    refused_tokens: Counter
+    """Told by :mod:`frazil_coordinator.api.auth`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +192,9 @@ class Metrics:
     store: StoreMetrics
     reuse: ReuseMetrics
     triggers: TriggerMetrics
+    lineage: Counter
+    """Events of OpenLineage; told by :mod:`frazil_coordinator.lineage`."""
+
     leader: Gauge
     stages: dict[str, StageMetrics] = field(default_factory=dict)
     """Filled by :meth:`stage`."""
@@ -225,6 +234,7 @@ def new_metrics() -> Metrics:
         store=_store(make),
         reuse=_reuse(make),
         triggers=_triggers(make),
+        lineage=make.counter("frazil_lineage_events_total", "Events of OpenLineage: sent, failed, dropped", ("outcome",)),
         leader=make.gauge("frazil_leader", "1 while this coordinator leads, else 0"),
     )
 
@@ -236,7 +246,16 @@ def _http(make: MetricMaker) -> HttpMetrics:
     return HttpMetrics(
         seconds=make.histogram("frazil_http_request_seconds", text, _HTTP_S, ("route", "method", "status")),
         in_flight=make.gauge("frazil_http_requests_in_flight", "Requests that are being answered"),
+        refused_tokens=_refused_tokens(make),
     )
+
+
+def _refused_tokens(make: MetricMaker) -> Counter:
+    text = "Requests that were refused for their token, or for having none, by reason"
+    made = make.counter("frazil_refused_tokens_total", text, ("reason",))
+    for reason in REFUSED_TOKENS:
+        made.labels(reason)  # from the start on, so that the first one is a rise
+    return made
 
 
 def _queries(make: MetricMaker) -> QueryMetrics:

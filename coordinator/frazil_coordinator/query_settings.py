@@ -16,15 +16,16 @@ __all__ = ["AS_SETTINGS", "LOWER_ONLY", "OPERATORS", "ReuseChoice", "Reusing", "
 
 LOWER_ONLY: Final = frozenset(
     {"max_bytes_scanned", "max_cost", "max_tasks", "timeout_s", "function_memory_bytes", "max_plan_bytes", "max_attempts",
-     "max_platform_failures", "start_timeout_s", "inline_limit_bytes", "inline_stage_limit_bytes"}
+     "max_platform_failures", "start_timeout_s", "inline_limit_bytes", "inline_stage_limit_bytes", "replay_bytes",
+     "keep_inputs_bytes"}
 )  # fmt: skip
 """Limits: a query may have a lower one than its coordinator; None is no limit. The inline limits bound the coordinator's own
 memory, attempts and times what a query may take from others."""
 
 OPERATORS: Final = frozenset(
-    {"ageing_s", "heartbeat_s", "lease_s", "max_in_flight", "max_queries", "result_ttl_s", "retry_backoff_max_s",
-     "retry_backoff_s", "orphan_ttl_s", "reuse_ttl_s", "function_vcpus", "function_gib", "price_vcpu_second",
-     "price_gib_second", "price_1000_gets", "price_1000_puts", "price_egress_gb"}
+    {"ageing_s", "heartbeat_s", "lease_s", "max_in_flight", "max_queries", "prescale", "prescale_lease_s", "result_ttl_s",
+     "retry_backoff_max_s", "retry_backoff_s", "orphan_ttl_s", "reuse_ttl_s", "function_vcpus", "function_gib",
+     "price_vcpu_second", "price_gib_second", "price_1000_gets", "price_1000_puts", "price_egress_gb"}
 )  # fmt: skip
 """Settings of the whole coordinator, or facts of where it runs: another price would get around `max_cost`, no delay between
 attempts would be a hot loop, and no heartbeat would let a dead task keep its place."""
@@ -79,6 +80,8 @@ def for_query(base: Settings, values: Mapping[str, object]) -> Settings:
         if values[name] != getattr(base, name):
             raise RequestError(f"settings: {name} is the coordinator's ({getattr(base, name)}); a query can't change it")
     wanted = replace(base, **values)  # type: ignore[arg-type]  # Settings checks the types itself
+    if base.keep_inputs == "off" and wanted.keep_inputs != "off":
+        raise RequestError("settings: keep_inputs is off at this coordinator, which a query can't change: ask its operator")
     for name in sorted(values.keys() & LOWER_ONLY):
         limit, given = getattr(base, name), getattr(wanted, name)
         if limit is not None and (given is None or given > limit):

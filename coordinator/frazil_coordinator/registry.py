@@ -20,6 +20,7 @@ import polars as pl
 from frazil_coordinator.journal.log import QueryLog
 from frazil_coordinator.plan.report import Report
 from frazil_coordinator.schedule.profile import Profile
+from frazil_coordinator.schedule.told import Told
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import QueryEvent, QueryState, QueryStatus, StageProgress, Wanted
 from frazil_coordinator.tenancy import DEFAULT_TENANT
@@ -57,6 +58,11 @@ class RunningQuery(Protocol):
         """Return what the query used until now."""
         ...
 
+    @property
+    def told(self) -> Told:
+        """What its tasks are sent."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
@@ -66,7 +72,7 @@ class Submission:
     """What the client called it; empty when it has no name, and is a new query each time."""
 
     digest: str
-    """SHA-256 of the plan."""
+    """SHA-256 of the plan, or of the statement that it was made of."""
 
     @classmethod
     def of(cls, plan: bytes, key: str) -> Submission:

@@ -19,6 +19,7 @@ import polars as pl
 
 from frazil_coordinator.hygiene import Cleaner
 from frazil_coordinator.registry import QueryRecord
+from frazil_coordinator.replays import kept_of
 from frazil_functions.errors import FrazilError, QueryError, RequestError, from_wire
 from frazil_functions.exchange.reader import read_exchange
 from frazil_functions.storage import Store
@@ -122,7 +123,7 @@ class Results:
         if record.readers and not at_once:
             return False
         had_objects, record.blocks = record.has_objects, None
-        if had_objects:
+        if had_objects and not kept_of(record).all_tasks:  # else all of it goes at once (Replays.forget)
             await self._cleaner.clear(record.id)
         return True
 

@@ -18,11 +18,12 @@ _CHOICES = {
     "fallback": ("allow", "warn", "raise"),
     "codec": get_args(CodecChoice),
     "reuse": ("off", "tasks", "result"),
+    "keep_inputs": ("off", "failed", "all"),
 }
 _MAY_BE_ZERO = frozenset(
     {"broadcast_limit_bytes", "coalesce_bytes", "inline_limit_bytes", "inline_stage_limit_bytes", "start_small_bytes",
      "retry_backoff_s", "retry_backoff_max_s", "result_ttl_s", "max_cost", "max_bytes_scanned", "price_vcpu_second",
-     "runtime_filter_values", "runtime_wait_s", "two_level_block_bytes", "max_age_s",
+     "runtime_filter_values", "runtime_wait_s", "two_level_block_bytes", "max_age_s", "replay_bytes", "keep_inputs_bytes",
      "price_gib_second", "price_1000_gets", "price_1000_puts", "price_egress_gb"}
 )  # fmt: skip
 
@@ -43,6 +44,10 @@ class Settings:
     max_rows_per_split: int | None = None
     """Rows above which a split is cut, whatever its bytes. 4 turns any table into many tiny tasks; not those of text files,
     whose rows nobody has counted: for them, lower `split_target_bytes`."""
+
+    min_tasks_per_scan: int = 1
+    """Tasks into which a scan is cut at least, as far as it has row groups or lines for them: a table of 60 MiB is read by
+    as many functions at once as one of 600. Not where a query starts small."""
 
     split_text_files: bool = True
     """Whether a large CSV or NDJSON file is cut at ends of lines. A query that meets quotes which hide where lines end is
@@ -96,8 +101,10 @@ class Settings:
     start_small: bool = True
     """A query whose tables fit one function (`start_small_bytes`) is one task without an exchange."""
 
-    start_small_bytes: int = 1024 * MIB
-    """Compressed bytes of the projected columns up to which `start_small` applies."""
+    start_small_bytes: int | None = None
+    """Compressed bytes of the projected columns up to which `start_small` applies. None: 1 GiB; where functions are
+    processes of one machine, a twelfth of its memory if that is more. A query whose one task runs out of memory is planned
+    again, in many tasks."""
 
     fallback: Literal["allow", "warn", "raise"] = "allow"
     """What to do with a part of a plan that has no distributed form: run it in one task silently, warn, or raise."""
@@ -125,6 +132,18 @@ class Settings:
 
     reuse_ttl_s: float = 86_400.0
     """Seconds for which answers are kept for reuse."""
+
+    keep_inputs: Literal["off", "failed", "all"] = "failed"
+    """What is kept to run tasks again after the end of a query, as long as its result (docs/replay.md): nothing, the task
+    that the query failed with, or all tasks with everything that they left in the exchange. Where the coordinator keeps
+    nothing, a query can't ask for more."""
+
+    replay_bytes: int = 32 * MIB
+    """Bytes of exchange blocks that travel with one task that is fetched or kept to be run again; of a task that reads more,
+    only what it was sent is."""
+
+    keep_inputs_bytes: int = 1024 * MIB
+    """Bytes in the exchange up to which ``keep_inputs="all"`` keeps them."""
 
     max_attempts: int = 4
     """Attempts of a task that count as failures before the query fails."""
@@ -170,6 +189,16 @@ class Settings:
 
     max_tasks: int | None = None
     """Tasks that one query may have, of all stages together. None: any."""
+
+    max_task_s: float | None = None
+    """Seconds that a task may be expected to take; a query with a longer one is refused. None: those after which the
+    platform ends a task (Knative's timeoutSeconds)."""
+
+    prescale: bool = True
+    """Whether pods are asked for before there are requests, by `min-scale` of the functions' Revision. Knative only."""
+
+    prescale_lease_s: float = 60.0
+    """Seconds after which pods that a coordinator asked for are no longer kept when it is not heard of."""
 
     function_vcpus: float = 2.0
     """vCPUs that a function is billed for while it runs a task."""

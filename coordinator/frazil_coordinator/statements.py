@@ -8,27 +8,34 @@ be made.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 import msgspec
 import polars as pl
 
-from frazil_coordinator.catalog.model import Column, Statistics, Table, TableSource, check_name
+from frazil_coordinator.catalog.lake import Opened
+from frazil_coordinator.catalog.model import Column, Statistics, Table, TableSource, UnknownTableError, check_name
 from frazil_coordinator.catalog.plans import Statement, plan_of, with_position, words_of
-from frazil_coordinator.catalog.scans import scan_of
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryStatus
 from frazil_coordinator.tenancy import DEFAULT_TENANT
 from frazil_functions.errors import QueryError, RequestError
 
-__all__ = ["explain_sql", "plan_sql", "put_table", "submit_sql"]
+__all__ = ["explain_sql", "plan_sql", "put_table", "show_table", "submit_sql"]
+
+_PART: Final = re.compile(r'("(?:[^"]|"")*")|([^.]+)')
+"""Of a name with dots."""
 
 
 async def plan_sql(coordinator: Coordinator, statement: Statement, tenant: str = DEFAULT_TENANT) -> bytes:
     """Return the plan of a statement over a tenant's tables: 1 LIST, and 1 GET for each table that it names.
+
+    Tables of a lake, and of catalogs, are opened here once each: a statement sees one version of each.
 
     Raises
     ------
@@ -39,9 +46,19 @@ async def plan_sql(coordinator: Coordinator, statement: Statement, tenant: str =
 
 
 def _plan(coordinator: Coordinator, statement: Statement, tenant: str) -> bytes:
-    named = coordinator.catalog.some(tenant, words_of(statement.text))
-    tables = {table.name: scan_of(table) for table in named}
-    return plan_of(statement, tables)
+    catalog = coordinator.catalog
+    named = catalog.some(tenant, words_of(statement.text))
+    tables = {table.name: partial(_opened, coordinator, tenant, table) for table in named}
+    outside = {one.name: partial(_opened_of, coordinator, tenant, one.name) for one in catalog.sources.catalogs(tenant)}
+    return plan_of(statement, tables, outside)
+
+
+def _opened(coordinator: Coordinator, tenant: str, table: Table) -> pl.LazyFrame:
+    return coordinator.catalog.sources.opened(tenant, table).scan
+
+
+def _opened_of(coordinator: Coordinator, tenant: str, catalog: str, identifier: tuple[str, ...]) -> pl.LazyFrame:
+    return coordinator.catalog.sources.opened_of(tenant, catalog, identifier).scan
 
 
 async def submit_sql(
@@ -76,6 +93,7 @@ async def submit_sql(
         tenant=tenant,
         priority=priority,
         sql=statement.text,
+        asked=msgspec.json.encode([statement.text, statement.parameters]),  # its plan may be another when it is sent again
     )
 
 
@@ -124,22 +142,54 @@ async def put_table(
         format=given.format or "parquet",
         options=given.options,
         storage_options=given.storage_options,
+        storage=given.storage,
         comment=given.comment,
         changed_unix_s=time.time(),
     )
-    scan = await asyncio.to_thread(_scan, made)
-    seen = await coordinator.explain(scan.serialize(), tenant=tenant)  # looks at the tenant's folders first
-    made = msgspec.structs.replace(
-        made, columns=msgspec.convert(seen.columns, tuple[Column, ...]), statistics=_statistics(seen)
-    )
+    opened = await asyncio.to_thread(_looked_at, coordinator, made, tenant)
+    seen = await coordinator.explain(opened.scan.serialize(), tenant=tenant)  # looks at the tenant's folders once more
+    made = _described(made, seen, opened)
     return await asyncio.to_thread(partial(coordinator.catalog.put, tenant, made, expected))
 
 
-def _scan(table: Table) -> pl.LazyFrame:
+def _looked_at(coordinator: Coordinator, table: Table, tenant: str) -> Opened:
     try:
-        return scan_of(table)
+        return coordinator.catalog.sources.opened(tenant, table)
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise RequestError(f"options: {error}") from error
+
+
+async def show_table(coordinator: Coordinator, name: str, *, tenant: str = DEFAULT_TENANT) -> Table:
+    """Return what is known of a table: one of the tenant's, or one of a catalog, ``catalog.namespace.table``, as it is now.
+
+    Raises
+    ------
+    UnknownTableError
+        When there is none.
+    CatalogError, SourceError, ForbiddenError
+        When that of a catalog can't be read.
+    """
+    catalog, *rest = _parts(name)
+    if not rest:
+        return await asyncio.to_thread(coordinator.catalog.get, tenant, name)
+    sources = coordinator.catalog.sources
+    try:
+        opened = await asyncio.to_thread(sources.opened_of, tenant, catalog, tuple(rest))
+    except QueryError as error:
+        raise UnknownTableError(error.message) from error
+    seen = await coordinator.explain(opened.scan.serialize(), tenant=tenant)
+    return _described(Table(name=name, location=opened.location, format="iceberg"), seen, opened)
+
+
+def _parts(name: str) -> list[str]:
+    """Return the parts of a name as SQL says it."""
+    return [quoted[1:-1].replace('""', '"') if quoted else plain for quoted, plain in _PART.findall(name)]
+
+
+def _described(table: Table, seen: Explanation, opened: Opened) -> Table:
+    statistics = msgspec.structs.replace(_statistics(seen), snapshot=opened.snapshot)
+    columns = msgspec.convert(seen.columns, tuple[Column, ...])
+    return msgspec.structs.replace(table, columns=columns, statistics=statistics)
 
 
 def _statistics(seen: Explanation) -> Statistics:

@@ -20,7 +20,17 @@ import msgspec
 import polars as pl
 
 from frazil_functions import PROTOCOL_VERSION
-from frazil_functions.cloudevent import EVENT_LINES_TYPE, MARKER_HEADER, check_fresh, decode_task, encode_line, verify
+from frazil_functions.cloudevent import (
+    EVENT_LINES_TYPE,
+    MARKER_HEADER,
+    MAX_SKEW_S,
+    SIGNATURE_HEADER,
+    check_fresh,
+    decode_task,
+    encode_line,
+    verify,
+)
+from frazil_functions.copies import Copies
 from frazil_functions.errors import (
     CancelledQueryError,
     DeadlineError,
@@ -93,6 +103,8 @@ class FunctionApp:
         self._running = 0
         self._draining = False
         self._cold = True
+        # An event may be from a clock that is ahead, and so be accepted for that much longer.
+        self._copies = Copies(settings.max_age_s + MAX_SKEW_S)
 
     @property
     def running(self) -> int:
@@ -133,7 +145,7 @@ class FunctionApp:
             case "/", "POST":
                 headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
                 body = await self._body(headers, receive)
-                await self._task(self._accepted(headers, body), receive, send)
+                await self._task(self._accepted(headers, body), headers[SIGNATURE_HEADER], receive, send)
             case "/" | "/healthz", _:
                 raise _Refused(405, f"{scope['method']} is not possible here: POST / runs a task, GET /healthz tells health")
             case _:
@@ -180,8 +192,8 @@ class FunctionApp:
             raise _Refused(409, f"the task needs polars {request.polars_version}, this function runs {pl.__version__}")
         return request
 
-    async def _task(self, request: TaskRequest, receive: Receive, send: Send) -> None:
-        cold_start = self._take_slot()
+    async def _task(self, request: TaskRequest, signature: str, receive: Receive, send: Send) -> None:
+        cold_start = self._take_slot(signature)
         loop = asyncio.get_running_loop()
         fired = asyncio.Event()
         token = CancelToken(request.deadline_unix_s, lambda _: loop.call_soon_threadsafe(fired.set))
@@ -240,13 +252,15 @@ class FunctionApp:
         finally:
             ended.cancel()
 
-    def _take_slot(self) -> bool:
-        """Count one more running task, and return whether it is the process's first."""
+    def _take_slot(self, signature: str) -> bool:
+        """Count one more running task, of the event with this signature; return whether it is the process's first."""
         with self._lock:
             if self._draining:
                 raise _Refused(503, "this function is ending: it takes no more tasks", _RETRY_AFTER)
             if self._running >= self._settings.concurrency:
                 raise _Refused(503, f"this function is busy: it runs {self._running} tasks", _RETRY_AFTER)
+            if not self._copies.note(signature, time.monotonic()):
+                raise _Refused(425, "this function has run that event already: this is a copy of it")
             self._running += 1
             cold, self._cold = self._cold, False
             return cold

@@ -23,11 +23,13 @@ from frazil_functions.arena_nodes import (
     FRAME_MEMBERS,
     INLINE_MEMBER,
     INPUT_MEMBERS,
+    REFERENCE,
     Raw,
     has_strays,
     map_references,
     python_kinds,
     raw_children,
+    usual_inputs,
 )
 from frazil_functions.errors import PlanError, PlanVersionError, PythonPlanError
 from frazil_functions.task import INPUT_SCHEME, input_path
@@ -36,6 +38,11 @@ __all__ = ["Arena", "Raw", "plan_header", "require_version"]
 
 _MAGIC: Final = b"DSL_VERSION"
 _HEADER_BYTES: Final = 79
+_REFERENCE_MEMBER: Final = b"idx"
+"""What each reference has in it, however it is encoded; a name or a text of the user's may have it too."""
+
+_NO_REFERENCE: Final = b"hive_start_idx"
+"""What each scan has in it, though it refers to nothing."""
 
 
 class _Key(msgspec.Struct, frozen=True):
@@ -132,7 +139,7 @@ class Arena:
             raise PlanError(f"the plan is truncated or corrupt: {error}") from error
         arena = cls()
         try:
-            arena._fill(document)
+            arena._fill(document, plan.count(_REFERENCE_MEMBER) - plan.count(_NO_REFERENCE))
         except RecursionError as error:
             raise PlanError("the plan is nested too deeply") from error
         return arena
@@ -151,14 +158,14 @@ class Arena:
         except PolarsError as error:
             raise PythonPlanError(f"the plan can't be serialised: {error}") from error
 
-    def _fill(self, document: _Document) -> None:
+    def _fill(self, document: _Document, most_references: int) -> None:
+        """Take the nodes of a document that has at most so many references."""
         numbers = {index: number for number, index in enumerate(self._live(document))}
         self.nodes = [cast("Raw", document.dsl_plans[index].value) for index in numbers]
-        for number in range(len(self.nodes)):
-            self._number_inputs(number, numbers)
-        for node in self.nodes:
-            _embed_frames(node, document.dataframes)
-        for number, node in enumerate(self.nodes):
+        usual = 1 + sum(self._number_inputs(number, numbers) for number in range(len(self.nodes)))
+        usual += sum(_embed_frames(node, document.dataframes) for node in self.nodes)
+        # Looking through the members of every node takes longer than all the rest, and few plans have strays.
+        for number, node in enumerate(self.nodes if most_references > usual else ()):
             if has_strays(node):
                 self._strays.add(number)
                 (kind,) = node
@@ -175,20 +182,22 @@ class Arena:
             _check_node(document.dsl_plans[index].value)
         return live
 
-    def _number_inputs(self, number: int, numbers: dict[int, int]) -> None:
-        """Replace the references of node `number` by node numbers, and give inline inputs a number."""
+    def _number_inputs(self, number: int, numbers: dict[int, int]) -> int:
+        """Replace the references of node `number` by node numbers, and give inline inputs a number; return how many."""
+        references = 0
         for member, position, value in list(raw_children(self.nodes[number])):
             if not isinstance(value, dict):
                 raise PlanError("the plan is corrupt: an input is not a node")
-            if value.keys() != {"idx", "version"}:
-                _check_node(value)
-            if value.keys() == {"idx", "version"}:
+            if value.keys() == REFERENCE:
                 target = _known(numbers, value["idx"])
+                references += 1
             else:
+                _check_node(value)
                 target = len(self.nodes)
                 self.nodes.append(cast("Raw", value))
-                self._number_inputs(target, numbers)
+                references += self._number_inputs(target, numbers)
             self._set_child(number, member, position, target)
+        return references
 
     def _set_child(self, number: int, member: str, position: int | None, target: int) -> None:
         (payload,) = self.nodes[number].values()
@@ -233,14 +242,16 @@ class Arena:
 
     def inputs(self, number: int) -> list[int]:
         """Return the numbers of the nodes that `number` reads, in order."""
+        (payload,) = self.nodes[number].values()
+        if number not in self._strays:
+            return usual_inputs(payload)
         found: list[int] = []
 
         def note(target: int) -> int:
             found.append(target)
             return target
 
-        (payload,) = self.nodes[number].values()
-        map_references(payload, note, strays=number in self._strays)
+        map_references(payload, note, strays=True)
         return found
 
     def reachable(self, root: int | None = None) -> list[int]:
@@ -448,9 +459,10 @@ def _known(numbers: dict[int, int], index: object) -> int:
     return numbers[index]
 
 
-def _embed_frames(node: Raw, slots: list[_FrameSlot]) -> None:
-    """Put the frames that `node` refers to in the place of the references."""
+def _embed_frames(node: Raw, slots: list[_FrameSlot]) -> int:
+    """Put the frames that `node` refers to in the place of the references; return how many."""
     (payload,) = node.values()
+    found = 0
     for member in FRAME_MEMBERS if isinstance(payload, dict) else ():
         reference = cast("Raw", payload).get(member)
         if isinstance(reference, dict):
@@ -458,6 +470,8 @@ def _embed_frames(node: Raw, slots: list[_FrameSlot]) -> None:
             if not isinstance(index, int) or not 0 < index < len(slots):
                 raise PlanError("the plan is corrupt: an in-memory frame is missing")
             cast("Raw", payload)[member] = slots[index].value
+            found += 1
+    return found
 
 
 def _frames_of(payload: Raw) -> list[tuple[str, msgspec.Raw]]:

@@ -12,11 +12,13 @@ __all__ = [
     "FRAME_MEMBERS",
     "INLINE_MEMBER",
     "INPUT_MEMBERS",
+    "REFERENCE",
     "Raw",
     "has_strays",
     "map_references",
     "python_kinds",
     "raw_children",
+    "usual_inputs",
 ]
 
 Raw: TypeAlias = dict[str, object]
@@ -28,6 +30,10 @@ INLINE_MEMBER: Final = "inputs"
 
 FRAME_MEMBERS: Final = ("df", "on_columns")
 """Members that refer to an in-memory frame: of a DataFrameScan its rows, of a Pivot its columns."""
+
+_USUAL_MEMBERS: Final = frozenset((*INPUT_MEMBERS, *FRAME_MEMBERS))
+REFERENCE: Final = frozenset({"idx", "version"})
+"""Members of a reference, as Polars writes it."""
 
 _PYTHON_KINDS: Final = frozenset(
     {
@@ -58,26 +64,34 @@ def raw_children(node: Raw) -> Iterator[tuple[str, int | None, object]]:
                 yield from ((member, position, item) for position, item in enumerate(value))
 
 
-def _is_reference(value: object) -> bool:
-    return isinstance(value, dict) and value.keys() == {"idx", "version"}
-
-
 def has_strays(node: Raw) -> bool:
     """Return whether a node refers to others from elsewhere than the usual members, as SQL and sub-plans do."""
     (payload,) = node.values()
     if not isinstance(payload, dict):
         return False
-    known = (*INPUT_MEMBERS, *FRAME_MEMBERS)
-    stack: list[object] = [value for member, value in payload.items() if member not in known]
+    stack: list[object] = [value for member, value in payload.items() if member not in _USUAL_MEMBERS]
     while stack:
         value = stack.pop()
-        if _is_reference(value):
-            return True
         if isinstance(value, dict):
+            if value.keys() == REFERENCE:
+                return True
             stack.extend(value.values())
         elif isinstance(value, list) and not (value and isinstance(value[0], int)):
             stack.extend(value)
     return False
+
+
+def usual_inputs(payload: object) -> list[int]:
+    """Return the node numbers in the usual members of a node, in order."""
+    found: list[int] = []
+    if isinstance(payload, dict):
+        for member in INPUT_MEMBERS:
+            value = payload.get(member)
+            if isinstance(value, int):
+                found.append(value)
+            elif isinstance(value, list):
+                found += [item for item in value if isinstance(item, int)]
+    return found
 
 
 def map_references(payload: object, change: Callable[[int], int], *, usual: bool = True, strays: bool) -> object:
@@ -94,17 +108,17 @@ def map_references(payload: object, change: Callable[[int], int], *, usual: bool
             changed[member] = change(value)
         elif isinstance(value, list):
             changed[member] = [change(item) if isinstance(item, int) else item for item in value]
+    if not strays:
+        return changed
 
     def deep(value: object) -> object:
         if isinstance(value, dict):
-            if value.keys() == {"idx", "version"}:
+            if value.keys() == REFERENCE:
                 return {"idx": change(cast("int", value["idx"])), "version": 1}
             return {name: deep(inner) for name, inner in value.items()}
         return [deep(inner) for inner in value] if isinstance(value, list) else value
 
-    if strays:
-        known = (*INPUT_MEMBERS, *FRAME_MEMBERS)
-        changed |= {member: deep(value) for member, value in changed.items() if member not in known}
+    changed |= {member: deep(value) for member, value in changed.items() if member not in _USUAL_MEMBERS}
     return changed
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "EVENT_LINES_TYPE",
     "MARKER_HEADER",
     "MAX_AGE_S",
+    "MAX_SKEW_S",
     "SIGNATURE_HEADER",
     "TASK_TYPE",
     "attributes_of",

@@ -217,23 +217,27 @@ def _replace(
         if number >= len(inputs):
             raise PlanError(f"the fragment reads input {number}, and the task has {len(inputs)}")
         given = inputs[number]
-        # The placeholder's own schema: with everything that its scan options add, and without any I/O.
-        schema = arena.lazy(nodes[0]).collect_schema()
-        if isinstance(given, ExchangeInput) and not given.blocks:  # most inputs of most tasks of a union
-            bound = {node: arena.append(Arena.of(pl.LazyFrame(schema=schema))) for node in nodes}
-        elif isinstance(given, ExchangeInput):
+        if isinstance(given, ExchangeInput) and given.blocks:
             held.keys.append(_register(_LiveReader(given, read)))
-            source = _python_scan(held.keys[-1], schema)
+            source = _python_scan(held.keys[-1], _schema(arena, nodes[0]))
             bound = {node: arena.append(source) for node in nodes}
+        elif isinstance(given, ExchangeInput) or not given.splits:  # most inputs of most tasks of a union
+            empty = Arena.of(pl.LazyFrame(schema=_schema(arena, nodes[0])))
+            bound = {node: arena.append(empty) for node in nodes}
         else:
-            bound = {node: _bind_scan(arena, node, given, schema, held) for node in nodes}
-            if given.splits:
-                scans.append((given.splits, _cloud_options(arena, nodes[0])))
+            bound = {node: _bind_scan(arena, node, given, held) for node in nodes}
+            scans.append((given.splits, _cloud_options(arena, nodes[0])))
         if given.predicate is not None:
+            schema = _schema(arena, nodes[0])
             bound = {node: _filtered(arena, place, given.predicate, schema) for node, place in bound.items()}
         replacements |= bound
     arena.redirect(replacements)
     return scans
+
+
+def _schema(arena: Arena, placeholder: int) -> pl.Schema:
+    """Return the placeholder's own schema: with everything that its scan options add, and without any I/O."""
+    return arena.lazy(placeholder).collect_schema()
 
 
 def _filtered(arena: Arena, number: int, predicate: bytes, schema: pl.Schema) -> int:
@@ -255,10 +259,8 @@ def _python_scan(key: str, schema: pl.Schema) -> Arena:
     return Arena.of(lf)
 
 
-def _bind_scan(arena: Arena, node: int, given: ScanInput, schema: pl.Schema, held: _Held) -> int:
-    """Add the nodes that read `given` the way the placeholder `node` says, and return their root."""
-    if not given.splits:
-        return arena.append(Arena.of(pl.LazyFrame(schema=schema)))
+def _bind_scan(arena: Arena, node: int, given: ScanInput, held: _Held) -> int:
+    """Add the nodes that read the splits of `given` the way the placeholder `node` says, and return their root."""
     scans: list[int] = []
     for whole, run in groupby(given.splits, key=lambda split: split.whole):
         splits = tuple(run)
@@ -288,11 +290,25 @@ def _scan_of(arena: Arena, node: int, splits: tuple[Split, ...], scan_type: byte
         arguments["row_index"] = {**index, "offset": cast("int", index["offset"]) + splits[0].rows_before}
     if splits[0].hive_start:
         arguments["hive_options"] = {**cast("Raw", arguments["hive_options"]), "hive_start_idx": splits[0].hive_start}
+    arguments["row_count"] = _row_count(arguments, splits)
     scan["unified_scan_args"] = arguments
     if scan_type is not None:
         scan["scan_type"] = msgspec.msgpack.decode(scan_type)
     scan["sources"] = {"Paths": [{"inner": split.path} for split in splits]}
     return {arena.kind(node): scan}
+
+
+def _row_count(arguments: Raw, splits: tuple[Split, ...]) -> tuple[int, int] | None:
+    """Return the rows of the files, and how many of them are deleted; None when nobody has counted them.
+
+    Polars opens no file to learn its columns when it is told them, as it is here, and so would know no rows either. Then it
+    builds the hash table of a join from the wrong side, and filters the scan of the other side by no keys. It also answers
+    ``len()`` from this number, so it must be exact. Of the later part of a file nothing is said: Polars takes the
+    number for that of the rows to come.
+    """
+    if arguments.get("deletion_files") is not None or any(not split.rows or split.offset for split in splits):
+        return None
+    return sum(split.rows for split in splits), 0
 
 
 def _scan_range(arena: Arena, node: int, split: Split, held: _Held) -> int:

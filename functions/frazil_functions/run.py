@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 import polars as pl
@@ -32,6 +32,7 @@ from frazil_functions.exchange.writer import ExchangeWriter, WrittenOutput
 from frazil_functions.failures import may_be_the_engines_fault, task_error
 from frazil_functions.fragment import BoundFragment, bind
 from frazil_functions.memory import MemoryWatch, resident_bytes, return_freed_memory
+from frazil_functions.sealed import fragment_of
 from frazil_functions.sink import node_of, sink_options, write_sink
 from frazil_functions.sources import changed_source, secret_values
 from frazil_functions.storage import CountingStore, Store
@@ -167,7 +168,7 @@ class TaskRun:
             try:
                 written = self._run_fragment(where)
             except BaseException as error:  # a polars panic is no Exception
-                raise task_error(error, where=where, in_polars=False) from error
+                _raise(task_error(error, where=where, in_polars=False), error)
         return msgspec.structs.replace(written, stats=self.stats())
 
     def stats(self) -> TaskStats:
@@ -207,13 +208,13 @@ class TaskRun:
             except BaseException as error:
                 cause = self._cause(bound, error, fail)
                 if not may_be_the_engines_fault(cause):
-                    raise cause from error
+                    _raise(cause, error)
                 logger.warning(_OTHER_ENGINE, extra={**where, "reason": str(cause).partition("\n")[0]})
             self._begin_again()
             try:
                 return self._output(bound, fail)
             except BaseException as error:
-                raise self._cause(bound, error, fail) from error
+                _raise(self._cause(bound, error, fail), error)
 
     def _output(self, bound: BoundFragment, fail: Callable[[BaseException], FrazilError]) -> Descriptor:
         """Run the bound fragment with the engine whose turn it is, and write its rows."""
@@ -227,11 +228,10 @@ class TaskRun:
         self._rows_in = self._bytes_in = self._rows_out = self._raw_bytes_out = 0
 
     def _fragment(self) -> bytes:
-        if self._request.fragment:
-            return self._request.fragment
-        if self._request.fragment_key is None:
+        fragment = fragment_of(self._request, self._store)
+        if not fragment:
             raise PlanError("the task has no fragment")
-        return self._store.get(self._request.fragment_key)
+        return fragment
 
     def _read(
         self,
@@ -374,6 +374,11 @@ def run_task(
     """Run one attempt to its end; see :meth:`TaskRun.run`."""
     token = cancelled or CancelToken(request.deadline_unix_s)
     return TaskRun(request, store=store, cancelled=token, allow_udfs=allow_udfs).run()
+
+
+def _raise(told: BaseException, error: BaseException) -> NoReturn:
+    """Raise what `error` means; when that is `error` itself, its own cause stays, which a debugger looks for."""
+    raise told from (error.__cause__ if told is error else error)
 
 
 def _batches(

@@ -5,13 +5,15 @@ Polars reads them itself; this is for planning (listing, footers) and for notici
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -20,9 +22,18 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from frazil_functions.errors import SourceError
 
-__all__ = ["FileStat", "as_listed", "cloud_config", "is_remote", "local_path", "scan_store", "stat_file"]
+__all__ = ["FileStat", "as_listed", "cloud_config", "is_remote", "local_path", "of_each", "scan_store", "stat_file"]
+
+_FEW: Final = 64
+"""Local files that are looked at one after the other."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _FILE: Final = "file:"
+_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+"""Variables that name the endpoint where the scan does not; obstore and polars read them by themselves."""
+
 _SCHEME: Final = re.compile(r"^([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 
@@ -63,6 +74,24 @@ def as_listed(path: str) -> str:
     if not path.startswith(_FILE):
         return path
     return local_path(path) if "%" in path else f"{_FILE}//{local_path(path)}"
+
+
+def of_each(act: Callable[[T], R], items: Sequence[T], *, path: Callable[[T], str], threads: int) -> list[R]:
+    """Return what `act` makes of each item, in their order.
+
+    Parameters
+    ----------
+    act, items
+        What is asked of a store, once for each item.
+    path
+        The path or URL that an item is about.
+    threads
+        Most threads, for what is remote and has to be waited for, or many. A local disk answers sooner than a thread starts.
+    """
+    if len(items) <= (1 if any(is_remote(path(item)) for item in items) else _FEW):
+        return [act(item) for item in items]
+    with ThreadPoolExecutor(min(threads, len(items))) as pool:
+        return list(pool.map(act, items))
 
 
 def scan_store(path: str, cloud_options: object) -> tuple[ObjectStore, str, str]:
@@ -117,7 +146,8 @@ def stat_file(path: str, cloud_options: object) -> FileStat:
 @lru_cache(maxsize=64)
 def _remote_store(root: str, config: bytes) -> ObjectStore:
     options = cast("dict[str, str]", msgspec.json.decode(config))
-    plain_http = options.get("endpoint", "").startswith("http://") or options.get("allow_http") == "true"
+    endpoint = options.get("endpoint") or next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), "")
+    plain_http = endpoint.startswith("http://") or options.get("allow_http") == "true"
     options.pop("allow_http", None)
     try:
         store: ObjectStore = from_url(

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from frazil_functions.errors import SourceError
-from frazil_functions.scan_files import stat_file
+from frazil_functions.scan_files import of_each, stat_file
 from frazil_functions.task import Split
 
 __all__ = ["changed_source", "secret_values"]
@@ -35,11 +34,12 @@ def changed_source(splits: Iterable[Split], cloud_options: object) -> SourceErro
         What polars read them with: the member ``cloud_options`` of the scan.
     """
     planned = {split.path: split for split in splits if split.size is not None or split.etag is not None}
-    if len(planned) <= 1:
-        found = [_check(split, cloud_options) for split in planned.values()]
-    else:
-        with ThreadPoolExecutor(_HEADS_AT_ONCE) as pool:
-            found = list(pool.map(lambda split: _check(split, cloud_options), planned.values()))
+    found = of_each(
+        lambda split: _check(split, cloud_options),
+        list(planned.values()),
+        path=lambda split: split.path,
+        threads=_HEADS_AT_ONCE,
+    )
     return next((error for error in found if error is not None), None)
 
 

@@ -261,6 +261,10 @@ class TaskLimits(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 5.0
     """Seconds between heartbeats."""
 
+    expected_bytes: int | None = None
+    """Memory that the coordinator expects the task to need, by which a platform with functions of several sizes chooses;
+    the function does not look at it."""
+
 
 class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt of one task: the body of a ``dev.frazil.task.v1`` event."""
@@ -283,6 +287,9 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     fragment_key: str | None = None
     """Object key of the fragment when it is too large to travel inline (> 64 KiB)."""
+
+    fragment_secret: bytes = b""
+    """What unseals that object (:mod:`frazil_functions.sealed`)."""
 
     polars_version: str
     """The function refuses any other than its own."""

@@ -53,10 +53,10 @@ def engine(seaweed: SeaweedFS, orders: str) -> Iterator[frazil.Engine]:
 def still_well(seaweed: SeaweedFS, engine: frazil.Engine, orders: str) -> Iterator[None]:
     """Check after each test that nothing is left in the exchange and that the next query is answered."""
     yield
-    eventually(lambda: not seaweed.keys(BUCKET, PREFIX), "the exchange prefix is empty")
+    eventually(lambda: not seaweed.keys(BUCKET, f"{PREFIX}/exchange/"), "the exchange prefix is empty")
     healthy = summary(orders, seaweed)
     assert_same(healthy.collect(engine=engine), healthy.collect(), ordered=False)
-    eventually(lambda: not seaweed.keys(BUCKET, PREFIX), "the exchange prefix is empty after the next query")
+    eventually(lambda: not seaweed.keys(BUCKET, f"{PREFIX}/exchange/"), "the exchange prefix is empty after the next query")
 
 
 def summary(source: str, seaweed: SeaweedFS) -> pl.LazyFrame:

@@ -71,6 +71,16 @@ def test_an_old_event_is_refused(function: Function, file: Path) -> None:
         assert b"expired" in response.read()
 
 
+def test_a_replayed_event_is_refused(function: Function, file: Path) -> None:
+    request, now_unix_s = task(placeholder(FRAME.schema), whole_file(file, 1000)), time.time()
+    before = len(function.store.list(""))
+    for status, written in ((200, 1), (425, 1)):
+        with function.posted(request, now_unix_s=now_unix_s) as response:
+            response.read()
+            assert response.status == status
+        assert len(function.store.list("")) == before + written
+
+
 def test_another_version_of_polars_is_refused(function: Function, file: Path) -> None:
     with function.posted(task(placeholder(FRAME.schema), whole_file(file, 1000), polars_version="1.0.0")) as response:
         assert response.status == 409

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +40,10 @@ class Site:
     good: str
     bad: str
 
-    def submit(self, lf: pl.LazyFrame, *labels: str, token: str = "admin-token") -> str:
+    def submit(self, lf: pl.LazyFrame, *labels: str, token: str = "admin-token", reuse: str = "off") -> str:
         headers = {
             "Authorization": f"Bearer {token}",
-            "Frazil-Settings": json.dumps(TINY),
+            "Frazil-Settings": json.dumps({**TINY, "reuse": reuse}),
             "Content-Type": "application/vnd.frazil.plan",
         }
         params = httpx.QueryParams([("label", label) for label in labels])
@@ -172,6 +173,30 @@ def test_choosing_a_stage_shows_its_attempts_alone_and_the_keyboard_goes_through
     page.locator(".timeline").focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator(".detail h3")).to_contain_text("Stage 0, task")
+
+
+def run_to_its_end(site: Site, lf: pl.LazyFrame) -> str:
+    query = site.submit(lf, reuse="tasks")
+    assert site.ended(query) == "succeeded"
+    return query
+
+
+def test_tasks_that_were_reused_are_marked_and_attempts_tell_their_requests(site: Site, visit: Callable[..., Page]) -> None:
+    lf = pl.scan_parquet(site.data / "left.parquet").filter(pl.col("value") > 2)
+    first, query = (run_to_its_end(site, lf.group_by("key").len()) for _ in range(2))
+    page = visit(f"#/queries/{first}")
+    expect(page.locator(".timeline .run title").first).to_have_text(re.compile(r"store: [1-9]\d* (GET|PUT)"))
+    expect(page.locator(".node-reused, .fill-reused, .run-reused")).to_have_count(0)
+    told = site.ask(f"queries/{query}/tasks").json()
+    reused = sum(stage["tasks"] for stage in told["reused"])
+    assert reused > 1
+    page = visit(f"#/queries/{query}")
+    expect(page.locator(".timeline .run-reused")).to_have_count(reused)
+    expect(page.locator(".legend")).to_contain_text(f"reused: nothing ran ({reused})")
+    expect(page.locator(".node-reused")).to_have_text([f"{stage['tasks']} reused" for stage in told["reused"]])
+    page.locator(".timeline").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".detail")).to_contain_text("reused")
 
 
 def test_a_running_query_is_followed_and_can_be_cancelled_but_not_by_who_may_only_read(

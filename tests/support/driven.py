@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from frazil_coordinator.schedule.commits import Commit, Decision, TaskCommitted
+from frazil_coordinator.schedule.messages import AttemptRef
 
 __all__ = ["KINDS", "KeptLog", "queries"]
 
@@ -20,6 +21,8 @@ class KeptLog:
     commits: list[Commit] = field(default_factory=list)
     delay_s: float = 0.0
     waiting: list[Callable[[], None]] = field(default_factory=list)
+    urgent: set[AttemptRef] = field(default_factory=set)
+    """Answers that others wait for."""
 
     def note(self, commit: Decision) -> None:
         self.commits.append(commit)
@@ -27,6 +30,7 @@ class KeptLog:
     def commit(self, commit: TaskCommitted, then: Callable[[], None], *, urgent: bool) -> None:
         self.commits.append(commit)
         self.waiting.append(then)
+        self.urgent |= {commit.ref} if urgent else set()
         asyncio.get_running_loop().call_later(self.delay_s, self._durable)
 
     def _durable(self) -> None:

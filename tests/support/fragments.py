@@ -18,6 +18,7 @@ from frazil_coordinator.settings import Settings
 from frazil_functions.errors import FrazilError, PlanError, QueryError, to_wire
 from frazil_functions.exchange.writer import ExchangeWriter
 from frazil_functions.ids import StageId
+from frazil_functions.sealed import fragment_of
 from frazil_functions.storage import Store
 from frazil_functions.task import Failed, Started, Succeeded, TaskEvent, TaskRequest, TaskStats
 
@@ -93,7 +94,7 @@ class FragmentPlatform:
         yield await asyncio.to_thread(self._run, request, key)
 
     def _run(self, request: TaskRequest, key: str) -> TaskEvent:
-        fragment = request.fragment if request.fragment_key is None else self.store.get(request.fragment_key)
+        fragment = fragment_of(request, self.store)
         try:
             frame = pl.LazyFrame.deserialize(io.BytesIO(fragment)).collect()
         except pl.exceptions.PolarsError as error:

@@ -24,14 +24,14 @@ class ScanPlatform:
     shares_files: bool = True
     sent: list[TaskRequest] = field(default_factory=list)
     before: Callable[[TaskRequest], asyncio.Event | None] = lambda _: None
-    """What a task waits for; None: nothing."""
+    """What a task waits for; None: nothing. What it raises is what the task failed with."""
 
     async def invoke(self, request: TaskRequest) -> AsyncGenerator[TaskEvent, None]:
         self.sent.append(request)
         yield Started(cold_start=False)
-        if (gate := self.before(request)) is not None:
-            await gate.wait()
         try:
+            if (gate := self.before(request)) is not None:
+                await gate.wait()
             descriptor = await asyncio.to_thread(run_task, request, store=self.store)
         except FrazilError as error:
             yield Failed(error=to_wire(error))

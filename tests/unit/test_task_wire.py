@@ -87,6 +87,7 @@ requests = st.builds(
     limits=st.builds(TaskLimits, memory_bytes=st.none() | small),
     deadline_unix_s=st.none() | st.floats(0, 1e12),
     fragment_key=st.none() | text,
+    fragment_secret=st.binary(max_size=32),
     polars_version=text,
     protocol_version=small,
 )

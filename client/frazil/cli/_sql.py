@@ -19,7 +19,7 @@ from frazil._engine import Engine
 from frazil.cli import _common
 from frazil.cli._plans import show
 from frazil.cli._run import Format, format_of, write
-from frazil_coordinator.catalog.model import TableFormat, TableSource
+from frazil_coordinator.catalog.model import CatalogTable, TableFormat, TableSource
 from frazil_coordinator.catalog.parameters import Parameters
 from frazil_coordinator.status import Explanation
 
@@ -31,6 +31,7 @@ _PLACE: Final = re.compile(r"(?<!:):[A-Za-z_]")
 tables_app = typer.Typer(help="The tables of a coordinator that SQL knows by name.", no_args_is_help=True)
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits and _.")]
+_Shown = Annotated[str, typer.Argument(metavar="NAME", help="Of a table, or catalog.namespace.table.")]
 _Version = Annotated[int | None, typer.Option("--if-version", min=0, help="Only if it is of this version; 0: if it is new.")]
 
 
@@ -92,13 +93,20 @@ def _value(text: str) -> object:
 
 @tables_app.command("list")
 def list_tables(
+    catalog: Annotated[str | None, typer.Option("--catalog", help="Name of a catalog (`frazil tables catalogs`).")] = None,
+    namespace: Annotated[str, typer.Option("--namespace", help="Only tables below it.")] = "",
     url: _common.Url = None,
     token: _common.Token = None,
     profile_name: _common.ProfileName = None,
     as_json: _common.AsJson = False,
 ) -> None:
-    """List the tables."""
+    """List the tables: the tenant's own, or those of a catalog."""
+    if namespace and catalog is None:
+        raise typer.BadParameter("--namespace is one of a catalog: say which, with --catalog")
     with closing(_common.remote_session(url, token, profile_name)) as session:
+        if catalog is not None:
+            _list_catalog(session.catalog_tables(catalog, namespace), as_json)
+            return
         found = session.tables()
     if as_json:
         _common.print_json(found)
@@ -113,9 +121,38 @@ def list_tables(
     Console(soft_wrap=True, highlight=False).print(grid)
 
 
+def _list_catalog(found: Sequence[CatalogTable], as_json: bool) -> None:  # a flag of the command
+    if as_json:
+        _common.print_json(found)
+        return
+    grid = Grid("name", "namespace", "table", box=None, pad_edge=False)
+    for one in found:
+        grid.add_row(Text(one.name), Text(".".join(one.namespace)), Text(one.table))
+    Console(soft_wrap=True, highlight=False).print(grid)
+
+
+@tables_app.command("catalogs")
+def list_catalogs(
+    url: _common.Url = None,
+    token: _common.Token = None,
+    profile_name: _common.ProfileName = None,
+    as_json: _common.AsJson = False,
+) -> None:
+    """List the catalogs of others whose tables SQL may name: catalog.namespace.table."""
+    with closing(_common.remote_session(url, token, profile_name)) as session:
+        found = session.catalogs()
+    if as_json:
+        _common.print_json(found)
+        return
+    grid = Grid("name", "type", "comment", box=None, pad_edge=False)
+    for one in found:
+        grid.add_row(Text(one.name), Text(one.type), Text(one.comment))
+    Console(soft_wrap=True, highlight=False).print(grid)
+
+
 @tables_app.command("show")
 def show_table(
-    name: _Name,
+    name: _Shown,
     url: _common.Url = None,
     token: _common.Token = None,
     profile_name: _common.ProfileName = None,
@@ -127,9 +164,13 @@ def show_table(
     if as_json:
         _common.print_json(table)
         return
-    typer.echo(f"{table.name} (version {table.version}): {table.format} at {table.location}")
+    version = f" (version {table.version})" if table.version else ""
+    snapshot = f", snapshot {table.statistics.snapshot}" if table.statistics.snapshot else ""
+    typer.echo(f"{table.name}{version}: {table.format} at {table.location}{snapshot}")
     if table.comment:
         typer.echo(table.comment)
+    if table.storage:
+        typer.echo(f"storage {table.storage}")
     for kind, options in (("option", table.options), ("storage option", table.storage_options)):
         for option, value in options.items():
             typer.echo(f"{kind} {option} = {json.dumps(value)}")
@@ -151,6 +192,7 @@ def put_table(
     storage_option: Annotated[
         list[str] | None, typer.Option("--storage-option", metavar="KEY=VALUE", help="Of the store; no secrets.")
     ] = None,
+    storage: Annotated[str, typer.Option("--storage", help="Storage of the coordinator's configuration, by name.")] = "",
     comment: Annotated[str, typer.Option("--comment", help="For people.")] = "",
     if_version: _Version = None,
     url: _common.Url = None,
@@ -164,6 +206,7 @@ def put_table(
         "format": format_,
         "options": {key: _value(value) for key, value in _common.pairs(option, "--option").items()},
         "storage_options": _common.pairs(storage_option, "--storage-option"),
+        "storage": storage,
         "comment": comment,
     }
     try:

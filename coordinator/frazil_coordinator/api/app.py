@@ -8,6 +8,7 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 
 from frazil_coordinator.api.auth import require_token
+from frazil_coordinator.api.catalogs import catalogs_router
 from frazil_coordinator.api.cluster import cluster_router
 from frazil_coordinator.api.events import events_router
 from frazil_coordinator.api.health import probes_router, version_router
@@ -56,7 +57,7 @@ def create_app(
         redoc_url=None,
         responses={"4XX": {"model": Problem, "content": {PROBLEM_JSON: {}}, "description": "What is wrong"}},
     )
-    guarded = [Depends(require_token(tokens, identities))]
+    guarded = [Depends(require_token(tokens, identities, refused=coordinator.metrics.http.refused_tokens))]
     app.include_router(probes_router(coordinator))
     app.include_router(version_router(), dependencies=guarded)
     app.include_router(queries_router(coordinator), dependencies=guarded)
@@ -65,6 +66,7 @@ def create_app(
     known = triggers or Triggers(coordinator)
     app.include_router(triggers_router(coordinator, known), dependencies=guarded)
     app.include_router(events_router(coordinator, known), dependencies=guarded)
+    app.include_router(catalogs_router(coordinator), dependencies=guarded)
     app.include_router(pages_router())
     add_handlers(app)
     app.add_middleware(TellVersions)

@@ -7,13 +7,23 @@ from dataclasses import dataclass
 from typing import Annotated, Final, TypeAlias, cast
 
 from fastapi import Depends, Request
+from prometheus_client import Counter
 
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.identity import Identities
-from frazil_coordinator.refusals import ForbiddenError, UnauthorizedError
+from frazil_coordinator.refusals import (
+    AuthorityError,
+    ExpiredTokenError,
+    ForbiddenError,
+    InvalidTokenError,
+    RoleError,
+    UnauthorizedError,
+    UnknownTokenError,
+)
 from frazil_coordinator.registry import UnknownQueryError
 from frazil_coordinator.tenancy import DEFAULT_TENANT, Role, Token
 from frazil_coordinator.tenancy.model import digest_of
+from frazil_functions.errors import RequestError
 from frazil_functions.ids import QueryId
 
 __all__ = ["INGEST_PATHS", "Asker", "Caller", "require_token", "visible"]
@@ -45,7 +55,7 @@ _ANYBODY: Final = Caller(tenant=DEFAULT_TENANT, role=Role.ADMIN)
 
 
 def require_token(
-    tokens: Sequence[str | Token], identities: Identities | None = None
+    tokens: Sequence[str | Token], identities: Identities | None = None, *, refused: Counter | None = None
 ) -> Callable[[Request], Awaitable[None]]:
     """Return a dependency that lets in who sends ``Authorization: Bearer`` with a token that is known.
 
@@ -55,6 +65,8 @@ def require_token(
         What is known of static ones, or the secrets of administrators of the one tenant. They are looked at first.
     identities
         Who can tell whose another one is. With none, and no tokens, everybody is let in as an administrator.
+    refused
+        Counts those who are not, by reason. None: nobody does.
 
     Notes
     -----
@@ -65,29 +77,62 @@ def require_token(
 
     async def check(request: Request) -> None:
         guarded = known or identities is not None
-        request.state.caller = await _caller(request, known, identities) if guarded else _ANYBODY
+        try:
+            request.state.caller = await _caller(request, known, identities) if guarded else _ANYBODY
+        except RequestError as error:
+            if refused is not None:
+                refused.labels(_reason(request, error)).inc()
+            raise
 
     return check
 
 
-async def _caller(request: Request, known: Sequence[Token], identities: Identities | None) -> Caller:
+def _ingests(request: Request) -> bool:
+    """Return whether a request sends events."""
+    return request.url.path in INGEST_PATHS and request.method == "POST"
+
+
+def _given(request: Request) -> str:
+    """Return the bearer token of a request; empty when it has none."""
     scheme, _, rest = request.headers.get("authorization", "").partition(" ")
-    given, ingests = rest.strip(), request.url.path in INGEST_PATHS and request.method == "POST"
-    if ingests and not scheme:
-        scheme, given = "bearer", request.query_params.get("token", "")
+    if not scheme and _ingests(request):
+        return request.query_params.get("token", "")
+    return rest.strip() if scheme.lower() == "bearer" else ""
+
+
+def _reason(request: Request, error: RequestError) -> str:
+    """Return which of `frazil_coordinator.metrics.REFUSED_TOKENS` an error is."""
+    match error:
+        case RoleError():
+            return "role"
+        case ForbiddenError():
+            return "no_right"
+        case AuthorityError():
+            return "unanswered"
+        case ExpiredTokenError():
+            return "expired"
+        case UnknownTokenError():
+            return "unknown"
+        case InvalidTokenError():
+            return "invalid"
+    return "unknown" if _given(request) else "missing"
+
+
+async def _caller(request: Request, known: Sequence[Token], identities: Identities | None) -> Caller:
+    given = _given(request)
     digest = digest_of(given)
     matches = [token for token in known if token.is_of(digest)]
-    if scheme.lower() != "bearer" or not (matches or (given and identities is not None)):
+    if not given or not (matches or identities is not None):
         raise UnauthorizedError("a bearer token is required: send the header 'Authorization: Bearer <token>'")
     if matches or identities is None:
         caller = Caller(tenant=matches[0].tenant, role=matches[0].role)
     else:
         identity = await identities.identity_of(given)
         caller = Caller(tenant=identity.tenant, role=identity.role)
-    if caller.role is Role.NOTIFY and not ingests:
-        raise ForbiddenError(f"a token of role {caller.role} may only POST events to {' and '.join(INGEST_PATHS)}")
+    if caller.role is Role.NOTIFY and not _ingests(request):
+        raise RoleError(f"a token of role {caller.role} may only POST events to {' and '.join(INGEST_PATHS)}")
     if caller.role is Role.READ and request.method not in _READING:
-        raise ForbiddenError(f"a token of role {caller.role} may only GET: {request.method} needs the role submit")
+        raise RoleError(f"a token of role {caller.role} may only GET: {request.method} needs the role submit")
     return caller
 
 

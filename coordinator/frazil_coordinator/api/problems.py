@@ -29,7 +29,10 @@ from frazil_coordinator.refusals import (
     PlanTooLargeError,
     QueueFullError,
     ShuttingDownError,
+    TaskGoneError,
+    TaskNotReadyError,
     UnauthorizedError,
+    UnknownTaskError,
 )
 from frazil_coordinator.registry import TooManyQueriesError, UnknownQueryError
 from frazil_coordinator.retention import ResultGoneError
@@ -77,11 +80,14 @@ _STATUS: Final[Mapping[type[FrazilError], int]] = {
     CancelledQueryError: 409,
     NotEndedError: 409,
     NotPlannedError: 409,
+    TaskNotReadyError: 409,
+    UnknownTaskError: 404,
     PlanVersionError: 409,
     CapError: 403,
     ForbiddenError: 403,
     NotAcceptableError: 406,
     ResultGoneError: 410,
+    TaskGoneError: 410,
     PlanTooLargeError: 413,
     MediaTypeError: 415,
     TooManyQueriesError: 429,

@@ -12,6 +12,7 @@ from frazil_coordinator.api.auth import Asker, visible
 from frazil_coordinator.api.hanging_up import while_connected
 from frazil_coordinator.api.inputs import read_plan, read_settings
 from frazil_coordinator.api.leader import leader_only
+from frazil_coordinator.api.replays import add_replay
 from frazil_coordinator.api.results import add_result
 from frazil_coordinator.api.schemas import json_of, plan_body, stream_of
 from frazil_coordinator.api.sql import Asked, answer_statement, is_statement
@@ -185,3 +186,4 @@ def _add_results(router: APIRouter, coordinator: Coordinator) -> None:
         return StreamingResponse(stream, media_type=EVENT_STREAM, headers=headers)
 
     add_result(router, coordinator)
+    add_replay(router, coordinator)

@@ -8,12 +8,13 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from frazil_coordinator.api.answers import add_answers
 from frazil_coordinator.api.cluster import ClusterView
 from frazil_coordinator.api.inputs import PLAN_MEDIA_TYPES, SETTINGS_HEADER
 from frazil_coordinator.api.sql import SqlBody
 from frazil_coordinator.api.trigger_bodies import Replay, Revive
 from frazil_coordinator.api.versions import POLARS_HEADER, PROTOCOL_HEADER, served
-from frazil_coordinator.catalog.model import Table, TableSource
+from frazil_coordinator.catalog.model import CatalogInfo, CatalogTable, Table, TableSource
 from frazil_coordinator.events.model import DeadLetter, Trigger, TriggerSource, TriggerView
 from frazil_coordinator.schedule.timeline import TaskPage
 from frazil_coordinator.status import Explanation, QueryEvent, QueryStatus
@@ -25,6 +26,7 @@ Responses: TypeAlias = dict[int | str, dict[str, Any]]  # FastAPI's own type
 _TRIGGERS: Final = (Trigger, TriggerSource, TriggerView, DeadLetter, Replay, Revive)
 _REF: Final = "#/components/schemas/{name}"
 _DATE: Final = {"type": "date", "value": "2026-11-01"}
+_CATALOGS: Final = (CatalogInfo, CatalogTable)
 _BINARY: Final = {"type": "string", "format": "binary"}
 
 
@@ -63,13 +65,15 @@ def _header(name: str, description: str, *values: str) -> dict[str, Any]:
 
 def add_schemas(app: FastAPI) -> None:
     """Make ``/openapi.json`` name the types that :func:`json_of` refers to."""
-    named = (QueryStatus, QueryEvent, Explanation, TaskPage, ClusterView, SqlBody, Table, TableSource, *_TRIGGERS)
+    shown = (QueryStatus, QueryEvent, Explanation, TaskPage, ClusterView, SqlBody, Table, TableSource)
+    named = (*shown, *_TRIGGERS, *_CATALOGS)
     _, components = msgspec.json.schema_components(named, schema_hook=_schema_of, ref_template=_REF)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             schema.setdefault("components", {}).setdefault("schemas", {}).update(components)
+            add_answers(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -65,7 +65,7 @@ async def serve(
     OSError
         When the address can't be listened on.
     """
-    listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+    listener = _listen(host, port)
     triggers = triggers or Triggers(coordinator, on_published=None if announcer is None else announcer.published)
     config = uvicorn.Config(
         create_app(coordinator, tokens=tokens, identities=identities, triggers=triggers),
@@ -109,6 +109,14 @@ async def _until_drained(server: _Server, coordinator: Coordinator, grace_s: flo
     finally:
         drain.cancel()
         hurry.cancel()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+    # Connections inherit it. asyncio sets it itself for sockets that say that they are TCP, which those that are accepted
+    # from such a listener do not: then the body of an answer waits 40 ms until the client has acknowledged the head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 class _Server(uvicorn.Server):

@@ -15,7 +15,7 @@ from frazil_coordinator.api.schemas import json_of
 from frazil_coordinator.api.tags import version_of
 from frazil_coordinator.catalog.model import NAME_PATTERN, Table, TableSource
 from frazil_coordinator.coordinator import Coordinator
-from frazil_coordinator.statements import put_table
+from frazil_coordinator.statements import put_table, show_table
 from frazil_functions.errors import RequestError
 
 __all__ = ["tables_router"]
@@ -38,6 +38,9 @@ _Name = Annotated[str, Path(examples=["orders"], json_schema_extra={"pattern": N
 """Told of here, and refused by the catalog, which says what a name may be."""
 
 
+_Shown = Annotated[str, Path(examples=["orders", "lake.sales.orders"], max_length=2000)]
+
+
 def tables_router(coordinator: Coordinator) -> APIRouter:
     """Return the routes that list, show, make and drop the tables of the caller's tenant."""
     router = APIRouter(prefix="/v1/tables", tags=["tables"])
@@ -49,9 +52,9 @@ def tables_router(coordinator: Coordinator) -> APIRouter:
         return Response(msgspec.json.encode(found), media_type="application/json")
 
     @router.get("/{name}", responses=json_of(200, "Table"))
-    async def table(name: _Name, caller: Asker) -> Response:
-        """Show a table."""
-        return _answer(await asyncio.to_thread(coordinator.catalog.get, caller.tenant, name))
+    async def table(name: _Shown, caller: Asker) -> Response:
+        """Show a table: one of the tenant's, or `catalog.namespace.table` as it is now."""
+        return _answer(await show_table(coordinator, name, tenant=caller.tenant))
 
     @router.put("/{name}", responses={**json_of(200, "Table"), **json_of(201, "Table")}, openapi_extra=_BODY)
     async def put(

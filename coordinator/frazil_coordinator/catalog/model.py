@@ -1,6 +1,7 @@
 """What a table is: values, what may be said of one, and how it is written down.
 
-A table holds no secret. Whoever reads it does so with the credentials of the coordinator's and the functions' environment.
+A table holds no secret. Whoever reads it does so with the credentials of the coordinator's and the functions' environment,
+or with those of the storage that it names (:mod:`~frazil_coordinator.catalog.outside`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from frazil_functions.errors import RequestError
+from frazil_functions.errors import RequestError, StorageError
 
 __all__ = [
     "NAME_PATTERN",
+    "CatalogError",
+    "CatalogInfo",
+    "CatalogTable",
     "Column",
     "Statistics",
     "Table",
@@ -25,7 +29,7 @@ __all__ = [
     "check_name",
 ]
 
-TableFormat: TypeAlias = Literal["parquet", "csv", "ndjson", "ipc"]
+TableFormat: TypeAlias = Literal["parquet", "csv", "ndjson", "ipc", "iceberg", "delta"]
 
 NAME_PATTERN: Final = "^[A-Za-z_][A-Za-z0-9_]{0,127}$"
 """What a table may be called."""
@@ -34,7 +38,7 @@ _NAME: Final = re.compile(NAME_PATTERN)
 _SCHEMES: Final = ("s3://", "s3a://", "gs://", "gcs://", "az://", "azure://", "adl://", "abfs://", "abfss://", "file://")
 _SUFFIXES: Final[Mapping[str, TableFormat]] = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson",
-    ".ipc": "ipc", ".arrow": "ipc", ".feather": "ipc",
+    ".ipc": "ipc", ".arrow": "ipc", ".feather": "ipc", ".metadata.json": "iceberg",
 }  # fmt: skip
 
 _Texts: TypeAlias = str | list[str]
@@ -51,6 +55,8 @@ _OPTIONS: Final[Mapping[TableFormat, Mapping[str, object]]] = {
     },
     "ndjson": {"infer_schema_length": int | None, "ignore_errors": bool},
     "ipc": {"hive_partitioning": bool, "try_parse_hive_dates": bool, "glob": bool},
+    "iceberg": {"snapshot_id": int, "from_snapshot_id_exclusive": int, "to_snapshot_id_inclusive": int},
+    "delta": {"version": int | str},
 }  # fmt: skip
 """Options of the ``scan_*`` function of each format that may be kept, and their types."""
 
@@ -68,6 +74,10 @@ _STORAGE_OPTIONS: Final = frozenset(
 
 class UnknownTableError(RequestError):
     """The tenant has no such table."""
+
+
+class CatalogError(StorageError):
+    """A catalog of others does not answer, or refuses the coordinator; the message names it, and holds no credential."""
 
 
 class TableConflictError(RequestError):
@@ -93,6 +103,9 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int | None = None
     """Compressed bytes of all columns, by the files' footers."""
 
+    snapshot: str | None = None
+    """Of an Iceberg table the id of its snapshot, of a Delta table its version: those that were read."""
+
 
 class TableSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What somebody says of a table."""
@@ -108,6 +121,9 @@ class TableSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     storage_options: dict[str, str] = {}
     """Of the store; no secrets."""
+
+    storage: str = ""
+    """Name of a storage of the coordinator's configuration, whose options and credentials it is read with. Empty: none."""
 
     comment: str = ""
 
@@ -134,11 +150,14 @@ class TableSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 msgspec.convert(value, type=known[name])
             except msgspec.ValidationError as error:
                 raise RequestError(f"options: {name}: {error}") from error
+        if self.storage and self.storage_options:
+            raise RequestError(f"storage_options: the storage {self.storage!r} has options of its own; leave these out")
         for name in self.storage_options:
             if name.lower() not in _STORAGE_OPTIONS:
                 raise RequestError(
                     f"storage_options: {name} is not kept, because it may be a secret: tables are read with the credentials "
-                    f"of the coordinator's and the functions' environment; kept are {', '.join(sorted(_STORAGE_OPTIONS))}"
+                    "of the coordinator's and the functions' environment, or of the storage that they name; kept are "
+                    f"{', '.join(sorted(_STORAGE_OPTIONS))}"
                 )
         return msgspec.structs.replace(self, format=kind)
 
@@ -151,6 +170,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     format: TableFormat
     options: dict[str, object] = {}
     storage_options: dict[str, str] = {}
+    storage: str = ""
     comment: str = ""
     columns: tuple[Column, ...] = ()
     """As the files had them when it was written down."""
@@ -160,6 +180,27 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     """1 when it is made, and one more with each change; its entity tag."""
 
     changed_unix_s: float = 0.0
+
+
+class CatalogTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A table of a catalog that somebody else keeps, as it is listed: its metadata is not read for that."""
+
+    name: str
+    """As SQL says it: ``catalog.namespace.table``, with quotes where they are needed."""
+
+    catalog: str
+    namespace: tuple[str, ...]
+    table: str
+
+
+class CatalogInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A catalog that a tenant may use; where it is, and with what it is asked, is not told."""
+
+    name: str
+    type: str
+    """``rest`` or ``sql``."""
+
+    comment: str = ""
 
 
 def check_name(name: str) -> str:

@@ -1,24 +1,33 @@
 """From a SQL statement to a plan: the one that ``pl.SQLContext`` makes over the tables' scans, so the answer is polars'.
 
-Errors name the line and the column, where polars or the statement tell one.
+Polars says which tables a statement means, those of catalogs (``catalog.namespace.table``) too; only these are opened, each
+once. Errors name the line and the column, where polars or the statement tell one.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import polars as pl
 
 from frazil_coordinator.catalog.parameters import Parameters, bound
+from frazil_functions.arena import Arena
 from frazil_functions.errors import QueryError, RequestError
 
-__all__ = ["Shown", "Statement", "plan_of", "with_position", "words_of"]
+if TYPE_CHECKING:
+    from frazil_coordinator.plan.sql.catalogs import Name
+
+__all__ = ["OpenOutside", "OpenTable", "Shown", "Statement", "plan_of", "with_position", "words_of"]
 
 Shown: TypeAlias = Literal["result", "plan", "analysis"]
+OpenTable: TypeAlias = Callable[[], pl.LazyFrame]
+OpenOutside: TypeAlias = Callable[[tuple[str, ...]], pl.LazyFrame]
+_NONE: Final[Mapping[str, OpenOutside]] = MappingProxyType({})
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -79,44 +88,69 @@ def words_of(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"\w+", text))
 
 
-def plan_of(statement: Statement, tables: Mapping[str, pl.LazyFrame]) -> bytes:
-    """Return the plan of a statement over tables; no file is opened.
+def plan_of(statement: Statement, tables: Mapping[str, OpenTable], catalogs: Mapping[str, OpenOutside] = _NONE) -> bytes:
+    """Return the plan of a statement; no file of a table is opened, but what tells which files it has.
+
+    Parameters
+    ----------
+    statement
+        What is asked.
+    tables
+        Name → gives its scan. Only those that the statement means are called, each once.
+    catalogs
+        Name → gives the scan of a table by its namespace and name.
 
     Raises
     ------
     RequestError
         As :func:`~frazil_coordinator.catalog.parameters.bound`.
     QueryError
-        When polars refuses it; `where` has its ``line`` and ``column`` where they are known.
+        When polars refuses it, or there is no such table; `where` has its ``line`` and ``column`` where they are known.
+    FrazilError
+        What opening a table raises.
     """
     parameters = statement.parameters
     text = bound(statement.text, parameters) if parameters else statement.text
+    from frazil_coordinator.plan.sql.catalogs import executed
+
     try:
-        _check_names(text, tables)
-        with pl.SQLContext(dict(tables), register_globals=False, eager=False) as context:
-            return context.execute(text).serialize()
+        named, outside = _meant(text, tables, catalogs)
+        scans = {name: tables[name]() for name in named}
+        others = {name: catalogs[name[0]](name[1:]) for name in outside}
+        return executed(text, scans, others).serialize()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raised = QueryError(str(error), exception=type(error).__name__)
         raise with_position(raised, statement) from error
+    except QueryError as error:
+        raise with_position(error, statement) from error
 
 
-def _check_names(text: str, tables: Mapping[str, pl.LazyFrame]) -> None:
-    """Raise now what polars would say of an unknown table when the query is planned.
+def _meant(text: str, tables: Iterable[str], catalogs: Iterable[str]) -> tuple[list[str], list[Name]]:
+    """Return the names of the tables that a statement means; raise now what polars would say of one that there is not.
 
     Columns are not looked at: that would open files.
     """
-    if _READS_FILES.search(text) is not None:
-        return
-    with pl.SQLContext({name: pl.LazyFrame() for name in tables}, register_globals=False, eager=False) as context:
-        unresolved = context.execute(text)
-        try:
-            unresolved.collect_schema()
-        except pl.exceptions.SQLInterfaceError as error:
-            if "relation" in str(error) and "not found" in str(error):
-                raise
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            # These frames have no columns, so nearly everything fails.
-            _LOGGER.debug("names not checked to the end", extra={"error": type(error).__name__})
+    from frazil_coordinator.plan.sql.catalogs import executed, names_of_catalogs  # sqlglot: only where plans are made
+
+    outside = names_of_catalogs(text, tables, catalogs)
+    unresolved = executed(text, {name: pl.LazyFrame() for name in tables}, {name: pl.LazyFrame() for name in outside})
+    if _READS_FILES.search(text) is None:
+        _check_names(unresolved)
+    arena = Arena.of(unresolved)
+    statements = [arena.payload(number) for number in arena.reachable() if arena.kind(number) == "SQL"]
+    relations = [cast("list[Any]", payload["relations"]) for payload in statements]
+    return list(dict.fromkeys(str(name) for found in relations for name, _ in found)), outside
+
+
+def _check_names(unresolved: pl.LazyFrame) -> None:
+    try:
+        unresolved.collect_schema()
+    except pl.exceptions.SQLInterfaceError as error:
+        if "relation" in str(error) and "not found" in str(error):
+            raise
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        # These frames have no columns, so nearly everything fails.
+        _LOGGER.debug("names not checked to the end", extra={"error": type(error).__name__})
 
 
 def with_position(error: QueryError, statement: Statement) -> QueryError:
@@ -129,13 +163,19 @@ def with_position(error: QueryError, statement: Statement) -> QueryError:
     elif _AT_END.search(error.message) is not None:
         line, column = _line_and_column(statement.text.rstrip())
     elif (named := _NAMED.search(error.message)) is not None and (
-        place := re.search(rf"(?<!\w){re.escape(named[1])}(?!\w)", statement.text)
+        place := re.search(_as_written(named[1]), statement.text)
     ) is not None:
         line, column = _line_and_column(statement.text[: place.start()])
     else:
         return error
     error.where = {**error.where, "line": str(line), "column": str(column)}
     return error
+
+
+def _as_written(name: str) -> str:
+    """Return a pattern of the ways in which a statement may write a name: with quotes, and blanks between its parts."""
+    parts = (re.escape(part) for part in name.split("."))
+    return r'(?<![\w."`])["`]?' + r'["`]?\s*\.\s*["`]?'.join(parts) + r"(?!\w)"
 
 
 def _line_and_column(before: str) -> tuple[int, int]:

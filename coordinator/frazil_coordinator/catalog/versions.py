@@ -10,13 +10,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from frazil_coordinator.catalog.model import Table, TableConflictError, UnknownTableError, check_name
 from frazil_functions.errors import BlockError, FrazilError, StorageError
 from frazil_functions.storage import Store
+
+if TYPE_CHECKING:
+    from frazil_coordinator.catalog.outside import Outside
+    from frazil_coordinator.catalog.sources import Sources
+    from frazil_coordinator.tenancy import Tenants
 
 __all__ = ["Catalog"]
 
@@ -36,11 +41,27 @@ class Catalog:
         Where they are kept.
     prefix
         Key prefix that they have alone.
+    tenants
+        Whose they are. None: one tenant without limits.
     """
 
-    def __init__(self, store: Store, prefix: str = "catalog") -> None:
+    def __init__(self, store: Store, prefix: str = "catalog", *, tenants: Tenants | None = None) -> None:
         self._store = store
         self._prefix = prefix
+        self._tenants = tenants
+        self.sources = _sources(None, tenants)
+        """What tables are made of."""
+
+    def attach(self, outside: Outside) -> None:
+        """Know the storages and catalogs of a configuration from now on.
+
+        Raises
+        ------
+        RequestError
+            When a tenant may use one that is not there.
+        """
+        self.sources.close()
+        self.sources = _sources(outside, self._tenants)
 
     def list(self, tenant: str) -> tuple[Table, ...]:
         """Return a tenant's tables by name: 1 LIST, and 1 GET each."""
@@ -166,6 +187,12 @@ class Catalog:
 
     def _key(self, tenant: str, name: str, version: int) -> str:
         return f"{self._folder(tenant)}/{name}/{version:08d}"
+
+
+def _sources(outside: Outside | None, tenants: Tenants | None) -> Sources:
+    from frazil_coordinator.catalog.sources import Sources  # clients import this package for its values
+
+    return Sources(outside, tenants)
 
 
 def _version_of(key: str) -> int:

@@ -13,7 +13,7 @@ from frazil_coordinator.identity.claims import Identity
 from frazil_coordinator.identity.oidc import IssuerCheck
 from frazil_coordinator.identity.reviews import Reviews
 from frazil_coordinator.identity.unproven import read_unproven
-from frazil_coordinator.refusals import InvalidTokenError
+from frazil_coordinator.refusals import UnknownTokenError
 from frazil_coordinator.tenancy import Tenants
 
 __all__ = ["Identities"]
@@ -65,11 +65,11 @@ class Identities:
         """
         unproven = read_unproven(token)
         if unproven is None:
-            raise InvalidTokenError("the bearer token is not known here: it is neither one of the coordinator's nor a JWT")
+            raise UnknownTokenError("the bearer token is not known here: it is neither one of the coordinator's nor a JWT")
         issuer = unproven.claims.get("iss")
         check = self._issuers.get(issuer) if isinstance(issuer, str) else None
         if check is not None:  # its word is the last one
             return await check.identity_of(token, unproven)
         if self._reviews is not None and self._reviews.takes(unproven):
             return await self._reviews.identity_of(token, unproven)
-        raise InvalidTokenError("the token is of an issuer that is not trusted here")
+        raise UnknownTokenError("the token is of an issuer that is not trusted here")

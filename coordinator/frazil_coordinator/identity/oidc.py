@@ -15,7 +15,7 @@ import jwt
 from frazil_coordinator.identity.claims import Identity, identity_from
 from frazil_coordinator.identity.keys import KeyRing
 from frazil_coordinator.identity.unproven import Unproven
-from frazil_coordinator.refusals import InvalidTokenError
+from frazil_coordinator.refusals import ExpiredTokenError, InvalidTokenError
 from frazil_coordinator.tenancy import Issuer
 
 __all__ = ["IssuerCheck"]
@@ -90,7 +90,7 @@ class IssuerCheck:
     def _check_times(self, claims: Mapping[str, object]) -> None:
         now, leeway_s = self._clock(), self._issuer.leeway_s
         if now >= _time(claims, "exp", 0.0) + leeway_s:
-            raise InvalidTokenError("the token has expired: get a new one")
+            raise ExpiredTokenError("the token has expired: get a new one")
         if now < max(_time(claims, "nbf", now), _time(claims, "iat", now)) - leeway_s:
             raise InvalidTokenError(
                 "the token is not valid yet: the clock of its issuer, or that of this coordinator, is wrong"

@@ -2,8 +2,8 @@
 
 A segment is written by a conditional PUT of the next number. So there is one order of all segments, whoever writes them, and
 who is told that the next number is taken knows that another coordinator goes on with the query: it acts no more
-(`DeposedError`). Records that come while a segment is on its way wait for the next one; so do records that nobody waits for,
-until `group_s` after the one before. Requests: one PUT a segment, and one GET where an answer was lost.
+(`DeposedError`). Records that come while a segment is on its way wait for the next one; so do records that nobody waits for
+(docs/adr/0013-company-in-the-journal.md). Requests: one PUT a segment, and one GET where an answer was lost.
 
 Next: :mod:`frazil_coordinator.journal.records` for what is written.
 """
@@ -26,7 +26,13 @@ from frazil_functions.storage import Store
 __all__ = ["GROUP_S", "QueryLog", "create_once", "segment_key"]
 
 GROUP_S: Final = 0.05
-"""Seconds for which a record that nobody waits for may wait for company (group commit)."""
+"""Seconds between two segments, while nobody is in a hurry and there is company enough (group commit)."""
+
+_COMPANY: Final = 16
+"""Records that are company enough: more would save little."""
+
+_PATIENT: Final = 5
+"""How many times `group_s` few records wait for company, when nobody waits for them."""
 
 _FIRST_PAUSE_S: Final = 0.05
 _MAX_PAUSE_S: Final = 2.0
@@ -83,7 +89,8 @@ class QueryLog:
     next_segment
         Number of the first segment to write.
     group_s
-        See :data:`GROUP_S`.
+        Seconds between two segments of at least 16 records that nobody waits for; fewer wait 5 times as long. What
+        somebody waits for is written at once, with all that came before it.
     on_append
         Called with the seconds until a segment was durable.
 
@@ -117,7 +124,10 @@ class QueryLog:
         self._group_s = group_s
         self._on_append = on_append
         self._waiting: list[_Waiting] = []
-        self._hurry = asyncio.Event()
+        self._hurried = False
+        self._looked = asyncio.Event()
+        """Wakes who waits for company, to look again whether it has come."""
+
         self._flushing: asyncio.Task[None] | None = None
         self._written_at = float("-inf")
 
@@ -156,16 +166,22 @@ class QueryLog:
 
     async def aclose(self) -> None:
         """Write what waits, and end; a second call has no effect."""
-        self._hurry.set()
+        self._hurry()
         if self._flushing is not None:
             await asyncio.wait({self._flushing})
+
+    def _hurry(self) -> None:
+        self._hurried = True
+        self._looked.set()
 
     def _append(self, record: Record, then: Callable[[], None] | None, *, urgent: bool) -> None:
         if self.error is not None:
             return
         self._waiting.append(_Waiting(record, then))
         if urgent:
-            self._hurry.set()
+            self._hurry()
+        elif len(self._waiting) == _COMPANY:
+            self._looked.set()
         if self._flushing is None:
             # Held here, and awaited by aclose: it outlives the call that starts it.
             self._flushing = asyncio.create_task(self._flush(), name=f"journal {self.query}")
@@ -174,7 +190,7 @@ class QueryLog:
         try:
             while self._waiting:
                 await self._for_company()
-                self._hurry.clear()
+                self._hurried = False
                 group, self._waiting = self._waiting, []
                 await self._write([one.record for one in group])
                 for one in group:
@@ -189,14 +205,18 @@ class QueryLog:
             self._flushing = None
 
     async def _for_company(self) -> None:
-        """Wait until `group_s` after the segment before, or until somebody is in a hurry."""
-        left_s = self._written_at + self._group_s - asyncio.get_running_loop().time()
-        if left_s > 0:
+        """Wait until there is company enough, or for as long as one waits for it, or until somebody is in a hurry."""
+        while not self._hurried:
+            self._looked.clear()
+            patience_s = self._group_s if len(self._waiting) >= _COMPANY else _PATIENT * self._group_s
+            left_s = self._written_at + patience_s - asyncio.get_running_loop().time()
+            if left_s <= 0:
+                return
             try:
                 async with asyncio.timeout(left_s):
-                    await self._hurry.wait()
+                    await self._looked.wait()
             except TimeoutError:
-                pass  # nobody was in a hurry
+                return
 
     def _fail(self, error: FrazilError) -> None:
         self.error = error

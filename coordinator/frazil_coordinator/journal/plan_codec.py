@@ -267,7 +267,8 @@ def _plain(value: object) -> object:
     """Return a decoded part of a plan, which must be such that it is the same again after MessagePack."""
     if isinstance(value, dict):
         for name, item in value.items():
-            if not isinstance(name, str):
+            # Numbers are those of columns, in scans of Iceberg tables.
+            if not isinstance(name, (str, int)) or isinstance(name, bool):
                 raise TypeError(f"it has a {type(name).__name__} as the name of a member")
             _plain(item)
     elif isinstance(value, list):

@@ -9,7 +9,6 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +16,7 @@ import obstore
 
 from frazil_coordinator.plan.explicit import Unsplittable
 from frazil_functions.errors import SourceError
-from frazil_functions.scan_files import FileStat, as_listed, is_remote, local_path, scan_store, stat_file
+from frazil_functions.scan_files import FileStat, as_listed, is_remote, local_path, of_each, scan_store, stat_file
 
 __all__ = ["expand"]
 
@@ -59,8 +58,7 @@ def expand(paths: Sequence[str], cloud_options: object, *, use_glob: bool, hidde
     explicit: list[str] = []
 
     def flush() -> None:
-        with ThreadPoolExecutor(min(_THREADS, max(1, len(explicit)))) as pool:
-            found.extend(pool.map(lambda path: stat_file(path, cloud_options), explicit))
+        found.extend(of_each(lambda path: stat_file(path, cloud_options), explicit, path=str, threads=_THREADS))
         explicit.clear()
 
     for path in paths:

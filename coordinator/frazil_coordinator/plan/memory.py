@@ -25,6 +25,7 @@ __all__ = [
     "factor_of",
     "largest_input_bytes",
     "least_skewed_bytes",
+    "small_bytes",
     "usable_bytes",
     "within_memory",
 ]
@@ -37,6 +38,9 @@ PROCESS_BYTES: Final = 128 * MIB
 
 _USABLE: Final = 0.6
 """Share of the rest that a task is planned to use."""
+
+_SMALL_BYTES: Final = 1024 * MIB
+"""Compressed bytes up to which a query starts small, where nobody says so."""
 
 Factors: TypeAlias = Mapping[str, float]
 """How many times its input a task holds, by class of operator."""
@@ -80,6 +84,11 @@ def usable_bytes(limit: int) -> float:
     return _USABLE * max(limit - PROCESS_BYTES, limit / 4)
 
 
+def small_bytes(settings: Settings) -> int:
+    """Return the compressed bytes up to which a query starts small."""
+    return _SMALL_BYTES if settings.start_small_bytes is None else settings.start_small_bytes
+
+
 def within_memory(settings: Settings, kinds: Iterable[str], factors: Factors = FACTORS) -> Settings:
     """Return `settings` with the sizes of splits, partitions, broadcasts and whole queries lowered to the memory bound.
 
@@ -100,5 +109,5 @@ def within_memory(settings: Settings, kinds: Iterable[str], factors: Factors = F
         split_target_bytes=min(settings.split_target_bytes, largest),
         shuffle_target_bytes=min(settings.shuffle_target_bytes, largest),
         broadcast_limit_bytes=min(settings.broadcast_limit_bytes, largest),
-        start_small_bytes=min(settings.start_small_bytes, largest),
+        start_small_bytes=min(small_bytes(settings), largest),
     )

@@ -43,7 +43,8 @@ def _of_node(arena: Arena, number: int) -> Iterator[str]:
             yield from _of_scan(arena, number)
         case "SQL":
             payload = arena.payload(number)
-            if payload.get("catalog_tables") or _TABLE_FUNCTIONS.search(str(payload.get("query"))):
+            # Tables of catalogs are nodes of the plan, as relations are.
+            if _TABLE_FUNCTIONS.search(str(payload.get("query"))):
                 raise PlanError(
                     "a table function of SQL (read_parquet and such) is refused where a tenant's paths are checked: "
                     "scan the files with polars, and give SQL the LazyFrame"

@@ -21,7 +21,7 @@ from frazil_coordinator.plan.decode import decode_node
 from frazil_coordinator.plan.distribute import Distributor
 from frazil_coordinator.plan.estimate import WholeScans, estimate
 from frazil_coordinator.plan.figures import StageEstimate
-from frazil_coordinator.plan.memory import FACTORS, Factors, factor_of, largest_input_bytes, within_memory
+from frazil_coordinator.plan.memory import FACTORS, Factors, factor_of, largest_input_bytes, small_bytes, within_memory
 from frazil_coordinator.plan.model import Stage, StageGraph
 from frazil_coordinator.plan.nodes import DataFrameScan, Scan
 from frazil_coordinator.plan.pruning import prune
@@ -250,7 +250,7 @@ def _is_small(
             size += scan.buffers
         else:
             return False
-    return size <= settings.start_small_bytes
+    return size <= small_bytes(settings)
 
 
 def _partitions(context: Context, factors: Factors) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -28,7 +27,7 @@ from frazil_coordinator.plan.nodes import Scan
 from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Raw
 from frazil_functions.errors import QueryError
-from frazil_functions.scan_files import FileStat
+from frazil_functions.scan_files import FileStat, of_each
 from frazil_functions.task import Split, input_path
 from frazil_functions.text_ranges import TEXT_FORMATS
 
@@ -159,8 +158,9 @@ def _table(node: Scan, arguments: Raw, schema: pl.Schema) -> Table:
 
 
 def _footers(files: Sequence[FileStat], options: object, kind: str) -> tuple[Footer, ...]:
-    with ThreadPoolExecutor(min(_THREADS, max(1, len(files)))) as pool:
-        footers = tuple(pool.map(lambda file: read_footer(file, options, kind), files))
+    footers = tuple(
+        of_each(lambda file: read_footer(file, options, kind), files, path=lambda file: file.path, threads=_THREADS)
+    )
     if len({footer.schema for footer in footers}) > 1:
         raise Unsplittable(f"a scan of {kind} files with different columns is not split")
     return footers
@@ -222,15 +222,16 @@ def cut(table: Table, columns: Sequence[str] | None, settings: Settings, *, smal
     columns
         The columns that the query reads; None for all.
     settings
-        `split_target_bytes`, `max_rows_per_split`, `max_tasks_per_stage`, `split_text_files`, `reuse`.
+        `split_target_bytes`, `min_tasks_per_scan`, `max_rows_per_split`, `max_tasks_per_stage`, `split_text_files`, `reuse`.
     small
         Whether the whole table is for one task.
     """
     limit = None if small else settings.max_rows_per_split
-    target = max(1, table.bytes(columns)) if small else settings.split_target_bytes
+    size = table.bytes(columns)
+    target = max(1, size) if small else min(settings.split_target_bytes, max(1, size // settings.min_tasks_per_scan))
     text = any(footer.file_bytes is not None for footer in table.footers)
     most = settings.max_tasks_per_stage
-    target = max(target, -(-table.bytes(columns) // most))
+    target = max(target, -(-size // most))
     steady = settings.reuse != "off" and not small
     if steady:  # more files, or another measure of memory, shall cut the old ones as before
         target = 1 << (target.bit_length() - 1)

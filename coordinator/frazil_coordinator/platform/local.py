@@ -60,6 +60,9 @@ _LEAVE_WORK_BEHIND: Final = frozenset(
 )
 """Failures after which a process may still hold memory or run Polars code that can't be interrupted."""
 
+_LEAST_THREADS: Final = 8
+"""Polars threads of a process, where there are as many CPUs."""
+
 
 class LocalPlatform:
     """A pool of function processes on loopback. Nothing starts before the first :meth:`invoke`.
@@ -75,7 +78,8 @@ class LocalPlatform:
     memory_limit_bytes
         Resident memory of one process above which its task fails; None for no limit.
     threads_per_function
-        Polars threads of one process; None shares the CPUs out.
+        Polars threads of one process. None: its share of the CPUs, and at least 8 or all of them, since a query of one task
+        has no others beside it; idle threads cost nothing, and tasks side by side were not slower for having more.
     allow_udfs
         Whether functions run Python functions of the user's; they then find modules where this process finds them.
     idle_s
@@ -109,7 +113,7 @@ class LocalPlatform:
             "FRAZIL_STORE_URL": store_url,
             "FRAZIL_STORE_OPTIONS": json.dumps(dict(store_options or {})),
             "FRAZIL_TASK_KEYS": ",".join(keys),
-            "POLARS_MAX_THREADS": str(threads_per_function or max(1, (os.cpu_count() or 1) // max_functions)),
+            "POLARS_MAX_THREADS": str(threads_per_function or _threads(os.cpu_count() or 1, max_functions)),
             "RUST_BACKTRACE": "0",
             "FRAZIL_ALLOW_UDFS": str(allow_udfs).lower(),
         }
@@ -287,3 +291,8 @@ class LocalPlatform:
             return ""
         limit = "" if self._memory_limit_bytes is None else f" (its limit is {self._memory_limit_bytes} bytes)"
         return f", perhaps by the system for want of memory{limit}"
+
+
+def _threads(cpus: int, functions: int) -> int:
+    """Return the Polars threads of each of some functions."""
+    return max(cpus // functions, min(cpus, _LEAST_THREADS))

@@ -34,6 +34,8 @@ _MAX_LINE_BYTES: Final = 1024 * 1024 * 1024
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _BUSY: Final = frozenset({429, 503})
 _TOO_LATE: Final = 408
+_A_COPY: Final = 425
+"""Of an event that the function ran already: something on the way sent it twice, and the first answer is lost (RFC 8470)."""
 _FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, RuntimeError)
 """What a connection can fail with: refused, reset, ended in the middle of a chunk, silent; RuntimeError is what aiohttp
 raises when the session or the connection was closed under a reader."""
@@ -197,7 +199,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> FrazilError:
         return FunctionBusyError(words, where=None if retry_after is None else {"retry_after_s": retry_after})
     if ours and response.status == _TOO_LATE:
         return DeadlineError(words)
-    if ours and 400 <= response.status < 500:
+    if ours and 400 <= response.status < 500 and response.status != _A_COPY:
         return ProtocolError(words)
     return FunctionLostError(words)
 

@@ -52,8 +52,11 @@ class Answers:
         self._unsure = Counter[StageId]()
         """Answers that are given to the log and not taken up, by stage."""
 
-    def give(self, ref: AttemptRef, descriptor: Descriptor, *, reused: bool = False) -> None:
-        """Take up an answer, when it is durable; a `reused` one came from elsewhere."""
+    def give(self, ref: AttemptRef, descriptor: Descriptor, *, reused: bool = False, hurry: bool = False) -> None:
+        """Take up an answer, when it is durable; a `reused` one came from elsewhere.
+
+        With `hurry` it does not wait for company, as that does not which a stage waits for.
+        """
         event: Event = AttemptSucceeded(ref=ref, descriptor=descriptor)
         if reused:
             event = AnswerReused(ref=ref, descriptor=descriptor)
@@ -69,7 +72,9 @@ class Answers:
         in_waves = self._graph.stages[ref.stage].first_rows is not None
         last_of_wave = in_waves and self._unsure[ref.stage] >= counts.running
         self._log.commit(
-            TaskCommitted.of(ref, descriptor, reused=reused), partial(self._tell, event), urgent=last or last_of_wave
+            TaskCommitted.of(ref, descriptor, reused=reused),
+            partial(self._tell, event),
+            urgent=last or last_of_wave or hurry,
         )
 
     def taken(self, event: AttemptSucceeded | AttemptRecovered | AnswerReused) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 import polars as pl
@@ -24,7 +24,7 @@ from frazil_functions.errors import PlanError
 from frazil_functions.ids import StageId
 from frazil_functions.task import ExchangeInput, TaskInput
 
-__all__ = ["Arms", "Fragments", "takes_time"]
+__all__ = ["Arms", "Fragments", "StoredFragment", "takes_time"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,12 +76,23 @@ class Arms:
                 nodes[number] = node
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFragment:
+    """Where a fragment lies in the store, sealed."""
+
+    key: str
+    """Object key."""
+
+    secret: bytes = field(repr=False)
+    """What unseals it."""
+
+
 class Fragments:
     """What the tasks of a query's stages run. Mutable; owned by the driver."""
 
     def __init__(self) -> None:
-        self.keys: dict[StageId, str] = {}
-        """Object keys of the fragments that were stored because they are large."""
+        self.stored: dict[StageId, StoredFragment] = {}
+        """The fragments that were stored because they are large."""
 
         self.unaggregated: set[StageId] = set()
         """Stages whose tasks no longer aggregate rows before a shuffle."""
@@ -93,13 +104,13 @@ class Fragments:
         if stage.id not in self._arms:
             self._arms[stage.id] = Arms.of(stage.fragment, len(stage.sources))
 
-    def of_task(self, stage: Stage, inputs: Sequence[TaskInput]) -> tuple[bytes, str | None]:
-        """Return the fragment of a task with these inputs, or the key of one that is too large to send along."""
+    def of_task(self, stage: Stage, inputs: Sequence[TaskInput]) -> tuple[bytes, StoredFragment | None]:
+        """Return the fragment of a task with these inputs, or where one lies that is too large to send along."""
         if stage.id in self.unaggregated:
             return stage.unaggregated, None
         self.look_through(stage)
-        fragment, key = self._arms[stage.id].fragment(inputs), self.keys.get(stage.id)
-        return (fragment, None) if key is None or len(fragment) <= INLINE_FRAGMENT_BYTES else (b"", key)
+        fragment, stored = self._arms[stage.id].fragment(inputs), self.stored.get(stage.id)
+        return (fragment, None) if stored is None or len(fragment) <= INLINE_FRAGMENT_BYTES else (b"", stored)
 
 
 def takes_time(stage: Stage) -> bool:

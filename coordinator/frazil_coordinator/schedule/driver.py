@@ -31,7 +31,7 @@ from frazil_coordinator.schedule.commits import (
     as_taken_up,
 )
 from frazil_coordinator.schedule.elsewhere import Elsewhere
-from frazil_coordinator.schedule.history import with_history
+from frazil_coordinator.schedule.history import run_state, with_history
 from frazil_coordinator.schedule.laid_out import PutFragment, Stages
 from frazil_coordinator.schedule.layout import Layout
 from frazil_coordinator.schedule.messages import (
@@ -69,11 +69,12 @@ from frazil_coordinator.schedule.peaks import Peaks
 from frazil_coordinator.schedule.profile import Profile, Recorder, RunState
 from frazil_coordinator.schedule.progress import Progress
 from frazil_coordinator.schedule.slots import Claim, Slots
+from frazil_coordinator.schedule.small import TooLargeForOneTaskError, is_one_task
 from frazil_coordinator.schedule.state import QueryState
 from frazil_coordinator.schedule.terms import RetryLimits, StageShape
+from frazil_coordinator.schedule.told import Told
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import (
-    CancelledQueryError,
     FrazilError,
     InternalError,
     OutOfMemoryError,
@@ -131,6 +132,8 @@ class QueryDriver:
         For whom it takes slots. None: for nobody in particular.
     sharing
         What it shares with other queries; None: nothing. Whoever owns the driver closes it.
+    large_is_error
+        Whether a task of :func:`~frazil_coordinator.schedule.small.is_one_task` that runs out of memory ends the query.
     history
         What another coordinator that ran this query had given to its log: no task of which there is an answer runs again.
 
@@ -157,6 +160,7 @@ class QueryDriver:
         log: CommitLog | None = None,
         claim: Claim | None = None,
         sharing: Sharing | None = None,
+        large_is_error: bool = False,
         history: Sequence[Commit] = (),
     ) -> None:
         self._query = query
@@ -165,6 +169,7 @@ class QueryDriver:
         self._on_progress = on_progress
         self._clock = clock
         self._history = history
+        self._large_is_error = large_is_error and is_one_task(graph)
         claim = claim or Claim()
         self._state = QueryState(StageShape.of(graph, settings, slots.limit_of(claim)), RetryLimits.of(settings))
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -183,6 +188,7 @@ class QueryDriver:
             fragments=self._stages.fragments,
         )
         self._attempts = Attempts(platform, self._requests, self)
+        self.told = Told(self._requests, self._stages.barrier, self._recorder)
         self._answers = Answers(graph, self._state, log, self._events.put_nowait)
         self._elsewhere: Elsewhere | None = None
         if sharing is not None:
@@ -207,6 +213,8 @@ class QueryDriver:
             When the query is at fault: :class:`~frazil_functions.errors.QueryError` when Polars raised,
             :class:`~frazil_functions.errors.CancelledQueryError` after :meth:`cancel`,
             :class:`~frazil_functions.errors.DeadlineError` when ``settings.timeout_s`` is over.
+        TooLargeForOneTaskError
+            See `large_is_error`.
         FrazilError
             The last error of a task that used up its attempts, with all of them in its message.
         """
@@ -215,7 +223,7 @@ class QueryDriver:
         state: RunState = "cancelled"
         try:
             finish = await self._until_finish()
-            state = _run_state(finish)
+            state = run_state(finish.error)
         except Exception:
             state = "failed"
             raise
@@ -328,7 +336,8 @@ class QueryDriver:
         ref = event.ref
         parts = self._stages.divide(ref) if self._state.is_live(ref) else None
         if parts is None:
-            return event
+            large = TooLargeForOneTaskError(event.error.message, where=event.error.where)
+            return replace(event, error=large) if self._large_is_error else event
         self._answers.note(TaskDivided(stage=ref.stage, task=ref.task, attempt=ref.attempt, after=self._answers.taken_up))
         return AttemptDivided(ref=ref, error=event.error, parts=parts)
 
@@ -402,8 +411,8 @@ class QueryDriver:
         kept = {} if self._elsewhere is None else await self._elsewhere.look_up(layout)
         bound = self._stages.bound(layout, bind.first_attempt)
         self._events.put_nowait(replace(bound, elsewhere=frozenset(kept)))
-        for task, descriptor in kept.items():
-            self._answers.give(AttemptRef(bind.stage, task, bind.first_attempt), descriptor, reused=True)
+        for left, (task, descriptor) in zip(reversed(range(len(kept))), kept.items(), strict=True):
+            self._answers.give(AttemptRef(bind.stage, task, bind.first_attempt), descriptor, reused=True, hurry=not left)
 
     def _lost(self, lost: Lost) -> None:
         """Note that a task runs again, because what it wrote can't be read any more."""
@@ -433,6 +442,8 @@ class QueryDriver:
 
     def _cancel_attempt(self, cancel: CancelAttempt, now: float) -> None:
         kind, message = ("not_needed", "cancelled") if cancel.error is None else (cancel.error.kind, cancel.error.message)
+        if cancel.error is not None:
+            cancel.error.where |= {"stage": str(cancel.ref.stage), "task": str(cancel.ref.task)}
         self._recorder.failed(cancel.ref, kind, message, TaskStats(), now)
         self._not_shared(cancel.ref)
         self._attempts.cancel(cancel.ref)
@@ -483,9 +494,3 @@ class QueryDriver:
         self._progress = Progress(query=self._query, stages=stages)
         if self._on_progress is not None:
             self._on_progress(self._progress)
-
-
-def _run_state(finish: Finish) -> RunState:
-    if finish.error is None:
-        return "succeeded"
-    return "cancelled" if isinstance(finish.error, CancelledQueryError) else "failed"

@@ -1,4 +1,4 @@
-"""What the user is told of a task that failed for good: its last error, with all of its attempts.
+"""What is told of how a query ended: of a task that failed for good its last error, with all of its attempts.
 
 Used by :mod:`frazil_coordinator.schedule.driver` when a query ends.
 """
@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import msgspec
 
 from frazil_coordinator.schedule.messages import AttemptRecord
-from frazil_functions.errors import FrazilError, from_wire, to_wire
+from frazil_coordinator.schedule.profile import RunState
+from frazil_functions.errors import CancelledQueryError, FrazilError, from_wire, to_wire
 
-__all__ = ["with_history"]
+__all__ = ["run_state", "with_history"]
 
 
 def with_history(error: FrazilError, history: Sequence[AttemptRecord]) -> FrazilError:
@@ -24,3 +25,10 @@ def with_history(error: FrazilError, history: Sequence[AttemptRecord]) -> Frazil
     told = from_wire(msgspec.structs.replace(to_wire(error), message=message))
     told.__cause__ = error
     return told
+
+
+def run_state(error: FrazilError | None) -> RunState:
+    """Return how a query ended, by what ended it."""
+    if error is None:
+        return "succeeded"
+    return "cancelled" if isinstance(error, CancelledQueryError) else "failed"

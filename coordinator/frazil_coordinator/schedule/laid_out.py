@@ -15,7 +15,7 @@ from statistics import median
 from typing import TypeAlias
 
 from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, Stage, StageGraph
-from frazil_coordinator.schedule.arms import Fragments, takes_time
+from frazil_coordinator.schedule.arms import Fragments, StoredFragment, takes_time
 from frazil_coordinator.schedule.barrier import Barrier
 from frazil_coordinator.schedule.combine import with_places
 from frazil_coordinator.schedule.commits import StageLaidOut
@@ -33,8 +33,8 @@ from frazil_functions.task import Descriptor, TaskStats
 
 __all__ = ["PutFragment", "Stages"]
 
-PutFragment: TypeAlias = Callable[[StageId, bytes], Awaitable[str]]
-"""Store a stage's fragment, and return its object key."""
+PutFragment: TypeAlias = Callable[[StageId, bytes], Awaitable[StoredFragment]]
+"""Store a stage's fragment, sealed, and return where it lies."""
 
 
 class Stages:
@@ -173,7 +173,7 @@ class Stages:
         return self._is_sent_apart(stage) or takes_time(stage)
 
     async def prepare(self, stage: Stage) -> None:
-        """Do what takes time before the tasks of a stage can be sent; doing it again changes nothing.
+        """Do what takes time before the tasks of a stage can be sent; doing it again does no harm.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class Stages:
         if takes_time(stage):
             await asyncio.to_thread(self.fragments.look_through, stage)
         if self._put_fragment is not None and self._is_sent_apart(stage):
-            self.fragments.keys[stage.id] = await self._put_fragment(stage.id, stage.fragment)
+            self.fragments.stored[stage.id] = await self._put_fragment(stage.id, stage.fragment)
 
     def _is_sent_apart(self, stage: Stage) -> bool:
         return self._put_fragment is not None and len(stage.fragment) > INLINE_FRAGMENT_BYTES
@@ -204,7 +204,7 @@ class Stages:
     def _watch_aggregation(self, number: StageId) -> None:
         """Stop aggregating rows before the shuffle when the tasks that did it have nearly as many left."""
         stage, layout = self.stage(number), self.barrier.layouts[number]
-        if not stage.unaggregated or number in self.fragments.unaggregated or number in self.fragments.keys:
+        if not stage.unaggregated or number in self.fragments.unaggregated or number in self.fragments.stored:
             return
         if self._state.counts(number).done > WATCHED_TASKS:
             return

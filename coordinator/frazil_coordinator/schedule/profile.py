@@ -262,6 +262,13 @@ class Recorder:
         """Return what is known of `stage`."""
         return self._stages[stage]
 
+    def attempts_of(self, stage: StageId, task: int) -> list[int]:
+        """Return the numbers of the attempts of a task that are known, ascending."""
+        record = self._stages[stage]
+        known = {ref.attempt for ref in self._live if (ref.stage, ref.task) == (stage, task)}
+        known |= {one["attempt"] for one in record.failed if one["task"] == task}
+        return sorted(known | ({record.done[task].attempt} if task in record.done else set()))
+
     def began(self, now: float) -> None:
         """Note that the query begins."""
         self._began = now

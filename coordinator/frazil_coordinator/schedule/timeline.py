@@ -24,14 +24,16 @@ _NOT_NEEDED: Final = "not_needed"
 
 
 class AttemptLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt."""
+    """One attempt, or a task for which none was sent."""
 
     stage: int
     task: int
     attempt: int
-    state: Literal["running", "succeeded", "failed", "not_needed"]
+    state: Literal["running", "succeeded", "failed", "not_needed", "reused"]
+    """``reused``: nothing ran, because the answer was there, or came from another query."""
+
     began_s: float
-    """When it was sent, in seconds since the first stage could start."""
+    """When it was sent, in seconds since the first stage could start; of a reused answer, when it was taken up."""
 
     ended_s: float | None = None
     """None while it runs."""
@@ -55,6 +57,10 @@ class AttemptLine(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None = None
     """Wall seconds in the function; from `began_s` to `ended_s` it also waited for one."""
 
+    requests: dict[str, int] = {}
+    """Requests to the exchange store as far as it told: ``get``, ``put``, …; ``hedge``: those made once more,
+    because the first was slow. Empty while it runs."""
+
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
     """How one measure differs between the finished tasks of a stage."""
@@ -77,6 +83,13 @@ class StageSpread(msgspec.Struct, frozen=True, kw_only=True):
     measures: dict[str, Spread]
 
 
+class StageReuse(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tasks of a stage were not run, because their answers were there or came from another query."""
+
+    stage: int
+    tasks: int
+
+
 class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
     """Attempts of a query, and how even its stages are."""
 
@@ -85,13 +98,16 @@ class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
     """Until now, or of the whole query: the right end of the timeline."""
 
     total: int
-    """Attempts that there are, of the stage that was asked for."""
+    """Attempts that there are, of the stage that was asked for, and tasks that were reused."""
 
     attempts: tuple[AttemptLine, ...]
     """At most as many as were asked for, in the order in which they were sent."""
 
     spreads: tuple[StageSpread, ...]
     """Of all finished tasks of each stage, whatever page is asked for."""
+
+    reused: tuple[StageReuse, ...]
+    """Of each stage that reused some, whatever page is asked for."""
 
 
 class _Failed(msgspec.Struct, frozen=True):
@@ -104,6 +120,7 @@ class _Failed(msgspec.Struct, frozen=True):
     seconds: float
     began_s: float = 0.0
     cold_start: bool = False
+    requests: dict[str, int] = {}
 
 
 class _Done(msgspec.Struct, frozen=True):
@@ -119,6 +136,7 @@ class _Done(msgspec.Struct, frozen=True):
     began_s: float = 0.0
     ended_s: float = 0.0
     reused: bool = False
+    requests: dict[str, int] = {}
 
 
 class _Running(msgspec.Struct, frozen=True):
@@ -154,7 +172,8 @@ def task_page(profile: Mapping[str, object], *, stage: int | None, offset: int, 
         Which of them: from number `offset` on, at most `limit`.
     """
     known = msgspec.convert(profile, _Profile)
-    known = msgspec.structs.replace(known, stages=[_that_ran(one) for one in known.stages])
+    ran = [(one.stage, [task for task in one.task_list if not task.reused]) for one in known.stages]
+    reused = [(one.stage, sum(task.reused for task in one.task_list)) for one in known.stages]
     lines = [line for one in known.stages if stage in (None, one.stage) for line in _lines(one)]
     lines.sort(key=lambda line: (line.began_s, line.stage, line.task, line.attempt))
     return TaskPage(
@@ -163,37 +182,45 @@ def task_page(profile: Mapping[str, object], *, stage: int | None, offset: int, 
         total=len(lines),
         attempts=tuple(lines[offset : offset + limit]),
         spreads=tuple(
-            StageSpread(stage=one.stage, tasks=len(one.task_list), measures=_measures(one.task_list))
-            for one in known.stages
-            if one.task_list
+            StageSpread(stage=stage, tasks=len(tasks), measures=_measures(tasks)) for stage, tasks in ran if tasks
         ),
+        reused=tuple(StageReuse(stage=stage, tasks=tasks) for stage, tasks in reused if tasks),
     )
 
 
-def _that_ran(stage: _Stage) -> _Stage:
-    """Return a stage without the tasks whose answers were there: no attempt was sent for them."""
-    return msgspec.structs.replace(stage, task_list=[one for one in stage.task_list if not one.reused])
+def _done(stage: int, one: _Done) -> AttemptLine:
+    if one.reused:
+        # The other figures are those of the attempt that gave the answer, in this query or another.
+        return AttemptLine(
+            stage=stage,
+            task=one.task,
+            attempt=one.attempt,
+            state="reused",
+            began_s=one.began_s,
+            ended_s=one.ended_s,
+            rows_out=one.rows_out,
+            bytes_out=one.bytes_out,
+        )
+    return AttemptLine(
+        stage=stage,
+        task=one.task,
+        attempt=one.attempt,
+        state="succeeded",
+        began_s=one.began_s,
+        ended_s=one.ended_s,
+        cold_start=one.cold_start,
+        rows_in=one.rows_in,
+        rows_out=one.rows_out,
+        bytes_in=one.bytes_in,
+        bytes_out=one.bytes_out,
+        peak_memory_bytes=one.peak_memory_bytes,
+        seconds=one.seconds,
+        requests=one.requests,
+    )
 
 
 def _lines(stage: _Stage) -> list[AttemptLine]:
-    found = [
-        AttemptLine(
-            stage=stage.stage,
-            task=one.task,
-            attempt=one.attempt,
-            state="succeeded",
-            began_s=one.began_s,
-            ended_s=one.ended_s,
-            cold_start=one.cold_start,
-            rows_in=one.rows_in,
-            rows_out=one.rows_out,
-            bytes_in=one.bytes_in,
-            bytes_out=one.bytes_out,
-            peak_memory_bytes=one.peak_memory_bytes,
-            seconds=one.seconds,
-        )
-        for one in stage.task_list
-    ]
+    found = [_done(stage.stage, one) for one in stage.task_list]
     found += [
         AttemptLine(
             stage=stage.stage,
@@ -205,6 +232,7 @@ def _lines(stage: _Stage) -> list[AttemptLine]:
             cold_start=one.cold_start,
             kind=one.kind,
             message=one.message[:_MESSAGE_CHARACTERS],
+            requests=one.requests,
         )
         for one in stage.failed_attempts
     ]

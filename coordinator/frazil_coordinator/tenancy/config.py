@@ -28,6 +28,8 @@ _TENANT: Final[Mapping[str, object]] = {
     "max_result_bytes": int,
     "highest_priority": int,
     "allowed_prefixes": tuple[str, ...],
+    "allowed_catalogs": tuple[str, ...],
+    "allowed_storages": tuple[str, ...],
     "allow_udfs": bool,
 }
 _TOKEN: Final[Mapping[str, object]] = {"sha256": str, "tenant": str, "role": Role}

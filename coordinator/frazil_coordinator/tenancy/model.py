@@ -65,6 +65,12 @@ class Tenant:
     allowed_prefixes: tuple[str, ...] | None = None
     """Folders, as URLs or absolute paths, below which everything lies that its queries read and write. None: anywhere."""
 
+    allowed_catalogs: tuple[str, ...] | None = None
+    """Catalogs of the configuration that its statements may name. None: all."""
+
+    allowed_storages: tuple[str, ...] | None = None
+    """Storages of the configuration that its tables may name. None: all."""
+
     allow_udfs: bool = False
     """Whether its queries may hold Python functions where the coordinator allows them."""
 
@@ -178,4 +184,6 @@ class Tenants:
 
     def get(self, name: str) -> Tenant:
         """Return the tenant `name`; one that is not there any more, whose queries come from the journal, has no rights."""
-        return self.by_name.get(name) or Tenant(name=name, highest_priority=PRIORITIES[0], allowed_prefixes=())
+        return self.by_name.get(name) or Tenant(
+            name=name, highest_priority=PRIORITIES[0], allowed_prefixes=(), allowed_catalogs=(), allowed_storages=()
+        )

@@ -254,6 +254,7 @@ PROBLEM = json.dumps({"kind": "protocol", "message": "the event has expired"}).e
         (429, OURS, FunctionBusyError),
         (503, OURS, FunctionBusyError),
         (500, OURS, FunctionLostError),
+        (425, OURS, FunctionLostError),
         (429, {}, FunctionBusyError),
         (503, {}, FunctionBusyError),
         (502, {}, FunctionLostError),

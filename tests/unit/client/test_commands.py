@@ -19,6 +19,8 @@ NOBODY = ["--url", "http://127.0.0.1:1"]
         ["cancel", "q1"],
         ["top", "--json"],
         ["tables", "list"],
+        ["tables", "list", "--catalog", "lake"],
+        ["tables", "catalogs"],
         ["tables", "show", "t"],
         ["tables", "put", "t", "/t.parquet"],
         ["tables", "drop", "t"],

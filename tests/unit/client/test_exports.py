@@ -37,6 +37,17 @@ def test_importing_frazil_needs_no_extra() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+def test_the_commands_need_no_extra_until_one_is_used_that_does() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules |= dict.fromkeys(('google_crc32c', 'pydantic', 'fastapi', 'pyarrow', 'aiohttp', 'sqlglot'))\n"
+        "import frazil.cli\n"
+        "try:\n    frazil.load_replay('x')\nexcept ImportError as error:\n    print(error)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 'pip install "frazil[functions]"' in told
+
+
 @pytest.mark.parametrize(
     ("text", "amount"), [("512MiB", 512 << 20), ("2 GB", 2 * 10**9), ("1.5GiB", 3 << 29), (1000, 1000), ("64k", 64_000)]
 )

@@ -157,14 +157,6 @@ async def test_blocks_of_several_tasks_come_in_order(store: CountingStore) -> No
         assert (await collect(coordinator, query))["a"].to_list() == [1, 2, 3] * 3
 
 
-async def test_a_fragment_too_large_for_a_request_travels_as_an_object(store: CountingStore) -> None:
-    async with opened(store) as (coordinator, platform):
-        wide = pl.LazyFrame({"a": range(100_000)})
-        assert_frame_equal(await collect(coordinator, (await coordinator.submit(wide.serialize())).id), wide.collect())
-        assert all(request.fragment_key and not request.fragment for request in platform.requests)
-        assert left(store) == []
-
-
 async def test_events_begin_with_the_present_state_and_end_with_the_query(store: CountingStore) -> None:
     async with opened(store) as (coordinator, platform):
         platform.before = gate = Gate()

@@ -80,7 +80,7 @@ async def test_no_route_that_names_a_query_tells_a_tenant_of_another_s(coordinat
         for method, path in named:
             answers = []
             for query in (theirs, "0" * len(theirs)):
-                answer = await blue.request(method, re.sub(r"\{query\}", query, path))
+                answer = await blue.request(method, re.sub(r"\{(stage|task)\}", "0", re.sub(r"\{query\}", query, path)))
                 answers.append((answer.status_code, answer.text.replace(query, "ID"), dict(answer.headers)))
             assert answers[0] == answers[1], f"{method} {path}"
             assert answers[0][0] == 404, f"{method} {path}: {answers[0]}"

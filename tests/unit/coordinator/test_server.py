@@ -15,7 +15,7 @@ import httpx
 import polars as pl
 import pytest
 
-from frazil_coordinator.api.server import serve
+from frazil_coordinator.api.server import _listen, serve
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.retention import SMALL_RESULT_BYTES
 from frazil_coordinator.settings import Settings
@@ -114,3 +114,10 @@ async def test_a_port_that_is_taken_is_an_error_of_the_system(tmp_path: Path) ->
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         await serve(coordinator, port=taken.getsockname()[1])
     await coordinator.aclose()
+
+
+def test_the_body_of_an_answer_does_not_wait_for_its_head_to_be_acknowledged() -> None:
+    with _listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()[:2]):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

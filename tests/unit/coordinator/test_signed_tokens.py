@@ -14,6 +14,7 @@ import pytest
 from frazil_coordinator.api import create_app
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.identity import Identities
+from frazil_coordinator.metrics import REFUSED_TOKENS
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import decode_status, decode_statuses
 from frazil_coordinator.tenancy import Issuer, Role, Tenant, Tenants, Token
@@ -161,3 +162,47 @@ async def test_where_only_an_issuer_makes_tokens_nobody_is_let_in_without_one(
         assert (await client.get("/v1/queries")).status_code == 401
         assert (await client.get("/v1/queries", headers=bearing(""))).status_code == 401
         assert (await client.get("/v1/queries", headers=bearing(issuing.token(FIRST)))).status_code == 200
+
+
+async def test_each_refused_request_is_counted_once_by_its_reason(
+    coordinator: Coordinator, client: httpx.AsyncClient, issuing: Issuing
+) -> None:
+    def counted() -> dict[str, float]:
+        samples = next(iter(coordinator.metrics.http.refused_tokens.collect())).samples
+        return {one.labels["reason"]: one.value for one in samples if one.name.endswith("_total")}
+
+    assert counted() == dict.fromkeys(REFUSED_TOKENS, 0.0)
+    reader = issuing.token(FIRST, groups=["look"])
+    for method, header, reason in (
+        ("GET", None, "missing"),
+        ("GET", "Basic YTpi", "missing"),
+        ("GET", "Bearer not-a-token", "unknown"),
+        ("GET", f"Bearer {issuing.token(FIRST, iss='https://x.example')}", "unknown"),
+        ("GET", f"Bearer {issuing.token(key('mallory'), {'kid': 'first'})}", "invalid"),
+        ("GET", f"Bearer {issuing.token(FIRST, aud='x')}", "invalid"),
+        ("GET", f"Bearer {issuing.token(FIRST, exp=1)}", "expired"),
+        ("GET", f"Bearer {issuing.token(FIRST, team='green')}", "no_right"),
+        ("POST", f"Bearer {reader}", "role"),
+        ("GET", f"Bearer {issuing.token(key('second'))}", "unanswered"),
+    ):
+        if reason == "unanswered":
+            issuing.fail()
+            issuing.clock.now_s += 60.0
+        before = counted()
+        answer = await client.request(method, "/v1/queries", headers={} if header is None else {"Authorization": header})
+        assert answer.is_error
+        assert counted() == {**before, reason: before[reason] + 1}, (reason, answer.text)
+    assert (await client.get("/v1/queries", headers=bearing(STATIC))).status_code == 200
+    assert (await client.get("/v1/nothing", headers=bearing(STATIC))).status_code == 404
+    assert sum(counted().values()) == 10
+
+
+async def test_a_wrong_token_is_counted_where_there_are_only_static_ones(coordinator: Coordinator) -> None:
+    app = create_app(coordinator, tokens=[STATIC])
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://coordinator") as client:
+        for token in ("wrong", STATIC):
+            await client.get("/v1/version", headers=bearing(token))
+        shown = (await client.get("/metrics")).text
+    assert 'frazil_refused_tokens_total{reason="unknown"} 1.0' in shown
+    assert "wrong" not in shown

@@ -111,6 +111,25 @@ async def test_what_is_not_a_valid_task_is_refused(site: Site, header: str, valu
     assert site.app.running == 0
 
 
+async def test_a_copy_of_an_event_is_not_run_again_and_an_equal_task_is(site: Site) -> None:
+    headers, body = encode_task(site.quick(), keys=[KEY], source="/test")
+    assert (await AppCall(site.app, headers, body).run()).status == 200
+    copy = await AppCall(site.app, headers, body).run()
+    assert (copy.status, site.app.running) == (425, 0)
+    assert "already" in msgspec.json.decode(copy.body)["message"]
+    assert (await site.call(site.quick()).run()).status == 200
+
+
+async def test_an_event_that_was_refused_because_the_function_was_busy_may_come_again(site: Site) -> None:
+    headers, body = encode_task(site.quick(), keys=[KEY], source="/test")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(site.call(site.gated()).run())
+        await eventually_async(site.store.waiting.is_set, "the first task reads")
+        assert (await AppCall(site.app, headers, body).run()).status == 503
+        site.store.gate.set()
+    assert (await AppCall(site.app, headers, body).run()).status == 200
+
+
 async def test_a_signed_body_that_is_no_task_is_refused(site: Site) -> None:
     headers, _ = encode_task(site.quick(), keys=[KEY], source="/test")
     body = b"\x93\x01\x02\x03"

@@ -93,6 +93,29 @@ def test_splits_take_the_place_of_a_scan_in_their_order(files: list[str], shape:
     assert_frame_equal(got, pl.concat(expected))
 
 
+@pytest.mark.parametrize(
+    ("splits", "known"),
+    [
+        ([(0, 0, 25, True), (1, 0, 25, True)], "ESTIMATED ROWS: 50"),
+        ([(0, 0, 10, False)], "ESTIMATED ROWS: 10"),
+        ([(0, 5, 10, False)], None),  # polars would take 15 for 10
+        ([(0, 0, 0, True)], None),  # nobody has counted them
+    ],
+)
+def test_polars_knows_how_many_rows_a_scan_has_as_far_as_the_planner_does(
+    files: list[str], splits: list[tuple[int, int, int, bool]], known: str | None
+) -> None:
+    """Without, it hashes the larger side of a join, and looks up none of its keys in the scan of the other."""
+    given = tuple(split(files[number], offset, count, whole=whole) for number, offset, count, whole in splits)
+    for plan in (placeholder(FRAME.schema), placeholder(FRAME.schema).select(pl.len())):
+        with bind(plan.serialize(), [ScanInput(splits=given)], Reader()) as bound:
+            text = bound.lf.explain(engine="streaming")
+            assert (known in text) if known is not None else ("ESTIMATED" not in text)
+            expected = sum(count or 25 for _, _, count, _ in splits)
+            assert rows(bound).shape in ((expected, FRAME.width), (1, 1))
+            assert plan.collect_schema().names() != ["len"] or rows(bound).item() == expected
+
+
 def test_a_predicate_counts_after_the_split(files: list[str]) -> None:
     plan = placeholder(FRAME.schema).filter(pl.col("a") % 2 == 1).select("c")
     got = collected(plan, ScanInput(splits=(split(files[0], 3, 4),)))

@@ -25,6 +25,7 @@ from frazil_functions.errors import (
 )
 from frazil_functions.run import CancelToken, TaskRun, run_task
 from frazil_functions.scan_files import stat_file
+from frazil_functions.sealed import seal_fragment
 from frazil_functions.storage import FolderStore
 from frazil_functions.task import ExchangeInput, Output, ScanInput, SinkOutput, Split, TaskLimits
 from support.functions import exchange_of, placeholder, rows_of, task, whole_file
@@ -86,12 +87,19 @@ def test_a_fragment_that_yields_nothing_writes_nothing(store: FolderStore, file:
 
 
 def test_a_large_fragment_is_read_from_the_store(store: FolderStore, file: Path) -> None:
-    store.put("ab/q/fragment", [placeholder(FRAME.schema).serialize()])
+    sealed, secret = seal_fragment(placeholder(FRAME.schema).serialize())
+    store.put("ab/q/fragment", [sealed])
     request = task(b"", whole_file(file, 100), output=INLINE)
     with pytest.raises(PlanError, match="no fragment"):
         run_task(request, store=store)
-    named = msgspec.structs.replace(request, fragment_key="ab/q/fragment")
+    named = msgspec.structs.replace(request, fragment_key="ab/q/fragment", fragment_secret=secret)
     assert_frame_equal(rows_of(store, run_task(named, store=store)), FRAME)
+    for wrong in (b"", secret[:-1] + bytes([secret[-1] ^ 1])):
+        with pytest.raises(BlockError, match="ab/q/fragment is not the one"):
+            run_task(msgspec.structs.replace(named, fragment_secret=wrong), store=store)
+    store.put("ab/q/fragment", [bytes([sealed[0] ^ 1]) + sealed[1:]])
+    with pytest.raises(BlockError, match="ab/q/fragment is not the one"):
+        run_task(named, store=store)
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,9 @@ def test_what_comes_while_a_segment_is_written_shares_the_next_one() -> None:
     assert len(store.segments()) <= 3
 
 
-def test_who_is_not_in_a_hurry_waits_for_company_but_not_for_long() -> None:
-    store, seconds = Store(), list[float]()
+def waited_s(store: Store, *, company: int) -> float:
+    """Return how long a record waited that nobody was waiting for, when so many came soon after it."""
+    seconds = list[float]()
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
@@ -114,14 +115,44 @@ def test_who_is_not_in_a_hurry_waits_for_company_but_not_for_long() -> None:
         done = asyncio.Event()
         log.commit(committed(1), done.set, urgent=False)
         await asyncio.sleep(0.02)
-        log.commit(committed(2), lambda: None, urgent=False)
+        for task in range(company):
+            log.commit(committed(2 + task), lambda: None, urgent=False)
         await done.wait()
         seconds.append(loop.time() - began)
         await log.aclose()
 
     run_virtually(run())
+    return seconds[0]
+
+
+def test_who_is_not_in_a_hurry_waits_for_company_but_not_for_long() -> None:
+    store = Store()
+    assert 0.05 < waited_s(store, company=1) <= 0.251
     assert [len(segment) for segment in store.segments()] == [1, 2]
-    assert 0.02 <= seconds[0] <= 0.051
+
+
+def test_where_there_is_company_enough_nobody_waits_longer_than_a_group_may() -> None:
+    store = Store()
+    assert 0.02 <= waited_s(store, company=15) <= 0.051
+    assert [len(segment) for segment in store.segments()] == [1, 16]
+
+
+def test_somebody_in_a_hurry_takes_along_all_that_waited() -> None:
+    store, seconds = Store(), list[float]()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        log = log_of(store)
+        await log.write(committed(0))
+        log.commit(committed(1), lambda: None, urgent=False)
+        await asyncio.sleep(0.01)
+        began = loop.time()
+        await log.write(committed(2))
+        seconds.append(loop.time() - began)
+
+    run_virtually(run())
+    assert [len(segment) for segment in store.segments()] == [1, 2]
+    assert seconds[0] <= 0.002
 
 
 def test_a_decision_is_durable_before_the_answers_that_follow_from_it() -> None:

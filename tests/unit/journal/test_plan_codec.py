@@ -137,6 +137,22 @@ _SOURCES: Mapping[str, Callable[[Path], pl.LazyFrame]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::polars.exceptions.PerformanceWarning")
+def test_a_plan_over_an_iceberg_table_is_the_same_and_gives_the_same_answer(tmp_path: Path) -> None:
+    """Members of such a scan have numbers as names: those of the table's columns."""
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    catalog = SqlCatalog("c", uri=f"sqlite:///{tmp_path}/c.db", warehouse=f"file://{tmp_path}/warehouse")
+    catalog.create_namespace("n")
+    frame = pl.DataFrame({"id": range(20), "key": ["a", "b"] * 10})
+    table = catalog.create_table("n.t", schema=frame.to_arrow().schema)
+    with table.update_spec() as update:
+        update.add_identity("key")
+    table.append(frame.to_arrow())
+    _answers(pl.scan_iceberg(table).filter(pl.col("id") > 3))
+    catalog.close()
+
+
 @pytest.mark.parametrize("size", [1, 10_000_000])
 @pytest.mark.parametrize("name", _SOURCES)
 def test_a_plan_over_any_source_is_the_same_and_gives_the_same_answer(name: str, size: int, folder: Path) -> None:

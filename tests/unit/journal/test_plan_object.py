@@ -239,7 +239,7 @@ def test_a_mapping_that_is_no_dict_is_written_as_one() -> None:
     assert [stage.details for stage in decode_plan(encode_plan(changed, None)).graph.stages] == [{"a": "b"}] * 2
 
 
-@pytest.mark.parametrize("value", [(1, 2), {1: 2}, object(), {"a": [{"b": {1, 2}}]}])
+@pytest.mark.parametrize("value", [(1, 2), {1.5: 2}, {True: 2}, object(), {"a": [{"b": {1, 2}}]}])
 def test_what_would_not_come_back_from_a_decoded_plan_is_refused(value: object) -> None:
     graph = golden_plan().graph
     assert graph.sink is not None

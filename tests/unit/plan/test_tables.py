@@ -64,6 +64,15 @@ def test_small_row_groups_are_packed_up_to_the_target(folder: Path) -> None:
     assert len(cut(table, None, Settings(split_target_bytes=1)).groups) == 6
 
 
+@pytest.mark.parametrize(("least", "tasks"), [(1, 1), (2, 3), (4, 6), (1000, 6)])
+def test_a_small_table_is_cut_into_as_many_tasks_as_were_asked_for_and_it_has_row_groups_for(
+    folder: Path, least: int, tasks: int
+) -> None:
+    table = _open(pl.scan_parquet(f"{folder}/**/*.parquet"))
+    assert len(cut(table, None, Settings(min_tasks_per_scan=least)).groups) == tasks
+    assert len(cut(table, None, Settings(min_tasks_per_scan=least), small=True).groups) == 1
+
+
 def test_only_projected_columns_count_towards_the_target(folder: Path) -> None:
     table = _open(pl.scan_parquet(f"{folder}/**/*.parquet"))
     assert 0 < table.bytes(["a"]) < table.bytes(None)

@@ -76,9 +76,15 @@ class World:
         )
 
     async def run(
-        self, name: str, graph: StageGraph, *, tenant: str = "t", history: Sequence[Commit] = ()
+        self,
+        name: str,
+        graph: StageGraph,
+        *,
+        tenant: str = "t",
+        history: Sequence[Commit] = (),
+        settings: Settings = TINY,
     ) -> tuple[pl.DataFrame, Profile]:
-        driver = self.driver(name, graph, tenant=tenant, history=history)
+        driver = self.driver(name, graph, tenant=tenant, history=history, settings=settings)
         try:
             blocks = await driver.run()
         finally:
@@ -139,6 +145,22 @@ def _behind(graph: StageGraph, stages: set[int]) -> set[int]:
         if found.intersection(stage.producers):
             found.add(stage.id)
     return found
+
+
+async def test_answers_that_are_there_do_not_let_the_next_stage_wait_for_company(
+    tables: tuple[pl.LazyFrame, pl.LazyFrame],
+) -> None:
+    """Also where a stage turned out to have fewer tasks than were planned."""
+    query, world = queries(*tables)["two steps"], World()
+    joining = replace(TINY, coalesce_bytes=1 << 20)
+    graph = plan_query(query.serialize(), joining)
+    await world.run("a", graph, settings=joining)
+    await world.run("b", graph, settings=joining)
+    answers = [commit for commit in world.logs["b"].commits if isinstance(commit, TaskCommitted)]
+    assert all(commit.reused for commit in answers)
+    assert len(answers) < sum(stage.tasks for stage in graph.stages)
+    last = {commit.stage: commit.ref for commit in answers}
+    assert set(last.values()) <= world.logs["b"].urgent
 
 
 async def test_another_tenant_gets_nothing_of_it(tables: tuple[pl.LazyFrame, pl.LazyFrame]) -> None:

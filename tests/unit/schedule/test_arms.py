@@ -9,7 +9,7 @@ import pytest
 
 from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, Stage
 from frazil_coordinator.plan.planner import plan_query
-from frazil_coordinator.schedule.arms import Arms, Fragments
+from frazil_coordinator.schedule.arms import Arms, Fragments, StoredFragment
 from frazil_coordinator.schedule.layout import lay_out
 from frazil_coordinator.settings import Settings
 from frazil_functions.arena import Arena
@@ -62,11 +62,11 @@ def test_a_part_of_a_large_fragment_travels_with_its_task_and_the_whole_one_apar
     (stage,) = graph.stages
     shares = lay_out(stage, {}, graph, SETTINGS, {}).shares
     fragments = Fragments()
-    fragments.keys[stage.id] = "key"
+    stored = fragments.stored[stage.id] = StoredFragment(key="key", secret=b"secret")
     part, key = fragments.of_task(stage, shares[0].inputs)
     assert (len(Arena.decode(part).placeholders()), key) == (1, None)
     every = [share.inputs[number] for number, share in enumerate(shares[::2])]
-    assert fragments.of_task(stage, every) == (b"", "key")
+    assert fragments.of_task(stage, every) == (b"", stored)
 
 
 def test_a_union_whose_columns_depend_on_all_of_its_inputs_is_left_whole() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from frazil_coordinator.plan.model import INLINE_FRAGMENT_BYTES, ExchangeSource, StageGraph
+from frazil_coordinator.schedule.arms import StoredFragment
 from frazil_coordinator.schedule.driver import QueryDriver
 from frazil_coordinator.schedule.laid_out import PutFragment
 from frazil_coordinator.schedule.progress import Progress
@@ -381,20 +382,21 @@ def test_a_request_carries_versions_limits_and_where_to_write() -> None:
 def test_a_large_fragment_travels_as_an_object_once() -> None:
     put: list[int] = []
 
-    async def put_fragment(stage: StageId, fragment: bytes) -> str:
+    async def put_fragment(stage: StageId, fragment: bytes) -> StoredFragment:
         put.append(len(fragment))
         await asyncio.sleep(1.0)
-        return f"fragments/{stage}"
+        return StoredFragment(key=f"fragments/{stage}", secret=b"secret")
 
     size = INLINE_FRAGMENT_BYTES + 1
     run = Run(graph_of(stage_of(0, 2, fragment=b"x" * size)), put_fragment=put_fragment)
     run.ok()
     assert put == [size]
-    assert [(request.fragment, request.fragment_key) for request in run.platform.requests] == [(b"", "fragments/0")] * 2
+    sent = [(request.fragment, request.fragment_key, request.fragment_secret) for request in run.platform.requests]
+    assert sent == [(b"", "fragments/0", b"secret")] * 2
 
 
 def test_a_fragment_that_can_not_be_stored_fails_the_query() -> None:
-    async def put_fragment(stage: StageId, fragment: bytes) -> str:
+    async def put_fragment(stage: StageId, fragment: bytes) -> StoredFragment:
         raise StorageError("the store is full")
 
     run = Run(graph_of(stage_of(0, 1, fragment=b"x" * (INLINE_FRAGMENT_BYTES + 1))), put_fragment=put_fragment)

@@ -111,8 +111,26 @@ def test_a_profile_from_before_there_were_times_can_be_read() -> None:
     assert (line.attempt, line.began_s, line.seconds) == (0, 0.0, 1.0)
 
 
-def test_a_task_that_was_reused_has_no_attempt() -> None:
-    stage: dict[str, object] = {"stage": 0, "task_list": [{**done(0), "reused": True}, done(1)]}
+def test_a_task_that_was_reused_has_a_line_of_its_own_and_is_in_no_spread() -> None:
+    """Its other figures are those of the attempt that gave the answer once."""
+    reused = {**done(0), "reused": True, "requests": {"get": 5}}
+    stage: dict[str, object] = {"stage": 0, "task_list": [reused, done(1)]}
     page = task_page({**PROFILE, "stages": [stage]}, stage=None, offset=0, limit=100)
-    assert keys(page.attempts) == [(0, 1, 0, "succeeded")]
+    assert keys(page.attempts) == [(0, 0, 0, "reused"), (0, 1, 0, "succeeded")]
+    line = page.attempts[0]
+    assert (line.rows_out, line.bytes_out, line.rows_in, line.seconds, line.requests) == (0, 7, None, None, {})
     assert [spread.tasks for spread in page.spreads] == [1]
+    assert [(one.stage, one.tasks) for one in page.reused] == [(0, 1)]
+    other = task_page({**PROFILE, "stages": [stage]}, stage=1, offset=0, limit=0)
+    assert other.reused == page.reused
+
+
+def test_an_attempt_tells_its_requests_to_the_store_a_failed_one_too() -> None:
+    lost = {**failed(1), "requests": {"get": 2}}
+    stage: dict[str, object] = {
+        "stage": 0,
+        "task_list": [{**done(0), "requests": {"get": 3, "put": 1, "hedge": 1}}],
+        "failed_attempts": [lost],
+    }
+    page = task_page({**PROFILE, "stages": [stage]}, stage=None, offset=0, limit=100)
+    assert [one.requests for one in page.attempts] == [{"get": 3, "put": 1, "hedge": 1}, {"get": 2}]

@@ -31,6 +31,8 @@ def test_a_file_gives_tenants_with_their_quotas_and_tokens_with_their_roles(tmp_
         max_queued_queries = 0
         highest_priority = -1
         allowed_prefixes = ["s3://lake/a/", "/data/a"]
+        allowed_catalogs = ["lake"]
+        allowed_storages = []
         allow_udfs = true
         [tenants.b]
         """
@@ -44,6 +46,8 @@ def test_a_file_gives_tenants_with_their_quotas_and_tokens_with_their_roles(tmp_
         max_queued_queries=0,
         highest_priority=-1,
         allowed_prefixes=("s3://lake/a/", "/data/a"),
+        allowed_catalogs=("lake",),
+        allowed_storages=(),
         allow_udfs=True,
     )
     assert tenants.get("b") == Tenant(name="b")

@@ -40,8 +40,8 @@ function places(stages) {
   return { place, width: 2 * PAD + (deepest + 1) * WIDTH + deepest * GAP_X, height: 2 * PAD + Math.max(1, ...rows) * (HEIGHT + GAP_Y) - GAP_Y };
 }
 
-export function stageGraph(stages, progress, ended, selected, onSelect) {
-  const shown = stages.filter((stage) => !stage.reserve || (progress.get(stage.stage)?.attempts ?? 0) > 0);
+export function stageGraph(stages, progress, reused, ended, selected, onSelect) {
+  const shown = stages.filter((stage) => !stage.reserve || (progress.get(stage.stage)?.attempts ?? 0) > 0 || reused.has(stage.stage));
   const { place, width, height } = places(shown);
   const largest = Math.max(1, ...shown.map((stage) => stage.measured?.bytes_out ?? 0));
   const edges = shown.flatMap((stage) =>
@@ -49,7 +49,7 @@ export function stageGraph(stages, progress, ended, selected, onSelect) {
       .filter((from) => place.has(from))
       .map((from) => edge(place.get(from), place.get(stage.stage), shown.find((one) => one.stage === from), largest)),
   );
-  const nodes = shown.map((stage) => node(stage, place.get(stage.stage), progress.get(stage.stage), ended, stage.stage === selected, onSelect));
+  const nodes = shown.map((stage) => node(stage, place.get(stage.stage), progress.get(stage.stage), reused.get(stage.stage) ?? 0, ended, stage.stage === selected, onSelect));
   return h(
     "div",
     { class: "scroll-x", "data-scroll": "graph", tabindex: "0", role: "group", "aria-label": "Stage graph" },
@@ -65,12 +65,14 @@ function edge(from, to, producer, largest) {
   return s("path", { class: "edge", d: `M${x1},${y1} C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}`, style: { "stroke-width": `${1.5 + 4.5 * Math.sqrt(moved / largest)}px` } }, title);
 }
 
-function node(stage, at, progress, ended, selected, onSelect) {
+function node(stage, at, progress, reused, ended, selected, onSelect) {
   const tasks = progress?.tasks ?? stage.tasks;
   const done = progress?.done ?? stage.measured?.tasks ?? 0;
   const state = stateOf(progress);
   const rows = progress?.rows ?? stage.measured?.rows_out;
-  const about = `Stage ${stage.stage}, ${stage.kind}: ${done} of ${tasks} tasks done`;
+  const about = `Stage ${stage.stage}, ${stage.kind}: ${done} of ${tasks} tasks done${reused ? `, ${reused} of them reused` : ""}`;
+  const long = (some) => (tasks > 0 ? ((WIDTH - 24) * Math.min(some, tasks)) / tasks : 0);
+  const [aside, mark] = stage.fallbacks.length ? ["one task !", " node-warning"] : reused ? [`${count(reused)} reused`, " node-reused"] : [rows ? `${short(rows)} rows` : "", ""];
   const choose = () => onSelect(selected ? null : stage.stage);
   const onKey = (event) => {
     if (event.key !== "Enter" && event.key !== " ") return;
@@ -85,9 +87,10 @@ function node(stage, at, progress, ended, selected, onSelect) {
     s("text", { class: "node-title", x: 12, y: 20 }, `${stage.stage} ${stage.kind}`),
     s("text", { class: "node-text end", x: WIDTH - 12, y: 20 }, stage.measured?.seconds > 0 ? seconds(stage.measured.seconds) : ""),
     s("text", { class: "node-text", x: 12, y: 40 }, state === "waiting" && ended ? "not needed" : `${count(done)}/${count(tasks)} tasks`),
-    s("text", { class: `node-text end${stage.fallbacks.length ? " node-warning" : ""}`, x: WIDTH - 12, y: 40 }, stage.fallbacks.length ? "one task !" : rows ? `${short(rows)} rows` : ""),
+    s("text", { class: `node-text end${mark}`, x: WIDTH - 12, y: 40 }, aside),
     s("rect", { class: "track", x: 12, y: HEIGHT - 14, width: WIDTH - 24, height: 5, rx: 2.5 }),
-    s("rect", { class: "fill", x: 12, y: HEIGHT - 14, width: tasks > 0 ? ((WIDTH - 24) * Math.min(done, tasks)) / tasks : 0, height: 5, rx: 2.5 }),
+    s("rect", { class: "fill", x: 12, y: HEIGHT - 14, width: long(done), height: 5, rx: 2.5 }),
+    reused ? s("rect", { class: "fill-reused", x: 12, y: HEIGHT - 14, width: long(reused), height: 5, rx: 2.5 }) : null,
   );
 }
 

@@ -149,6 +149,7 @@ function drawTiles(view) {
 function drawGraph(view) {
   if (!view.plan?.stages.length) return;
   const progress = new Map(view.status.progress.map((stage) => [stage.stage, stage]));
+  const reused = new Map((view.page?.reused ?? []).map((stage) => [stage.stage, stage.tasks]));
   const select = (stage) => {
     view.stage = stage;
     view.chosen = null;
@@ -157,7 +158,7 @@ function drawGraph(view) {
   };
   refresh(
     view.parts.graph,
-    section("Stages", "stages-title", view.stage === null ? h("p", { class: "muted" }, "Choose a stage to see only its tasks.") : h("p", {}, `Stage ${view.stage} is chosen. `, h("button", { type: "button", "data-key": "all", onclick: () => select(null) }, "Show all")), stageGraph(view.plan.stages, progress, ENDED.has(view.status.state), view.stage, select)),
+    section("Stages", "stages-title", view.stage === null ? h("p", { class: "muted" }, "Choose a stage to see only its tasks.") : h("p", {}, `Stage ${view.stage} is chosen. `, h("button", { type: "button", "data-key": "all", onclick: () => select(null) }, "Show all")), stageGraph(view.plan.stages, progress, reused, ENDED.has(view.status.state), view.stage, select)),
   );
 }
 

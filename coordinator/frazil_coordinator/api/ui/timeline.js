@@ -17,12 +17,14 @@ const KINDS = [
   ["failed", "failed"],
   ["unneeded", "not needed"],
   ["running", "running"],
+  ["reused", "reused: nothing ran"],
 ];
 
 function kindOf(attempt) {
   if (attempt.state === "running") return "running";
   if (attempt.state === "failed") return "failed";
   if (attempt.state === "not_needed") return "unneeded";
+  if (attempt.state === "reused") return "reused";
   if (attempt.attempt > 1) return "more";
   if (attempt.attempt === 1) return "again";
   return attempt.cold_start ? "cold" : "first";
@@ -109,30 +111,45 @@ export function legend(page) {
   );
 }
 
+const ORDER = ["get", "put", "head", "list", "delete"];
+
+// "3 GET, 1 PUT; 1 of them made once more"
+function requestsOf(attempt) {
+  const told = ORDER.filter((name) => attempt.requests[name]).map((name) => `${count(attempt.requests[name])} ${name.toUpperCase()}`);
+  const again = attempt.requests.hedge;
+  return `${told.join(", ")}${again ? `; ${count(again)} of them made once more` : ""}`;
+}
+
 function about(attempt) {
+  if (attempt.state === "reused") return `stage ${attempt.stage}, task ${attempt.task}: reused, nothing ran`;
   const took = attempt.ended_s === null ? "running" : seconds(attempt.ended_s - attempt.began_s);
   const parts = [`stage ${attempt.stage}, task ${attempt.task}, attempt ${attempt.attempt}: ${attempt.state.replace("_", " ")}, ${took}`];
   if (attempt.cold_start) parts.push("cold start");
+  if (requestsOf(attempt)) parts.push(`store: ${requestsOf(attempt)}`);
   if (attempt.kind) parts.push(`${attempt.kind}: ${attempt.message}`);
   return parts.join("\n");
 }
 
 export function attemptDetail(attempt) {
+  const reused = attempt.state === "reused";
   const took = attempt.ended_s === null ? null : attempt.ended_s - attempt.began_s;
   const facts = [
     ["State", attempt.state.replace("_", " ") + (attempt.cold_start ? ", cold start" : "")],
-    ["Sent at", seconds(attempt.began_s)],
-    ["Took", took === null ? "running" : seconds(took)],
+    [reused ? "Taken up at" : "Sent at", seconds(attempt.began_s)],
+    reused ? null : ["Took", took === null ? "running" : seconds(took)],
     attempt.seconds === null ? null : ["In the function", seconds(attempt.seconds)],
+    reused ? ["Rows out", count(attempt.rows_out)] : null,
+    reused ? ["Bytes out", bytes(attempt.bytes_out)] : null,
     attempt.rows_in === null ? null : ["Rows in → out", `${count(attempt.rows_in)} → ${count(attempt.rows_out)}`],
     attempt.bytes_in === null ? null : ["Bytes in → out", `${bytes(attempt.bytes_in)} → ${bytes(attempt.bytes_out)}`],
+    requestsOf(attempt) ? ["Store requests", requestsOf(attempt)] : null,
     attempt.peak_memory_bytes ? ["Peak memory", bytes(attempt.peak_memory_bytes)] : null,
     attempt.kind && attempt.state === "failed" ? ["Error", `${attempt.kind}: ${attempt.message}`] : null,
   ].filter(Boolean);
   return h(
     "div",
     { class: "detail", role: "status" },
-    h("h3", {}, `Stage ${attempt.stage}, task ${attempt.task}, attempt ${attempt.attempt}`),
+    h("h3", {}, `Stage ${attempt.stage}, task ${attempt.task}${reused ? "" : `, attempt ${attempt.attempt}`}`),
     h("dl", { class: "facts" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
   );
 }

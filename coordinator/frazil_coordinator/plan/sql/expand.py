@@ -15,6 +15,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 from sqlglot.errors import SqlglotError
 
+from frazil_coordinator.plan.sql.catalogs import Name, executed, key_of, with_short_names
 from frazil_coordinator.plan.sql.dialect import Unclear, parse
 from frazil_coordinator.plan.sql.query import QueryBuilder
 from frazil_functions.arena import Arena, Raw
@@ -66,9 +67,14 @@ def expand_sql(arena: Arena) -> Arena:
 
 def _replace(arena: Arena, number: int) -> None:
     payload = arena.payload(number)
-    if payload.get("catalog_tables"):
-        raise Unclear("tables of a catalog")
-    relations = [(str(name), _index(ref)) for name, ref in cast("list[tuple[object, object]]", payload["relations"])]
+    relations: list[tuple[str | Name, int]] = [
+        (str(name), _index(ref)) for name, ref in cast("list[tuple[object, object]]", payload["relations"])
+    ]
+    # Of a table of a catalog there is the name as it is written, and as it is known.
+    relations += [
+        (tuple(str(part) for part in written), _index(ref))
+        for written, _, ref in cast("list[tuple[list[object], object, object]]", payload.get("catalog_tables") or [])
+    ]
     stand_ins = {
         name: pl.scan_parquet(input_path(place), schema=arena.lazy(reference).collect_schema(), glob=False)
         for place, (name, reference) in enumerate(relations)
@@ -84,7 +90,7 @@ def _index(reference: object) -> int:
     return cast("int", cast("Raw", reference)["idx"])
 
 
-def build_sql(query: str, relations: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
+def build_sql(query: str, relations: Mapping[str, pl.LazyFrame] | Mapping[str | Name, pl.LazyFrame]) -> pl.LazyFrame:
     """Return a LazyFrame that is equal to a SQL query, without a SQL node.
 
     Parameters
@@ -92,7 +98,7 @@ def build_sql(query: str, relations: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame
     query
         The statement.
     relations
-        Table name → LazyFrame. They must differ in how polars explains them.
+        Table name → LazyFrame; of a table of a catalog, all parts of its name. They must differ in how polars explains them.
 
     Raises
     ------
@@ -101,15 +107,18 @@ def build_sql(query: str, relations: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame
     polars.exceptions.PolarsError, sqlglot.errors.SqlglotError
         When the statement is wrong, or nobody's.
     """
-    original = pl.SQLContext(dict(relations)).execute(query)
+    plain = {name: lf for name, lf in relations.items() if isinstance(name, str)}
+    others = {name: lf for name, lf in relations.items() if not isinstance(name, str)}
+    original = executed(query, plain, others)
     schema = original.collect_schema()
-    tree = parse(query)
-    mirror = QueryBuilder(relations, mirror=True).build(tree)
+    tree = with_short_names(parse(query))
+    known = {**plain, **{key_of(name): lf for name, lf in others.items()}}
+    mirror = QueryBuilder(known, mirror=True).build(tree)
     if list(mirror.collect_schema().items()) != list(schema.items()):
         raise Unclear("its columns would differ")
     if _explained(mirror) != _explained(original):
         raise Unclear("polars explains it in another way")
-    best = QueryBuilder(relations, mirror=False).build(tree)
+    best = QueryBuilder(known, mirror=False).build(tree)
     if list(best.collect_schema().items()) != list(schema.items()):
         raise Unclear("its columns would differ")
     return best

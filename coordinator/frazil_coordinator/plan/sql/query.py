@@ -14,6 +14,7 @@ import polars as pl
 from sqlglot import exp
 
 from frazil_coordinator.plan.exprs import from_expr, kind_of, substitute, walk
+from frazil_coordinator.plan.sql.catalogs import relation_of
 from frazil_coordinator.plan.sql.correlated import CORRELATED
 from frazil_coordinator.plan.sql.dialect import Unclear, has_aggregate, with_named_windows
 from frazil_coordinator.plan.sql.groups import Projection, group_by
@@ -120,10 +121,11 @@ class QueryBuilder:
     def _table(self, node: exp.Expr, tables: _Tables) -> tuple[str, pl.LazyFrame]:
         alias = node.args.get("alias")
         if isinstance(node, exp.Table):
-            _only(node, frozenset({"this", "alias", "joins"}))
-            if not isinstance(node.this, exp.Identifier) or node.name not in tables or (alias is not None and alias.columns):
+            _only(node, frozenset({"this", "db", "catalog", "alias", "joins"}))
+            name = relation_of(node)
+            if name is None or name not in tables or (alias is not None and alias.columns):
                 raise Unclear(f"the table {node.name}")
-            return node.alias or node.name, tables[node.name]
+            return node.alias or node.name, tables[name]
         if isinstance(node, exp.Subquery):
             _only(node, frozenset({"this", "alias", "joins"}))
             return node.alias, with_names(self._query(node.this, tables), alias)

@@ -2,8 +2,8 @@
 
 ``pl.scan_delta`` and ``pl.scan_iceberg`` put a Python object into the plan, which polars would ask for the table's files
 where the query runs. It is asked here instead, in the process that it belongs to: the query reads the version of the table
-that is the newest when it is sent (or the one that the user chose), and nothing of Python has to travel. Used by
-:mod:`frazil._serialize`.
+that is the newest when it is sent (or the one that the user chose), and nothing of Python has to travel. Used by clients for
+the tables of their own plans (``frazil._serialize``), and by :mod:`~frazil_coordinator.catalog.lake` for those with a name.
 """
 
 from __future__ import annotations
