@@ -107,14 +107,14 @@ def _put(node: Object, path: Path, value: Any) -> None:
 
 
 def _drop(node: Object, path: Path) -> None:
-    if len(path) > 1:
-        below = node.get(path[0])
-        if isinstance(below, dict):
-            _drop(below, path[1:])
-            if not below:
-                del node[path[0]]
-    else:
-        node.pop(path[0], None)
+    first, *rest = path
+    below = node.get(first)
+    if not rest:
+        node.pop(first, None)
+    elif isinstance(below, dict):
+        _drop(below, tuple(rest))
+        if not below:
+            del node[first]
 
 
 def applied(live: Object | None, wanted: Object, manager: str, *, force: bool) -> Object:
