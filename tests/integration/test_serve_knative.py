@@ -154,6 +154,15 @@ def test_in_a_cluster_the_service_is_found_its_pods_are_asked_for_and_all_is_giv
         assert not double.named("services", name)["metadata"].get("annotations")
 
 
+def test_without_rights_in_the_cluster_there_is_one_service_by_its_url(tmp_path: Path, function: Function) -> None:
+    with kube_api() as double:
+        double.rights.add("nothing", "nothing", [])
+        env = pod(tmp_path, function) | {"KUBECONFIG": str(double.kubeconfig(tmp_path / "kubeconfig", "nothing"))}
+        with serve(tmp_path, **env) as (url, _), frazil.connect(url, token=TOKEN) as engine:
+            assert engine.submit(table(tmp_path).select(pl.len())).result().item() == 24
+        assert [method for method, _ in double.requests if method != "GET"] == []
+
+
 def test_a_cluster_that_is_asked_for_and_not_there_is_a_usage_error(tmp_path: Path, function: Function) -> None:
     env = environment(**pod(tmp_path, function), FRAZIL_CLUSTER="on", KUBECONFIG=str(tmp_path / "nowhere"))
     run = subprocess.run([FRAZIL, "serve", "--platform", "knative"], cwd=tmp_path, env=env, capture_output=True, text=True)

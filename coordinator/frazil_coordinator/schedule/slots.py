@@ -97,7 +97,7 @@ class Slots:
 
     @property
     def demand(self) -> int:
-        """Slots that queries have or could have now, if there were a function for each: within the limit and each tenant's."""
+        """Slots that queries have or could have now, if all were free: within the limit, and within each tenant's."""
         return min(self._demand, self._limit)
 
     def by_tenant(self) -> tuple[Counter[str], Counter[str]]:
