@@ -152,6 +152,8 @@ def _functions(store: str | None, options: dict[str, str]) -> Finding:
     try:
         with frazil.local(max_functions=1, store=store, storage_options=options) as engine:
             found = pl.LazyFrame({"x": [1, 2, 3]}).select(pl.col("x").sum()).collect(engine=engine).item()
+    except ImportError as error:
+        return problem("functions", str(error), "pip install 'frazil[coordinator]'")
     except (FrazilError, OSError) as error:
         return problem("functions", f"a query on a function process of this machine failed: {error}", "see the message")
     if found != 6:
