@@ -22,6 +22,7 @@ import polars as pl
 from polars.testing import assert_frame_equal
 
 import frazil
+from benchmarks.figures import figures
 from benchmarks.load import percentile
 from benchmarks.processes import free_ports, program, run_process, wait_until_healthy
 
@@ -64,8 +65,8 @@ def _parts(engine: frazil.Engine, lf: pl.LazyFrame) -> str:
     sent = time.perf_counter()
     found.result()
     ended = time.perf_counter()
-    profile: dict[str, Any] = found.profile()
-    inside, function = profile["seconds"] * _MS, profile["function_seconds"] * _MS
+    seen = figures(found.profile())
+    inside, function = seen.seconds * _MS, seen.function_seconds * _MS
     submit, rest = (sent - began) * _MS, (ended - sent) * _MS
     return f"submit {submit:.1f}, then {rest:.1f}; of both: driving {inside:.1f}, of which in the function {function:.1f}"
 

@@ -16,7 +16,6 @@ import json
 import math
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -25,10 +24,9 @@ from statistics import median
 from typing import Final, Literal
 
 import frazil
-from benchmarks.figures import figures
-from benchmarks.pdsh.compare import difference
 from benchmarks.pdsh.data import generate
-from benchmarks.pdsh.queries import ORDERED, QUERIES
+from benchmarks.pdsh.harness import Outcome, run_polars, run_query
+from benchmarks.pdsh.queries import QUERIES
 from benchmarks.pdsh.run import places
 from benchmarks.pdsh.tables import Tables
 
@@ -87,27 +85,23 @@ def _settings(mode: Mode, scale: float) -> frazil.Settings:
 def measure(engine: frazil.Engine, number: int, here: Tables, there: Tables, runs: int) -> Timing:
     """Run a query by turns in Polars, on the tables `here`, and through `engine`, on the same tables `there`."""
     polars_s: list[float] = []
-    frazil_s: list[float] = []
+    outcomes: list[Outcome] = []
     for _ in range(runs):
-        began = time.perf_counter()
-        expected = QUERIES[number](here).collect(engine="streaming")
-        polars_s.append(time.perf_counter() - began)
-        began = time.perf_counter()
-        query = engine.submit(QUERIES[number](there))
-        answer = query.result()
-        frazil_s.append(time.perf_counter() - began)
-    found = figures(query.profile())
+        expected = run_polars(number, here)
+        polars_s.append(expected[1])
+        outcomes.append(run_query(engine, number, there, expected))
+    found = outcomes[-1].figures
     stages = found.stages
     scans = [stage.tasks for stage in stages if stage.bytes_scanned]
     return Timing(
         number=number,
         polars_s=median(polars_s),
-        frazil_s=median(frazil_s),
+        frazil_s=median(one.seconds for one in outcomes),
         tasks=found.tasks,
         least_scan_tasks=min(scans, default=0),
         exchanged_bytes=sum(stage.bytes_out for stage in stages[:-1]),
         peak_memory_bytes=max(stage.peak_memory_bytes for stage in stages),
-        difference=difference(answer, expected, order=ORDERED.get(number, {})),
+        difference=next((one.difference for one in outcomes if one.difference is not None), None),
     )
 
 

@@ -38,6 +38,16 @@ _LOOPBACK: Final = "127.0.0.1"
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  # a pod is reached on its own address
 
 
+_EventsSink = Annotated[
+    str | None,
+    typer.Option(
+        "--events-sink",
+        envvar=["FRAZIL_EVENTS_SINK", "K_SINK"],
+        help="URL of a Broker that is told, by CloudEvents, which queries ended and what triggers published.",
+    ),
+]
+
+
 class Platform(StrEnum):
     """Where functions run."""
 
@@ -102,6 +112,7 @@ def serve(
             "--journal/--no-journal", envvar="FRAZIL_JOURNAL", help="Whether queries outlive the coordinator; needs --store."
         ),
     ] = True,
+    events_sink: _EventsSink = None,
     log_level: Annotated[LogLevel, typer.Option("--log-level", envvar="FRAZIL_LOG_LEVEL")] = LogLevel.WARNING,
 ) -> None:
     """Run a coordinator until it is told to end (SIGTERM, Ctrl-C).
@@ -125,20 +136,29 @@ def serve(
         parts = open_knative(options, settings, shared, _secrets("FRAZIL_TASK_KEYS"), place)
     else:
         parts = open_coordinator(options, settings, shared)
-    asyncio.run(_serve(parts, host, port, shared, grace_s))
+    asyncio.run(_serve(parts, host, port, shared, grace_s, events_sink))
 
 
 async def _serve(
-    parts: AbstractAsyncContextManager[Coordinator], host: str, port: int, shared: Tenants, grace_s: float
+    parts: AbstractAsyncContextManager[Coordinator],
+    host: str,
+    port: int,
+    shared: Tenants,
+    grace_s: float,
+    events_sink: str | None,
 ) -> None:
     with coordinator_extra():
         from frazil_coordinator.api.server import serve as serve_http
+        from frazil_coordinator.events.announcing import Announcer, extensions_of
         from frazil_coordinator.identity import Identities
     async with AsyncExitStack() as stack:
         try:
             coordinator = await stack.enter_async_context(parts)
             await coordinator.probe()
             await stack.enter_async_context(leading(coordinator, coordinator.settings))
+            announcer = None
+            if events_sink:
+                announcer = Announcer(coordinator, events_sink, extensions_of(os.environ.get("K_CE_OVERRIDES", "")))
         except (StorageError, JournalError, RequestError, TimeoutError) as error:
             raise typer.BadParameter(str(error) or "the store does not answer: check --store and its options") from error
         await serve_http(
@@ -147,6 +167,7 @@ async def _serve(
             port,
             shared.tokens,
             identities=Identities.of(shared),
+            announcer=announcer,
             grace_s=grace_s,
             on_started=lambda url: _common.note(f"frazil coordinator at {url}"),
         )
