@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -11,11 +12,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import polars as pl
 import pytest
 
 import frazil
 from support.functions import KEY, Function, function_process
+from support.kube_api import kube_api
+from support.kube_world import COORDINATOR, client_of, function_service_object
 from support.parity import assert_same
 
 FRAZIL = str(Path(sys.executable).parent / "frazil")
@@ -115,3 +119,43 @@ def test_what_is_missing_is_a_usage_error(tmp_path: Path, function: Function, na
         assert process.wait(30) == 2
     assert "needs" in message
     assert KEY not in message
+
+
+def test_in_a_cluster_the_service_is_found_its_pods_are_asked_for_and_all_is_given_back_at_the_end(
+    tmp_path: Path, function: Function
+) -> None:
+    with kube_api() as double, client_of(double, tmp_path):
+        double.put(function_service_object(release="r", polars=pl.__version__, max_scale=1))
+        name, kind = "frazil-function-small-r", double.kind("services", "serving.knative.dev")
+        status = {**double.named("services", name)["status"], "address": {"url": f"http://127.0.0.1:{function.port}"}}
+        key = ("serving.knative.dev", "services", "frazil", name)
+        double.objects.patch(kind, key, {"status": status}, "controller", status=True)
+        env = pod(tmp_path, function) | {
+            "KUBECONFIG": str(double.kubeconfig(tmp_path / "kubeconfig", COORDINATOR)),
+            "FRAZIL_RELEASE": "r",
+            "FRAZIL_NAMESPACE": "frazil",
+        }
+        del env["FRAZIL_FUNCTION_URL"], env["FRAZIL_MAX_IN_FLIGHT"]
+        lf = table(tmp_path).group_by("k").agg(pl.col("v").sum()).sort("k")
+        knobs = {"FRAZIL_START_SMALL": "false", "FRAZIL_MAX_ROWS_PER_SPLIT": "4"}
+        with serve(tmp_path, **env, **knobs) as (url, process), frazil.connect(url, token=TOKEN) as engine:
+            assert_same(engine.submit(lf).result(), lf.collect(), ordered=True)
+            cluster = httpx.get(f"{url}/v1/cluster", headers={"Authorization": f"Bearer {TOKEN}"}).json()
+            assert cluster["slots"]["limit"] == 1, "0.9 x one pod, at least 1"
+            used = double.named("services", name)["metadata"]["annotations"]["frazil.dev/in-use"]
+            assert len(json.loads(used)) == 1
+            patched = [path for method, path in double.requests if method == "PATCH" and "/revisions/" in path]
+            assert patched, "pods were asked for"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        revision = double.named("revisions", f"{name}-00001")["metadata"]["annotations"]
+        assert "frazil.dev/prescale" not in revision
+        assert revision["autoscaling.knative.dev/min-scale"] == "0"
+        assert not double.named("services", name)["metadata"].get("annotations")
+
+
+def test_a_cluster_that_is_asked_for_and_not_there_is_a_usage_error(tmp_path: Path, function: Function) -> None:
+    env = environment(**pod(tmp_path, function), FRAZIL_CLUSTER="on", KUBECONFIG=str(tmp_path / "nowhere"))
+    run = subprocess.run([FRAZIL, "serve", "--platform", "knative"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "set KUBECONFIG" in run.stderr

@@ -71,6 +71,10 @@ class Slots:
         """The turn of the last slot that was granted; who wanted none until now has its turn from here."""
 
         self._granted = 0
+        self._wanted = 0
+        self._demand = 0
+        self.on_demand: Callable[[int], None] = lambda _: None
+        """Told how many slots queries have and want besides, when that has changed."""
 
     @property
     def limit(self) -> int:
@@ -89,7 +93,7 @@ class Slots:
     @property
     def wanted(self) -> int:
         """Slots that queries want and don't have."""
-        return sum(share.wanted for group in self._groups.values() for share in group.needing)
+        return self._wanted
 
     def by_tenant(self) -> tuple[Counter[str], Counter[str]]:
         """Return the slots that each tenant has, and those that it wants and doesn't have."""
@@ -147,6 +151,12 @@ class Slots:
                 line.put(share, now)
             else:
                 line.discard(share)
+        # Counted as it changes: looking at every query that waits, for each slot, would cost more the more there are.
+        self._wanted += share.wanted - share.counted
+        share.counted = share.wanted
+        if (demand := self._taken + self._wanted) != self._demand:
+            self._demand = demand
+            self.on_demand(demand)
 
     def forget(self, share: SlotShare, held: int) -> None:
         """Take back the slots of a query that has closed its share."""
@@ -202,6 +212,9 @@ class SlotShare:
 
         self.wanted = 0
         """Slots that are wanted and not granted."""
+
+        self.counted = 0
+        """What of `wanted` its `Slots` has counted; theirs to change."""
 
         self.spare = 0
         """Slots that are wanted besides, if nobody needs them, and not granted."""
