@@ -290,6 +290,33 @@ def test_each_overlay_is_deployed_once_and_again_and_away_from_a_namespace_that_
     assert world.double.names("priorityclasses", namespace="", group="scheduling.k8s.io") == []
 
 
+def test_what_is_of_the_whole_cluster_stays_as_long_as_another_namespace_has_it(world: World, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay"
+    overlay.mkdir()
+    shared = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "frazil"}, "value": 1}
+    service: dict[str, Any] = {
+        "apiVersion": f"{SERVING}/v1",
+        "kind": "Service",
+        "metadata": {"name": "frazil-function-small"},
+    }
+    service["metadata"]["labels"] = {"app.kubernetes.io/component": "function"}
+    service["spec"] = {"template": {"spec": {"containers": [{"image": "frazil-function:1"}]}}}
+    (overlay / "all.yaml").write_text(yaml.safe_dump_all([shared, service]))
+    (overlay / "kustomization.yaml").write_text("resources: [all.yaml]\n")
+
+    def classes() -> list[str]:
+        return world.double.names("priorityclasses", namespace="", group="scheduling.k8s.io")
+
+    for namespace in ("frazil", "other"):
+        result = world.run("deploy", "-n", namespace, "--overlay", str(overlay), "--create-secret", "--yes")
+        assert result.exit_code == 0, (result.output, result.exception)
+    assert world.run("undeploy", "-n", "frazil", "--yes").exit_code == 0
+    assert world.double.names("services") == []
+    assert classes() == ["frazil"]
+    assert world.run("undeploy", "-n", "other", "--yes").exit_code == 0
+    assert classes() == []
+
+
 def test_a_deployment_that_broke_off_is_undeployed_too(world: World) -> None:
     world.double.knative.not_ready[FUNCTION] = ("ContainerMissing", "Unable to fetch image")
     world.deploy("--timeout-s", "1")
