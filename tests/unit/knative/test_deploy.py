@@ -239,6 +239,7 @@ def test_what_is_in_the_manifests_no_more_is_deleted(world: World, tmp_path: Pat
     result = world.deploy("--component", "tenants")
     assert result.exit_code == 0, result.output
     assert "delete role/frazil-coordinator" in result.output
+    assert "--component prescale" in result.output, "what it does without"
     assert world.double.names("roles", group="rbac.authorization.k8s.io") == []
     assert len(function_names(world)) == 1
 
