@@ -44,7 +44,7 @@ _ROUTES: Final[Mapping[tuple[str, str], tuple[int, ...]]] = {
     ("get", "/v1/catalogs/{name}/tables"): (*_GUARDED, 400, 404),
     ("get", "/v1/triggers"): _GUARDED,
     ("get", "/v1/triggers/{name}"): (*_GUARDED, 400, 404),
-    ("put", "/v1/triggers/{name}"): (*_GUARDED, *_ENDED, 412, 413),
+    ("put", "/v1/triggers/{name}"): (*_GUARDED, 400, 409, 412, 413, 507),
     ("delete", "/v1/triggers/{name}"): (*_GUARDED, 400, 404, 412, 507),
     ("post", "/v1/triggers/{name}/pause"): (*_GUARDED, 400, 404, 412, 507),
     ("post", "/v1/triggers/{name}/resume"): (*_GUARDED, 400, 404, 412, 507),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from frazil_functions.errors import StandbyError
 from support.polling import eventually_async
 from support.triggering import NAME, TENANT, Writes, trigger_world
 
@@ -129,6 +130,21 @@ async def test_a_commit_that_slept_through_a_takeover_does_not_count(
             assert first.status().objects == 0
             await second.triggers.pause(TENANT, NAME, paused=False)
             await second.has_rows([1])
+
+
+async def test_only_a_coordinator_that_leads_runs_triggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with trigger_world(tmp_path, monkeypatch) as world:
+        await world.put()
+        world.tell(world.write("a.parquet", 1))
+        await world.has_rows([1])
+        world.coordinator._took_over = False
+        await eventually_async(lambda: not world.triggers.started, "it stands by")
+        world.tell(world.write("b.parquet", 2))  # told to one that stands by: lost, and found by a listing
+        with pytest.raises(StandbyError, match="try again"):
+            world.list_now()
+        assert world.rows() == [1]
+        world.coordinator._took_over = True
+        await world.has_rows([1, 2])
 
 
 async def test_pausing_and_resuming_keeps_what_is_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,10 @@ async def test_the_result_is_that_of_the_query_over_all_objects(
             world.tell(world.write(f"b{number}.parquet", *range(number, 20 + number)))
             await _becomes(world, query, 2 + number)
         assert [path.name for path in world.waiting()] == (["state.parquet"] if mode == "incremental" else [])
+        text = world.coordinator.metrics.render("")[0].decode()
+        reused = sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("frazil_reused_tasks_total{"))
+        # One object alone is read by the task that writes. Of two both are read, of three and four only the new one.
+        assert reused == (2 + 3 if mode == "refresh" else 0)
 
 
 async def test_aggregates_of_all_rows_are_merged_too_and_begin_anew_with_a_replay(
