@@ -276,7 +276,7 @@ FLAGS = ("affinity", "nodeselector", "priorityclassname", "tolerations", "topolo
 )
 def test_each_overlay_is_deployed_once_and_again_and_away_from_a_namespace_that_stays(world: World, name: str) -> None:
     world.double.objects.flags = frozenset(f"kubernetes.podspec-{flag}" for flag in FLAGS)
-    arguments = ("deploy", "--overlay", str(REPOSITORY / "knative" / "overlays" / name), "--component", "prescale", "--yes")
+    arguments = ("deploy", "--overlay", str(REPOSITORY / "knative" / "overlays" / name), "--yes")
     first = world.run(*arguments)
     assert first.exit_code == 0, (first.output, first.exception)
     before = world.double.objects.version
@@ -289,6 +289,13 @@ def test_each_overlay_is_deployed_once_and_again_and_away_from_a_namespace_that_
     assert world.double.names("secrets", group="") == ["frazil-secrets"]
     assert world.double.names("services") == world.double.names("configmaps", group="") == []
     assert world.double.names("priorityclasses", namespace="", group="scheduling.k8s.io") == []
+
+
+def test_a_component_that_the_overlay_has_already_is_said_to_be(world: World) -> None:
+    overlay = str(REPOSITORY / "knative" / "overlays" / "gke")
+    result = world.run("deploy", "--overlay", overlay, "--component", "prescale", "--yes")
+    assert isinstance(result.exception, RequestError)
+    assert "leave out a --component that the overlay has already" in str(result.exception)
 
 
 def test_what_is_of_the_whole_cluster_stays_as_long_as_another_namespace_has_it(world: World, tmp_path: Path) -> None:
