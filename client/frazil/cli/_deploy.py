@@ -85,6 +85,11 @@ def deploy(
         images = (coordinator_image, function_image)
         objects = render(_wanted(api.namespace, overlay, components, images, store, set_))
         objects, release = with_release(objects, polars) if by_release else (objects, "")
+        if by_release and not any(each["kind"] == "Role" for each in objects):
+            _common.note(
+                "the coordinator gets no rights in the cluster: old releases stay until you delete them, and pods start "
+                "only as requests come; --component prescale gives it them"
+            )
         plan = deployment.plan(objects)
         if not as_json:
             _show(plan, full=full)

@@ -30,7 +30,7 @@ from frazil_coordinator.deployment.objects import (
     reference,
 )
 from frazil_coordinator.platform.knative.api import SERVICES, KubeApi, Resource
-from frazil_coordinator.platform.knative.errors import ConflictError, InvalidError, KubeError, NotFoundError
+from frazil_coordinator.platform.knative.errors import ConflictError, DeniedError, InvalidError, KubeError, NotFoundError
 from frazil_coordinator.platform.knative.models import RELEASE_LABEL, Object, Service
 from frazil_coordinator.platform.knative.releases import changed_use
 from frazil_functions.errors import DeadlineError, RequestError
@@ -98,6 +98,8 @@ class Deployment:
     ) -> None:
         self._api, self._force = api, force
         self._sleep, self._monotonic, self._unix = sleep, monotonic, unix
+        self._others: frozenset[Reference] | None = None
+        """What deployments in other namespaces applied; None until it is asked for."""
 
     # Looking
 
@@ -148,10 +150,27 @@ class Deployment:
 
     def _is_to_go(self, each: Reference) -> bool:
         """Return whether what was applied before is to be deleted; a release's services go when no query uses them."""
-        if each.kind in KEPT_KINDS:
+        if each.kind in KEPT_KINDS or self._is_shared(each):
             return False
         live = self._live(self._api.resource_of(each.api_version, each.kind), each)
         return live is not None and _is_ours(live) and not live["metadata"].get("labels", {}).get(RELEASE_LABEL)
+
+    def _is_shared(self, each: Reference) -> bool:
+        """Return whether an object of the whole cluster is, or may be, also that of a deployment in another namespace."""
+        if each.namespace:
+            return False
+        if self._others is None:
+            try:
+                maps, _ = self._api.list(_CONFIG, selector=f"{MANAGED_LABEL}={MANAGER}", namespace="")
+            except DeniedError:
+                return True  # it can't be known
+            self._others = frozenset(
+                one
+                for found in maps
+                if found["metadata"]["name"] == INVENTORY and found["metadata"]["namespace"] != self._api.namespace
+                for one in read_inventory(found)
+            )
+        return each in self._others
 
     def _live(self, resource: Resource, where: Reference) -> Object | None:
         try:
@@ -277,7 +296,7 @@ class Deployment:
         found = []
         for each in read_inventory(self._inventory()):
             live = self._live(self._api.resource_of(each.api_version, each.kind), each)
-            if live is not None and _is_ours(live) and each.kind not in KEPT_KINDS:
+            if live is not None and _is_ours(live) and each.kind not in KEPT_KINDS and not self._is_shared(each):
                 found.append((each, live))
         order = [reference(obj, self._api.namespace) for obj in in_order(live for _, live in found)]
         known = {each for each, _ in found}

@@ -103,7 +103,10 @@ def render(wanted: Wanted) -> list[Object]:
 def _words(text: str, folder: Path) -> str:
     """Return what kubectl complains of, without the frame of its log."""
     found = re.search(r'err="(.*)"\s*$', text)
-    return (found[1].replace("\\n", "\n") if found else text.strip()).replace(str(folder), ".")
+    words = (found[1].replace("\\n", "\n") if found else text.strip()).replace(str(folder), ".")
+    if "ID conflict" in words or "already registered id" in words:
+        words = f"something is there twice: leave out a --component that the overlay has already. {words}"
+    return words
 
 
 def _kustomization(wanted: Wanted, folder: Path) -> dict[str, Any]:

@@ -239,6 +239,7 @@ def test_what_is_in_the_manifests_no_more_is_deleted(world: World, tmp_path: Pat
     result = world.deploy("--component", "tenants")
     assert result.exit_code == 0, result.output
     assert "delete role/frazil-coordinator" in result.output
+    assert "--component prescale" in result.output, "what it does without"
     assert world.double.names("roles", group="rbac.authorization.k8s.io") == []
     assert len(function_names(world)) == 1
 
@@ -275,7 +276,7 @@ FLAGS = ("affinity", "nodeselector", "priorityclassname", "tolerations", "topolo
 )
 def test_each_overlay_is_deployed_once_and_again_and_away_from_a_namespace_that_stays(world: World, name: str) -> None:
     world.double.objects.flags = frozenset(f"kubernetes.podspec-{flag}" for flag in FLAGS)
-    arguments = ("deploy", "--overlay", str(REPOSITORY / "knative" / "overlays" / name), "--component", "prescale", "--yes")
+    arguments = ("deploy", "--overlay", str(REPOSITORY / "knative" / "overlays" / name), "--yes")
     first = world.run(*arguments)
     assert first.exit_code == 0, (first.output, first.exception)
     before = world.double.objects.version
@@ -288,6 +289,40 @@ def test_each_overlay_is_deployed_once_and_again_and_away_from_a_namespace_that_
     assert world.double.names("secrets", group="") == ["frazil-secrets"]
     assert world.double.names("services") == world.double.names("configmaps", group="") == []
     assert world.double.names("priorityclasses", namespace="", group="scheduling.k8s.io") == []
+
+
+def test_a_component_that_the_overlay_has_already_is_said_to_be(world: World) -> None:
+    overlay = str(REPOSITORY / "knative" / "overlays" / "gke")
+    result = world.run("deploy", "--overlay", overlay, "--component", "prescale", "--yes")
+    assert isinstance(result.exception, RequestError)
+    assert "leave out a --component that the overlay has already" in str(result.exception)
+
+
+def test_what_is_of_the_whole_cluster_stays_as_long_as_another_namespace_has_it(world: World, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay"
+    overlay.mkdir()
+    shared = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "frazil"}, "value": 1}
+    service: dict[str, Any] = {
+        "apiVersion": f"{SERVING}/v1",
+        "kind": "Service",
+        "metadata": {"name": "frazil-function-small"},
+    }
+    service["metadata"]["labels"] = {"app.kubernetes.io/component": "function"}
+    service["spec"] = {"template": {"spec": {"containers": [{"image": "frazil-function:1"}]}}}
+    (overlay / "all.yaml").write_text(yaml.safe_dump_all([shared, service]))
+    (overlay / "kustomization.yaml").write_text("resources: [all.yaml]\n")
+
+    def classes() -> list[str]:
+        return world.double.names("priorityclasses", namespace="", group="scheduling.k8s.io")
+
+    for namespace in ("frazil", "other"):
+        result = world.run("deploy", "-n", namespace, "--overlay", str(overlay), "--create-secret", "--yes")
+        assert result.exit_code == 0, (result.output, result.exception)
+    assert world.run("undeploy", "-n", "frazil", "--yes").exit_code == 0
+    assert world.double.names("services") == []
+    assert classes() == ["frazil"]
+    assert world.run("undeploy", "-n", "other", "--yes").exit_code == 0
+    assert classes() == []
 
 
 def test_a_deployment_that_broke_off_is_undeployed_too(world: World) -> None:
