@@ -107,14 +107,15 @@ def _put(node: Object, path: Path, value: Any) -> None:
 
 
 def _drop(node: Object, path: Path) -> None:
-    if len(path) > 1:
-        below = node.get(path[0])
+    name, *rest = path
+    if rest:
+        below = node.get(name)
         if isinstance(below, dict):
-            _drop(below, path[1:])
+            _drop(below, tuple(rest))
             if not below:
-                del node[path[0]]
+                del node[name]
     else:
-        node.pop(path[0], None)
+        node.pop(name, None)
 
 
 def applied(live: Object | None, wanted: Object, manager: str, *, force: bool) -> Object:

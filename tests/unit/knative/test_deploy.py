@@ -73,7 +73,11 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def function_names(world: World) -> list[str]:
-    return [name for name in world.double.names("services") if name.startswith("frazil-function")]
+    """Return the small services of functions; each release has a large one beside it."""
+    names = [name for name in world.double.names("services") if name.startswith("frazil-function")]
+    small = [name for name in names if "-small-" in name]
+    assert sorted(names) == sorted([*small, *(name.replace("-small-", "-large-") for name in small)])
+    return small
 
 
 def test_a_first_deployment_goes_in_order_waits_and_prints_the_url(world: World) -> None:
@@ -84,7 +88,8 @@ def test_a_first_deployment_goes_in_order_waits_and_prints_the_url(world: World)
     assert world.applied() == [
         "configmaps/frazil-deployment", "serviceaccounts/frazil-coordinator", "serviceaccounts/frazil-function",
         "configmaps/frazil-knobs", "configmaps/frazil-settings", "roles/frazil-coordinator",
-        "rolebindings/frazil-coordinator", f"services/{function}", "services/frazil-coordinator",
+        "rolebindings/frazil-coordinator", "poddisruptionbudgets/frazil-function",
+        f"services/{function.replace('-small-', '-large-')}", f"services/{function}", "services/frazil-coordinator",
         "configmaps/frazil-deployment",
     ]  # fmt: skip
     settings = world.double.named("configmaps", "frazil-settings", group="")["data"]
@@ -219,7 +224,10 @@ async def test_a_new_image_comes_beside_the_old_one_which_goes_when_nobody_uses_
         (new,) = set(function_names(world)) - {old}
         used = frozenset({new.removeprefix("frazil-function-small-")})
         now[0] += 1000
-        assert await Keeper(api, "new", frozenset, unix=lambda: now[0] + 10**9).round(used) == (old,)
+        assert await Keeper(api, "new", frozenset, unix=lambda: now[0] + 10**9).round(used) == (
+            old.replace("-small-", "-large-"),
+            old,
+        )
         world.deploy(image=OTHER)
         inventory = read_inventory(world.double.named("configmaps", "frazil-deployment", group=""))
         assert old not in {each.name for each in inventory}

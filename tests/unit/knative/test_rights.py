@@ -60,7 +60,7 @@ def test_the_real_kubectl_applies_our_base_waits_for_it_and_finds_no_difference_
     assert (before.returncode, before.stderr) == (1, "")
     assert "+kind: Service" in before.stdout
     applied = kubectl(double, tmp_path, "apply", "--server-side", "--validate=false", *base)
-    assert applied.stdout.count("serverside-applied") == 6, applied.stderr
+    assert applied.stdout.count("serverside-applied") == 8, applied.stderr
     wait = ["wait", "--for=condition=Ready", "services.serving.knative.dev", "--all", "--timeout=10s"]
-    assert kubectl(double, tmp_path, *wait).stdout.count("condition met") == 2
+    assert kubectl(double, tmp_path, *wait).stdout.count("condition met") == 3
     assert kubectl(double, tmp_path, "diff", "--server-side", *base).returncode == 0
