@@ -24,7 +24,7 @@ from typing import Final, Literal, NoReturn
 
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.events.backlog import MAX_BATCH, Backlog, Batch
-from frazil_coordinator.events.consumed import Digest, digest_of
+from frazil_coordinator.events.consumed import SLACK_S, Digest, digest_of
 from frazil_coordinator.events.failing import verdict_of
 from frazil_coordinator.events.log import TriggerLog
 from frazil_coordinator.events.model import DeadLetter, Lag, ObjectRef, Owned, TriggerStatus
@@ -296,7 +296,7 @@ class Runner:
         self._backlog.gone(ref.url for ref in self._backlog.refs() if digest_of(ref) in pending - listing.found)
         await asyncio.to_thread(state.consumed.keep, listing.known, listing.found, began)
         if self._source.remote:
-            oldest = min(self._backlog.oldest_modified_unix_s(), began - self.owned.trigger.lateness_s)
+            oldest = min(self._backlog.oldest_modified_unix_s() - SLACK_S, began - self.owned.trigger.lateness_s)
             await asyncio.to_thread(state.consumed.advance, oldest)
         self._listed_at = began
         self._list_at = began + self.owned.trigger.list_every_s

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from frazil_coordinator.events.model import ObjectRef
+from frazil_coordinator.events.sources import ObjectSource
 from frazil_functions.errors import RequestError
 from support.polling import eventually_async
 from support.triggering import NAME, TENANT, TriggerWorld, trigger_world
@@ -162,6 +165,26 @@ async def test_partitioned_files_of_several_windows_lie_beside_each_other(
             await world.has_rows(range(2 * number + 2))
         files = sorted(path.relative_to(world.out).as_posix() for path in world.out.rglob("*.parquet"))
         assert files == [f"k={k}/t-{seq:012d}-{k:05d}.parquet" for k in range(2) for seq in range(2)]
+
+
+async def test_times_may_be_coarser_when_an_object_is_asked_for_than_in_a_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = ObjectSource._head
+
+    def to_the_second(source: ObjectSource, url: str) -> ObjectRef | None:
+        found = exact(source, url)
+        return found and msgspec.structs.replace(found, modified_unix_s=float(int(found.modified_unix_s)))
+
+    monkeypatch.setattr(ObjectSource, "_head", to_the_second)
+    async with trigger_world(tmp_path, monkeypatch) as world:
+        world.write("a.parquet", 1)
+        await world.put()
+        await world.has_rows([1])
+        world.tell(world.write("b.parquet", 2))
+        await world.has_rows([1, 2])
+        await world.listed()
+        assert world.status().objects == 2
 
 
 async def test_hive_folders_of_a_source_stay_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
