@@ -185,6 +185,7 @@ async def test_times_may_be_coarser_when_an_object_is_asked_for_than_in_a_listin
         await world.has_rows([1, 2])
         await world.listed()
         assert world.status().objects == 2
+        assert world.points["submitted"] == 2  # neither was read a second time
 
 
 async def test_hive_folders_of_a_source_stay_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
