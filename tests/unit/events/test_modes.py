@@ -237,3 +237,19 @@ async def test_a_statement_is_merged_as_the_lazyframe_that_it_stands_for(
         await world.put(context.execute(statement), sink="res/out.parquet", mode="incremental")
         world.tell(world.write("b.parquet", 3, 4, 100))
         await _becomes(world, lambda: context.execute(statement), 2)
+
+
+async def test_objects_that_go_while_they_wait_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with trigger_world(tmp_path, monkeypatch) as world:
+        await world.put(window={"count": 3})
+        gone = world.write("gone.parquet", 1)
+        world.tell(gone, world.write("stays.parquet", 2))
+        await world.pending(2)
+        gone.unlink()
+        await world.triggers.pause(TENANT, NAME, paused=True)
+        await world.listed()
+        await world.pending(1)
+        await world.triggers.pause(TENANT, NAME, paused=False)
+        world.write("more.parquet", 3)
+        world.list_now()
+        await world.has_rows([2, 3])
