@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from typing import Final
 import pytest
 import yaml
 
+from frazil_coordinator.events.cloudevents import CloudEvent
+from frazil_coordinator.events.formats import PING_TYPE, told_by_cloudevent
 from frazil_coordinator.identity import reviews
 from frazil_coordinator.settings import Settings
 from frazil_functions.memory import FATAL_FACTOR
@@ -306,6 +309,19 @@ def test_what_the_coordinator_announces_does_not_come_back_to_it(render: Render)
     spec = find(render("eventing"), "Trigger", "frazil-coordinator")["spec"]
     assert spec["filters"] == [{"not": {"prefix": {"type": "dev.frazil."}}}]
     assert spec["subscriber"]["uri"] == "/"
+
+
+def test_a_schedule_says_what_the_coordinator_understands(render: Render) -> None:
+    spec = find(render("source-schedule"), "PingSource", "frazil-schedule")["spec"]
+    event = CloudEvent(id="1", source="/ping", type=PING_TYPE, data=json.loads(spec["data"]))
+    assert told_by_cloudevent(event).run == ("my-trigger",)
+    assert (spec["contentType"], spec["sink"]["uri"]) == ("application/json", "/")
+
+
+def test_announcements_go_where_the_command_reads_it(render: Render) -> None:
+    env = container(find(render("eventing"), "Service", "frazil-coordinator"))["env"]
+    assert "FRAZIL_EVENTS_SINK" in {each["name"] for each in env}
+    assert "`FRAZIL_EVENTS_SINK`" in (REPOSITORY / "docs" / "cli.md").read_text()
 
 
 @pytest.mark.parametrize("secret", SECRETS)

@@ -232,10 +232,14 @@ class DataPath:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             body = await request.read()
-            if self.replays:
-                self.replays -= 1
-                await self._sent_and_lost(request, body)
-            return await self._served(request, body)
+            if not self.replays:
+                return await self._served(request, body)
+            self.replays -= 1
+            place = await self._sent_and_lost(request, body)
+            try:
+                return await self._served(request, body)  # by another pod: this one is not free yet
+            finally:
+                self._give_back(place)
         finally:
             self.in_flight -= 1
 
@@ -266,13 +270,13 @@ class DataPath:
         await answer.response.write_eof()
         return answer.response
 
-    async def _sent_and_lost(self, request: web.Request, body: bytes) -> None:
+    async def _sent_and_lost(self, request: web.Request, body: bytes) -> _Place:
         """Send a request to a pod whose answer gets lost, as when a connection breaks before its first byte."""
         place = await self._free()
         headers = {name: value for name, value in request.headers.items() if name.lower() not in ("host", "content-length")}
         assert place.pod is not None
         await place.pod.serve(headers, body, _Nowhere(request))
-        self._give_back(place)
+        return place
 
     def _torn(self, request: web.Request, answer: Downstream) -> web.StreamResponse:
         assert answer.response is not None

@@ -20,7 +20,8 @@ from support.references import reference_problems
 from support.terraform import MODULES, Terraform
 
 ALL_COMPONENTS: Final = [
-    "network-policies", "quotas", "priority-classes", "spot", "zone-spread", "prepull", "eventing", "source-sqs", "otel",
+    "network-policies", "prescale", "quotas", "priority-classes", "spot", "zone-spread", "prepull",
+    "eventing", "source-sqs", "otel",
 ]  # fmt: skip
 ON_AWS: Final[dict[str, Any]] = {
     "namespace": "queries",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 import polars as pl
 import typer
 
-from frazil._parts import coordinator_extra
 from frazil.cli import _common
 from frazil_functions.errors import RequestError
 
@@ -131,9 +130,12 @@ def undeploy(
 def _deployment(
     kubeconfig: str | None, context: str | None, namespace: str | None, *, force: bool = False
 ) -> Iterator[tuple[KubeApi, Deployment]]:
-    with coordinator_extra():
+    try:
+        from frazil_coordinator.deployment import rendering  # noqa: F401  # what it needs is missing now, or never
         from frazil_coordinator.deployment.applying import Deployment
         from frazil_coordinator.platform.knative.api import connect
+    except ModuleNotFoundError as error:
+        raise ImportError(f"deploying needs more packages ({error}): pip install 'frazil[knative]'") from error
     api = connect(kubeconfig=kubeconfig, context=context, namespace=namespace)
     try:
         yield api, Deployment(api, force=force)

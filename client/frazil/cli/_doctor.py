@@ -17,7 +17,7 @@ import frazil
 from frazil._parts import coordinator_extra
 from frazil.cli import _common
 from frazil.cli._serve import store_options_of
-from frazil_coordinator.doctor.findings import Finding, Severity, failed, good, problem, skipped
+from frazil_coordinator.doctor.findings import Finding, Severity, failed, good, problem, skipped, warning
 from frazil_functions.errors import FrazilError, RequestError
 from frazil_functions.storage import Store, open_store
 
@@ -79,14 +79,17 @@ def _findings(
     context: str | None,
     namespace: str | None,
 ) -> Iterator[Finding]:
+    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and not (kubeconfig or context)
+    cluster = not local and bool(in_pod or kubeconfig or context)
     if store is not None:
         yield from _store(store, options)
+    elif cluster:
+        pass  # that of the cluster
     elif local:
         yield skipped("store", "no --store: queries of this machine use a temporary folder")
     else:
         yield skipped("store", "no store was named", "give --store and --store-option, or set FRAZIL_STORE_URL")
-    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and not (kubeconfig or context)
-    if local or not (in_pod or kubeconfig or context):
+    if not cluster:
         yield _functions(store, options)
         if not local:
             yield skipped("kubernetes", "no cluster is configured", "set KUBECONFIG or give --context to look at one")
@@ -95,12 +98,14 @@ def _findings(
         fix = "add the component knative/components/prescale to the overlay"
         yield skipped("kubernetes", "this pod has no token for the Kubernetes API", fix)
         return
-    yield from _cluster(kubeconfig, context, namespace, in_pod=in_pod)
+    yield from _cluster(kubeconfig, context, namespace, in_pod=in_pod, with_store=store is None)
 
 
-def _cluster(kubeconfig: str | None, context: str | None, namespace: str | None, *, in_pod: bool) -> Iterator[Finding]:
+def _cluster(
+    kubeconfig: str | None, context: str | None, namespace: str | None, *, in_pod: bool, with_store: bool
+) -> Iterator[Finding]:
     try:
-        from frazil_coordinator.doctor.cluster import check_cluster
+        from frazil_coordinator.doctor.cluster import check_cluster, store_of
         from frazil_coordinator.platform.knative.api import connect
     except ImportError as error:
         yield problem("kubernetes", f"a package is missing: {error}", "pip install 'frazil[knative]', or --local")
@@ -111,9 +116,24 @@ def _cluster(kubeconfig: str | None, context: str | None, namespace: str | None,
         yield problem("kubernetes", str(error), "check KUBECONFIG and --context")
         return
     try:
+        if with_store:
+            yield from _deployed_store(store_of(api))
         yield from check_cluster(api, polars=pl.__version__, as_coordinator=in_pod, reach=_reach if in_pod else None)
     finally:
         api.close()
+
+
+def _deployed_store(found: tuple[str, dict[str, str]] | None) -> Iterator[Finding]:
+    """Look at the store of a cluster from here, where it may have another name, or none."""
+    if found is None:
+        yield skipped("store", "the store that is deployed may not be seen", "give --store and --store-option")
+        return
+    for finding in _store(*found):
+        if finding.check == "store.put" and finding.severity is Severity.ERROR:
+            fix = "it may answer in the cluster: run frazil doctor in the coordinator's pod; else " + finding.fix
+            yield warning(finding.check, f"from this machine: {finding.evidence}", fix)
+        else:
+            yield finding
 
 
 def _store(place: str, options: dict[str, str]) -> Iterator[Finding]:
@@ -132,6 +152,8 @@ def _functions(store: str | None, options: dict[str, str]) -> Finding:
     try:
         with frazil.local(max_functions=1, store=store, storage_options=options) as engine:
             found = pl.LazyFrame({"x": [1, 2, 3]}).select(pl.col("x").sum()).collect(engine=engine).item()
+    except ImportError as error:
+        return problem("functions", str(error), "pip install 'frazil[coordinator]'")
     except (FrazilError, OSError) as error:
         return problem("functions", f"a query on a function process of this machine failed: {error}", "see the message")
     if found != 6:

@@ -16,6 +16,7 @@ import msgspec
 
 from frazil_coordinator.deployment.objects import (
     INVENTORY,
+    KEPT_KINDS,
     MANAGED_LABEL,
     MANAGER,
     Reference,
@@ -124,7 +125,7 @@ class Deployment:
         if refused:
             raise RequestError("nothing was applied:\n" + "\n".join(refused))
         known = read_inventory(self._inventory() if there else None)
-        gone = known - {reference(each, self._api.namespace) for each in objects}
+        gone = known - {self._where(each) for each in objects}
         changes += [Change(object=each, action="delete") for each in sorted(gone) if self._is_to_go(each)]
         return Plan(changes=changes, objects=objects, known=known)
 
@@ -147,6 +148,8 @@ class Deployment:
 
     def _is_to_go(self, each: Reference) -> bool:
         """Return whether what was applied before is to be deleted; a release's services go when no query uses them."""
+        if each.kind in KEPT_KINDS:
+            return False
         live = self._live(self._api.resource_of(each.api_version, each.kind), each)
         return live is not None and _is_ours(live) and not live["metadata"].get("labels", {}).get(RELEASE_LABEL)
 
@@ -206,7 +209,7 @@ class Deployment:
         """
         api = self._api
         self._create_namespace()
-        mine = {self._where(each) for each in plan.objects}
+        mine = {self._where(each) for each in plan.objects if each["kind"] not in KEPT_KINDS}
         api.apply(_CONFIG, inventory_object(plan.known | mine, api.namespace, release), force=True, manager=MANAGER)
         for change in plan.changes:
             if change.action == "delete":
@@ -274,7 +277,7 @@ class Deployment:
         found = []
         for each in read_inventory(self._inventory()):
             live = self._live(self._api.resource_of(each.api_version, each.kind), each)
-            if live is not None and _is_ours(live):
+            if live is not None and _is_ours(live) and each.kind not in KEPT_KINDS:
                 found.append((each, live))
         order = [reference(obj, self._api.namespace) for obj in in_order(live for _, live in found)]
         known = {each for each, _ in found}
@@ -289,6 +292,8 @@ class Deployment:
         self._delete(Reference("v1", "ConfigMap", self._api.namespace, INVENTORY))
 
     def _delete(self, each: Reference) -> None:
+        if each.kind in KEPT_KINDS:
+            raise AssertionError(f"{each} may hold data of the user's")
         resource = self._api.resource_of(each.api_version, each.kind)
         try:
             self._api.delete(resource, each.name, namespace=each.namespace)

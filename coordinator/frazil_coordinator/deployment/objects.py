@@ -25,6 +25,7 @@ from frazil_functions.errors import RequestError
 
 __all__ = [
     "INVENTORY",
+    "KEPT_KINDS",
     "MANAGED_LABEL",
     "MANAGER",
     "Reference",
@@ -43,6 +44,9 @@ MANAGER: Final = "frazil-deploy"
 MANAGED_LABEL: Final = "app.kubernetes.io/managed-by"
 INVENTORY: Final = "frazil-deployment"
 """ConfigMap with what was applied."""
+
+KEPT_KINDS: Final = frozenset({"Namespace", "PersistentVolumeClaim", "Secret"})
+"""What may hold data of the user's: applied where the manifests have it, and never deleted."""
 
 _ORDER: Final = (
     "Namespace", "PriorityClass", "ResourceQuota", "LimitRange", "ServiceAccount", "Secret", "ConfigMap", "ClusterRole",

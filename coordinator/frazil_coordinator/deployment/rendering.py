@@ -111,12 +111,14 @@ def _kustomization(wanted: Wanted, folder: Path) -> dict[str, Any]:
     base = wanted.overlay.resolve() if wanted.overlay is not None else (manifests_folder() / "base")
     if not base.is_dir():
         raise RequestError(f"--overlay {wanted.overlay} is not a folder with a kustomization.yaml")
+    asked = [_component(each, manifests) for each in wanted.components]
+    there = _components_of(base)
     found: dict[str, Any] = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "namespace": wanted.namespace,
         "resources": [os.path.relpath(base, folder)],
-        "components": [os.path.relpath(_component(each, manifests), folder) for each in wanted.components],
+        "components": [os.path.relpath(each, folder) for each in asked if each.name not in there],
         "images": [
             _image(name, image)
             for name, image in (("frazil-coordinator", wanted.coordinator_image), ("frazil-function", wanted.function_image))
@@ -134,6 +136,13 @@ def _kustomization(wanted: Wanted, folder: Path) -> dict[str, Any]:
         if data
     ]
     return found
+
+
+def _components_of(overlay: Path) -> set[str]:
+    """Return the names of the components that an overlay has itself: kustomize takes none twice."""
+    file = overlay / "kustomization.yaml"
+    document = yaml.safe_load(file.read_text()) if file.exists() else None
+    return {Path(each).name for each in (document or {}).get("components") or ()}
 
 
 def _component(name: str, manifests: Path | None) -> Path:

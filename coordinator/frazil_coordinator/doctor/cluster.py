@@ -5,9 +5,13 @@ What may not be seen is a finding, not a failure. Nothing is written.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
+
+import msgspec
 
 from frazil_coordinator.doctor.findings import Finding, good, problem, skipped
 from frazil_coordinator.doctor.manifests import Deployed, check_manifests
@@ -15,7 +19,7 @@ from frazil_coordinator.platform.knative.api import REVISIONS, SERVICES, Access,
 from frazil_coordinator.platform.knative.errors import DeniedError, KubeError, NotFoundError
 from frazil_coordinator.platform.knative.models import COMPONENT_LABEL, Service
 
-__all__ = ["ACCOUNT", "DEPLOYER", "NEEDED", "Reach", "check_cluster"]
+__all__ = ["ACCOUNT", "DEPLOYER", "NEEDED", "Reach", "check_cluster", "store_of"]
 
 Reach = Callable[[str], str]
 """Asks a URL, and returns what is wrong with it; empty when it answers."""
@@ -88,6 +92,20 @@ def check_cluster(api: KubeApi, *, polars: str, as_coordinator: bool, reach: Rea
         return
     yield from check_manifests(deployed)
     yield from _reached(deployed, reach)
+
+
+def store_of(api: KubeApi) -> tuple[str, dict[str, str]] | None:
+    """Return URL and options of the store that is deployed; None when they may not be seen, or can't be read."""
+    try:
+        url = api.get(_CONFIG, "frazil-settings").get("data", {}).get("store-url")
+        data = api.get(_SECRETS, "frazil-secrets").get("data") or {}
+        options = msgspec.json.decode(base64.b64decode(data.get("store-options", "") or "e30="), type=dict[str, Any])
+    except (KubeError, msgspec.DecodeError, msgspec.ValidationError, binascii.Error):
+        return None
+    texts = {
+        name: value if isinstance(value, str) else msgspec.json.encode(value).decode() for name, value in options.items()
+    }
+    return None if not url else (str(url), texts)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

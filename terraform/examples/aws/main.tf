@@ -83,7 +83,7 @@ module "frazil" {
 
   store_url   = "${module.store.url}/frazil"
   annotations = { for account, arn in module.identity.role_arns : account => { "eks.amazonaws.com/role-arn" = arn } }
-  components  = ["network-policies", "quotas", "priority-classes", "spot", "zone-spread", "prepull", "eventing", "source-sqs"]
+  components  = ["network-policies", "prescale", "quotas", "priority-classes", "spot", "zone-spread", "prepull", "eventing", "source-sqs"]
   queue       = { arn = module.data.queue_arn, region = var.region }
 
   images = {

@@ -34,5 +34,5 @@ variable "images" {
 variable "components" {
   description = "Folders of knative/components. Those that need a feature flag of Knative are left out by default: somebody else may have to switch it on."
   type        = list(string)
-  default     = ["network-policies", "quotas"]
+  default     = ["network-policies", "prescale", "quotas"]
 }

@@ -72,7 +72,7 @@ module "frazil" {
 
   store_url   = "${module.store.url}/frazil"
   annotations = { for account, email in module.identity.emails : account => { "iam.gke.io/gcp-service-account" = email } }
-  components  = ["network-policies", "gke-metadata", "quotas", "priority-classes", "spot", "zone-spread", "prepull"]
+  components  = ["network-policies", "prescale", "gke-metadata", "quotas", "priority-classes", "spot", "zone-spread", "prepull"]
 
   images = {
     coordinator = "${module.gcp.repository_url}/frazil-coordinator:${var.image_tag}"

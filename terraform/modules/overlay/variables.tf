@@ -35,7 +35,7 @@ variable "images" {
 variable "components" {
   description = "Folders of knative/components, in their order: network-policies first."
   type        = list(string)
-  default     = ["network-policies", "quotas", "priority-classes", "spot", "zone-spread", "prepull"]
+  default     = ["network-policies", "prescale", "quotas", "priority-classes", "spot", "zone-spread", "prepull"]
 
   validation {
     condition     = length(distinct(var.components)) == length(var.components)

@@ -107,15 +107,14 @@ def _put(node: Object, path: Path, value: Any) -> None:
 
 
 def _drop(node: Object, path: Path) -> None:
-    name, *rest = path
-    if rest:
-        below = node.get(name)
-        if isinstance(below, dict):
-            _drop(below, tuple(rest))
-            if not below:
-                del node[name]
-    else:
-        node.pop(name, None)
+    first, *rest = path
+    below = node.get(first)
+    if not rest:
+        node.pop(first, None)
+    elif isinstance(below, dict):
+        _drop(below, tuple(rest))
+        if not below:
+            del node[first]
 
 
 def applied(live: Object | None, wanted: Object, manager: str, *, force: bool) -> Object:

@@ -32,6 +32,19 @@ class Refused(Exception):
 
 _ANY: Object = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 _LIST: Object = {"type": "array", "items": _ANY}
+_FLAGGED: Object = {
+    "affinity": _ANY,
+    "nodeSelector": _ANY,
+    "priorityClassName": {"type": "string"},
+    "tolerations": _LIST,
+    "topologySpreadConstraints": _LIST,
+}
+
+
+def _flagged(name: str, shape: Object) -> Object:
+    return {**shape, "description": f"This is accessible behind a feature flag - kubernetes.podspec-{name.lower()}"}
+
+
 _POD: Object = {
     "type": "object",
     "required": ["containers"],
@@ -46,11 +59,9 @@ _POD: Object = {
         "automountServiceAccountToken": {"type": "boolean"},
         "enableServiceLinks": {"type": "boolean"},
         "imagePullSecrets": _LIST,
-        "nodeSelector": {
-            **_ANY,
-            "description": "This is accessible behind a feature flag - kubernetes.podspec-nodeselector",
-        },
-        "tolerations": {**_LIST, "description": "This is accessible behind a feature flag - kubernetes.podspec-tolerations"},
+        "securityContext": _ANY,
+        "terminationGracePeriodSeconds": {"type": "integer"},
+        **{name: _flagged(name, shape) for name, shape in _FLAGGED.items()},
     },
 }
 _IN_FEW_WORDS: Object = {

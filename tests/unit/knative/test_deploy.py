@@ -25,6 +25,7 @@ from frazil_coordinator.platform.knative.keeper import Keeper
 from frazil_coordinator.platform.knative.models import Object
 from frazil_coordinator.platform.knative.releases import uses
 from frazil_functions.errors import DeadlineError, FrazilError, RequestError
+from support.crd import REPOSITORY
 from support.kube_api import ADMIN, KubeApi, kube_api
 from support.kube_world import client_of
 
@@ -264,6 +265,29 @@ def test_undeploy_deletes_what_was_applied_and_nothing_else(world: World) -> Non
     assert world.double.names("secrets", group="") == ["frazil-secrets"]
     assert world.double.names("serviceaccounts", group="") == ["frazil-function"]
     assert "nothing that frazil deploy applied" in world.run("undeploy", "--yes").output
+
+
+FLAGS = ("affinity", "nodeselector", "priorityclassname", "tolerations", "topologyspreadconstraints")
+
+
+@pytest.mark.parametrize(
+    "name", sorted(each.name for each in (REPOSITORY / "knative" / "overlays").iterdir() if each.is_dir())
+)
+def test_each_overlay_is_deployed_once_and_again_and_away_from_a_namespace_that_stays(world: World, name: str) -> None:
+    world.double.objects.flags = frozenset(f"kubernetes.podspec-{flag}" for flag in FLAGS)
+    arguments = ("deploy", "--overlay", str(REPOSITORY / "knative" / "overlays" / name), "--component", "prescale", "--yes")
+    first = world.run(*arguments)
+    assert first.exit_code == 0, (first.output, first.exception)
+    before = world.double.objects.version
+    again = world.run(*arguments)
+    assert again.exit_code == 0, again.output
+    assert "0 to change" in again.output, again.output
+    assert world.double.objects.version == before
+    assert world.run("undeploy", "--yes").exit_code == 0
+    assert world.double.objects.get(world.double.kind("namespaces"), "", "frazil") is not None
+    assert world.double.names("secrets", group="") == ["frazil-secrets"]
+    assert world.double.names("services") == world.double.names("configmaps", group="") == []
+    assert world.double.names("priorityclasses", namespace="", group="scheduling.k8s.io") == []
 
 
 def test_a_deployment_that_broke_off_is_undeployed_too(world: World) -> None:

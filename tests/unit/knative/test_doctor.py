@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -212,6 +213,28 @@ def test_the_command_prints_evidence_and_fix_and_its_exit_code_tells(cluster: Cl
     parsed = json.loads(CliRunner().invoke(_app, [*arguments, "--json"]).stdout)
     assert parsed["ok"] is False
     assert {"check", "severity", "evidence", "fix"} == set(parsed["findings"][0])
+
+
+def test_the_command_looks_at_the_store_that_is_deployed_and_is_careful_when_it_is_not_to_be_reached_from_here(
+    cluster: Cluster,
+) -> None:
+    arguments = ["doctor", "--json", "--kubeconfig", str(cluster.double.kubeconfig(cluster.folder / "kubeconfig"))]
+
+    def found() -> dict[str, str]:
+        return {
+            each["check"]: each["severity"] for each in json.loads(CliRunner().invoke(_app, arguments).stdout)["findings"]
+        }
+
+    cluster.change("configmaps", "frazil-settings", {"data": {"store-url": str(cluster.folder / "store")}})
+    assert found()["store.conditional-put"] == "ok"
+    cluster.change("configmaps", "frazil-settings", {"data": {"store-url": "s3://bucket/frazil"}})
+    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "aws_region": "c"}
+    nowhere = {"aws_endpoint_url": "http://127.0.0.1:1", "aws_allow_http": True, "max_retries": 0}
+    options = base64.b64encode(json.dumps({**keys, **nowhere}).encode()).decode()
+    cluster.change("secrets", "frazil-secrets", {"data": {"store-options": options}})
+    assert found()["store.put"] == "warning"
+    cluster.delete("configmaps", "frazil-settings")
+    assert found()["store"] == "skipped"
 
 
 def test_a_cluster_that_does_not_answer_is_one_finding(cluster: Cluster) -> None:

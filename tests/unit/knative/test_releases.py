@@ -190,6 +190,16 @@ async def test_pods_are_wished_for_as_many_attempts_as_there_are_within_the_boun
     assert world.wishes == {"frazil-function-small-a-00001": 0}
 
 
+async def test_a_revision_that_lost_its_traffic_is_no_longer_wished_for(world: World) -> None:
+    world.double.put(function_service_object())
+    fleet = world.fleet()
+    fleet.demand(7)
+    assert world.wishes == {"frazil-function-small-00001": 7}
+    world.double.put(function_service_object(image="registry/frazil-function@sha256:bb"))
+    fleet.update(shown(world.double))
+    assert world.wishes == {"frazil-function-small-00001": 0, "frazil-function-small-00002": 7}
+
+
 # When a release goes
 
 

@@ -71,6 +71,9 @@ class Fleet:
         self._changed = asyncio.Event()
         self._bound = 0
         self._demand = 0
+        self._wished: frozenset[str] = frozenset()
+        """Revisions that pods were wished of last."""
+
         self.on_pins: Callable[[], None] = lambda: None
         """Called when other releases are in use."""
 
@@ -200,10 +203,16 @@ class Fleet:
         services = self.services(self.release)
         small, large = services.get(SMALL), services.get(LARGE)
         elsewhere = 0 if large is None else self._in_flight[large.name]
+        wishes: dict[str, tuple[int, int | None]] = {}
         if small is not None:
-            self._want(small.revision, min(max(0, self._demand - elsewhere), small.bound), small.max_scale)
+            wishes[small.revision] = min(max(0, self._demand - elsewhere), small.bound), small.max_scale
         if large is not None:
-            self._want(large.revision, min(elsewhere, large.bound), large.max_scale)
+            wishes[large.revision] = min(elsewhere, large.bound), large.max_scale
+        for revision in self._wished - wishes.keys():
+            self._want(revision, 0, None)  # another Revision has its traffic
+        for revision, (width, most) in wishes.items():
+            self._want(revision, width, most)
+        self._wished = frozenset(wishes)
 
     def _needs_large(self, request: TaskRequest, small: FunctionService) -> bool:
         has = small.memory_bytes
