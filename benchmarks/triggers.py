@@ -1,11 +1,11 @@
 """How long an object takes from its arrival to the output of a trigger that everybody can read.
 
-    python -m benchmarks.triggers [--arrivals 40] [--cold 10] [--store folder|seaweed]
+    python -m benchmarks.triggers [--arrivals 40] [--cold 10] [--burst 1000] [--store folder|seaweed]
 
 A coordinator (``frazil serve``, with its journal) runs with two functions of this machine. A Parquet file of 200 rows is
 written, its store's notification is sent when the write has returned, and the clock runs until the output is visible under
-its name.
-*Warm*: a function waits. *From zero*: all functions have been stopped since the last arrival.
+its name. *Warm*: a function waits. *From zero*: all functions have been stopped since the last arrival. *Burst*: so many
+objects in random order, each told of 0 to 3 times, and a listing at the end; each row must be in the output once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import random
 import statistics
 import sys
 import tempfile
@@ -122,6 +123,44 @@ def arrivals(at: Place, http: httpx.Client, name: str, count: int, before: Calla
     return seconds[2:]  # the first ones warm up
 
 
+def burst(at: Place, http: httpx.Client, count: int) -> tuple[float, int]:
+    """Return the seconds until all objects of a burst are in the output, and the windows that it took.
+
+    Raises
+    ------
+    AssertionError
+        When an object is not in the output exactly once.
+    """
+    chance = random.Random(1)
+    query = pl.scan_parquet(f"{at.root}/in/burst/*.parquet", storage_options=at.options or None, schema={"v": pl.Int64})
+    body = {
+        "source": f"{at.root}/in/burst/",
+        "plan": b64encode(serialize(query, max_plan_bytes=10**7)).decode(),
+        "sink": f"{at.root}/out/burst/",
+        "list_every_s": 86_400.0,
+    }
+    http.put("/v1/triggers/burst", json=body).raise_for_status()
+    numbers = list(range(count))
+    chance.shuffle(numbers)
+    began = time.perf_counter()
+    for number in numbers:
+        data = io.BytesIO()
+        pl.DataFrame({"v": [number]}).write_parquet(data)
+        key = f"in/burst/{number:06d}.parquet"
+        obstore.put(at.store, key, data.getvalue())
+        for _ in range(chance.randint(0, 3)):
+            path, kind = ("/ingest/s3", "json") if at.bucket else ("/", "cloudevents+json")
+            http.post(path, json=at.notification(key), headers={"content-type": f"application/{kind}"}).raise_for_status()
+    http.post("/v1/triggers/burst/run").raise_for_status()
+    while (status := http.get("/v1/triggers/burst").json()["status"])["objects"] < count:
+        time.sleep(0.05)
+    seconds = time.perf_counter() - began
+    found = pl.scan_parquet(f"{at.root}/out/burst/*.parquet", storage_options=at.options or None).collect()
+    if sorted(found["v"]) != list(range(count)):
+        raise AssertionError(f"{found.height} rows of {count} objects, {found['v'].n_unique()} different ones")
+    return seconds, status["windows"]
+
+
 def _outputs(at: Place, name: str) -> int:
     return sum(meta["size"] > 0 for batch in obstore.list(at.store, f"out/{name}") for meta in batch)
 
@@ -141,6 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arrivals", type=int, default=40)
     parser.add_argument("--cold", type=int, default=10)
+    parser.add_argument("--burst", type=int, default=0)
     parser.add_argument("--store", choices=["folder", "seaweed"], default="folder")
     given = parser.parse_args()
     print(f"store: {given.store}\n\n| functions | arrivals | p50 s | p95 s | most s |\n|---|---:|---:|---:|---:|")
@@ -149,10 +189,13 @@ def main() -> None:
         with place(given.store, folder) as at:
             with coordinator(at, folder, 300.0) as http:
                 print(_row("warm", arrivals(at, http, "warm", given.arrivals, lambda: None)), flush=True)
+                told = burst(at, http, given.burst) if given.burst else None
             with coordinator(at, folder, 0.05) as http:
                 print(
                     _row("from zero", arrivals(at, http, "cold", given.cold, lambda: _without_functions(http))), flush=True
                 )
+    if told is not None:
+        print(f"\nburst: {given.burst:,} objects in {told[0]:.1f} s, {told[1]} windows, each in the output once")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from frazil_coordinator.events.consumed import Digest, digest_of
+from frazil_coordinator.events.consumed import digest_of
 from frazil_coordinator.events.model import Lag, ObjectRef, Window
 
 __all__ = ["MAX_BATCH", "Backlog", "Batch"]
@@ -212,10 +212,6 @@ class Backlog:
     def refs(self) -> tuple[ObjectRef, ...]:
         """Return the objects that wait and were not taken up yet."""
         return tuple(one.ref for one in self._pending.values())
-
-    def digests(self) -> set[Digest]:
-        """Return all objects that are known here."""
-        return {digest_of(ref) for ref in (*self._elsewhere(), *(one.ref for one in self._pending.values()))}
 
     def oldest_modified_unix_s(self) -> float:
         """Return when the object was modified that was modified first; infinity without one."""

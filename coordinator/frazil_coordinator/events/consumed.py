@@ -17,13 +17,16 @@ from typing import Final, NewType
 
 from frazil_coordinator.events.model import ObjectRef
 
-__all__ = ["GONE_AFTER_S", "Consumed", "Digest", "digest_of", "pack", "unpack"]
+__all__ = ["GONE_AFTER_S", "SLACK_S", "Consumed", "Digest", "digest_of", "pack", "unpack"]
 
 Digest = NewType("Digest", bytes)
 """16 bytes."""
 
 GONE_AFTER_S: Final = 86_400.0
 """Seconds for which listings must not have found an object before its entry is dropped."""
+
+SLACK_S: Final = 2.0
+"""Seconds by which entries outlive the horizon."""
 
 _ENTRY: Final = struct.Struct("<16sd")
 
@@ -118,4 +121,6 @@ class Consumed:
         if horizon_unix_s <= self.horizon_unix_s:
             return
         self.horizon_unix_s = horizon_unix_s
-        self.entries = {digest: when for digest, when in self.entries.items() if when >= horizon_unix_s}
+        # Some stores tell times to the second, but in listings to the millisecond: an entry may seem older than its object.
+        least = horizon_unix_s - SLACK_S
+        self.entries = {digest: when for digest, when in self.entries.items() if when >= least}

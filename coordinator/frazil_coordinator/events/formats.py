@@ -48,6 +48,9 @@ class ObjectEvent:
     etag: str = ""
     size: int | None = None
     time: str = ""
+    version: str = ""
+    """Of a bucket with versions."""
+
     sequencer: str = ""
     """What orders events of one object, where the store tells it."""
 
@@ -147,6 +150,7 @@ def _records(document: Json) -> Iterator[ObjectEvent]:
                 etag=_text(found, "eTag"),
                 size=_size(found.get("size")),
                 time=_text(record, "eventTime"),
+                version=_text(found, "versionId"),
                 sequencer=_text(found, "sequencer"),
             )
 
@@ -162,6 +166,7 @@ def _bridge(document: Json) -> Iterator[ObjectEvent]:
         etag=_text(found, "etag"),
         size=_size(found.get("size")),
         time=_text(document, "time"),
+        version=_text(found, "version-id"),
         sequencer=_text(found, "sequencer"),
     )
 
@@ -201,6 +206,7 @@ def _pubsub(document: Json) -> Iterator[ObjectEvent]:
         etag=_text(found, "etag"),
         size=_size(found.get("size")),
         time=_text(attributes, "eventTime"),
+        version=_text(attributes, "objectGeneration"),
         sequencer=_text(attributes, "objectGeneration"),
     )
 
@@ -213,6 +219,7 @@ def _storage_object(document: Json) -> Iterator[ObjectEvent]:
         etag=_text(document, "etag"),
         size=_size(document.get("size")),
         time=_text(document, "updated"),
+        version=_text(document, "generation"),
         sequencer=_text(document, "generation"),
     )
 

@@ -24,7 +24,7 @@ from typing import Final, Literal, NoReturn
 
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.events.backlog import MAX_BATCH, Backlog, Batch
-from frazil_coordinator.events.consumed import Digest, digest_of
+from frazil_coordinator.events.consumed import SLACK_S, Digest, digest_of
 from frazil_coordinator.events.failing import verdict_of
 from frazil_coordinator.events.log import TriggerLog
 from frazil_coordinator.events.model import DeadLetter, Lag, ObjectRef, Owned, TriggerStatus
@@ -282,9 +282,9 @@ class Runner:
             self._list_at, self.halted, self._in_a_row = 0.0, "", 0
 
     async def _list(self, state: State) -> None:
-        began, pending = self.clock(), self._backlog.digests()
+        began = self.clock()
         try:
-            listing = await asyncio.to_thread(_listing, self._source, state)
+            listing = await asyncio.to_thread(_listing, self._source, state, self._backlog.refs())
         except FrazilError as error:
             _LOGGER.warning("a trigger's source can't be listed", extra=self._fields(error=error.message))
             self._last_error = error.message
@@ -292,11 +292,11 @@ class Runner:
             return
         # The first listing finds what a coordinator before this one knew: it has waited since then.
         since = self.owned.trigger.created_unix_s if self._listed_at is None else float("inf")
+        self._backlog.gone(listing.gone)  # one that was replaced is offered as it is now
         self.metrics.found.labels("listing").inc(self._backlog.offer(listing.new, self.clock(), waiting_since=since))
-        self._backlog.gone(ref.url for ref in self._backlog.refs() if digest_of(ref) in pending - listing.found)
         await asyncio.to_thread(state.consumed.keep, listing.known, listing.found, began)
         if self._source.remote:
-            oldest = min(self._backlog.oldest_modified_unix_s(), began - self.owned.trigger.lateness_s)
+            oldest = min(self._backlog.oldest_modified_unix_s() - SLACK_S, began - self.owned.trigger.lateness_s)
             await asyncio.to_thread(state.consumed.advance, oldest)
         self._listed_at = began
         self._list_at = began + self.owned.trigger.list_every_s
@@ -423,11 +423,14 @@ class _Listing:
 
     found: frozenset[Digest]
     new: tuple[ObjectRef, ...]
+    gone: tuple[str, ...]
+    """URLs of objects that were pending when it began, and are not there as they were."""
 
 
-def _listing(source: ObjectSource, state: State) -> _Listing:
+def _listing(source: ObjectSource, state: State, pending: Iterable[ObjectRef]) -> _Listing:
     """List a source, and compare it with the consumed set. In a thread, for there may be a million objects."""
-    known = frozenset(state.consumed.entries)
+    known, waiting = frozenset(state.consumed.entries), {digest_of(ref): ref.url for ref in pending}
     found = {digest_of(ref): ref for ref in source.list().values()}
     new = tuple(ref for digest, ref in found.items() if state.is_new(ref, digest))
-    return _Listing(known=known, found=frozenset(found), new=new)
+    gone = tuple(url for digest, url in waiting.items() if digest not in found)
+    return _Listing(known=known, found=frozenset(found), new=new, gone=gone)

@@ -32,6 +32,7 @@ from frazil_coordinator.events.model import (
     TriggerStatus,
     UnknownTriggerError,
 )
+from frazil_coordinator.events.retiring import retire
 from frazil_coordinator.events.runner import Point, Runner
 from frazil_coordinator.events.state import Published, Record, Replayed, Revived, State
 from frazil_coordinator.events.windows import cancel_queries
@@ -184,7 +185,7 @@ class Triggers:
             before = await self._maybe(tenant, name)
             owned = await defined(self._coordinator, name, source, before, tenant, self._clock())
             owned = await asyncio.to_thread(partial(self._definitions.put, owned, expected))
-            await self._replace(owned)
+            await self._replace(owned, before)
             return owned.trigger
 
     async def _maybe(self, tenant: str, name: str) -> Owned | None:
@@ -193,10 +194,12 @@ class Triggers:
         except UnknownTriggerError:
             return None
 
-    async def _replace(self, owned: Owned) -> None:
+    async def _replace(self, owned: Owned, before: Owned | None) -> None:
         place = (owned.tenant, owned.trigger.name)
         if place in self._working:
             await self._dismiss(place)
+        if before is not None and before.trigger.id != owned.trigger.id:
+            await self._retire(before)
         if self._started:
             self._employ(owned)
 
@@ -213,8 +216,11 @@ class Triggers:
             await asyncio.to_thread(self._definitions.drop, tenant, name, expected)
             if (tenant, name) in self._working:
                 await self._dismiss((tenant, name))
-                await cancel_queries(self._coordinator, owned)
-                await asyncio.to_thread(self._definitions.log(owned).delete)  # what it wrote until it was stopped
+            await self._retire(owned)
+
+    async def _retire(self, owned: Owned) -> None:
+        await cancel_queries(self._coordinator, owned)
+        await asyncio.to_thread(retire, owned, self._definitions.log(owned))
 
     async def list(self, tenant: str) -> tuple[Trigger, ...]:
         """Return a tenant's triggers, by name."""

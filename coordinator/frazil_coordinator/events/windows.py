@@ -101,8 +101,8 @@ class Windows:
         files = self._written(query)
         self.on_point("ran")
         now = await asyncio.to_thread(self.source.look, [ref.url for ref in objects])
-        changed = [ref for ref in now.values() if ref is not None and ref not in objects]
-        if changed or None in now.values():
+        # By etag alone: some stores tell times to the millisecond in listings, and to the second otherwise.
+        if any((found := now[ref.url]) is None or found.etag != ref.etag for ref in objects):
             # Which version was read is not known: what was written is left to be swept, and all are read again.
             await asyncio.to_thread(self.store.delete_prefix, staging)
             return Done(record=None, leftover=(*replaced, *(ref for ref in now.values() if ref is not None)))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frazil_coordinator.events.backlog import Backlog
-from frazil_coordinator.events.consumed import GONE_AFTER_S, Consumed, digest_of, pack, unpack
+from frazil_coordinator.events.consumed import GONE_AFTER_S, SLACK_S, Consumed, digest_of, pack, unpack
 from frazil_coordinator.events.forms import decode_checkpoint, decode_record, encode_checkpoint, encode_record
 from frazil_coordinator.events.log import CHECKPOINT_EVERY, TriggerLog
 from frazil_coordinator.events.model import DeadLetter, ObjectRef, Window
@@ -145,10 +145,19 @@ def test_the_consumed_set_holds_what_was_added_and_what_is_older_than_the_horizo
     consumed.advance(horizon)
     assert all(consumed.has(ref) for ref in refs.values())
     assert not consumed.has(_ref(99, modified=horizon))
-    assert len(consumed) == sum(ref.modified_unix_s >= horizon for ref in refs.values())
+    assert len(consumed) == sum(ref.modified_unix_s >= horizon - SLACK_S for ref in refs.values())
     assert unpack(pack(consumed.entries)) == consumed.entries
     consumed.replay(50.0)
     assert all(consumed.has(ref) == (ref.modified_unix_s < 50.0) for ref in refs.values() if horizon < 50.0)
+
+
+def test_an_object_whose_time_a_listing_tells_more_exactly_stays_consumed_while_the_horizon_passes() -> None:
+    told, listed = _ref(1, modified=10.0), _ref(1, modified=10.7)
+    consumed = Consumed(0.0, {digest_of(told): told.modified_unix_s})
+    for horizon in (9.9, 10.3, 10.65, 11.0, 13.0):
+        consumed.advance(horizon)
+        assert consumed.has(listed)
+    assert len(consumed) == 0
 
 
 def test_what_is_gone_for_a_day_is_forgotten_and_an_empty_listing_forgets_nothing() -> None:

@@ -6,6 +6,7 @@ import random
 import threading
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from frazil_functions.errors import StandbyError
@@ -130,6 +131,39 @@ async def test_a_commit_that_slept_through_a_takeover_does_not_count(
             assert first.status().objects == 0
             await second.triggers.pause(TENANT, NAME, paused=False)
             await second.has_rows([1])
+
+
+async def test_dropping_finishes_what_was_committed_and_leaves_nothing_but_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with trigger_world(tmp_path, monkeypatch) as world:
+        world.crash_at = lambda passed: passed == "committed"  # again and again, so that no file ever gets its name
+        await world.put()
+        world.tell(world.write("a.parquet", 1))
+        await eventually_async(lambda: world.crashes > 0, "it is committed")
+        await world.triggers.drop(TENANT, NAME)
+        assert world.rows() == [1]
+        assert world.waiting() == []
+        left = [path for path in (tmp_path / "store" / "triggers").rglob("*") if path.is_file()]
+        assert [path.parent.name for path in left] == ["definitions"]
+        assert await world.triggers.list(TENANT) == ()
+
+
+async def test_a_trigger_that_is_put_anew_with_another_output_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with trigger_world(tmp_path, monkeypatch) as world:
+        await world.put()
+        world.tell(world.write("a.parquet", 1))
+        await world.has_rows([1])
+        await world.put(world.lf().filter(pl.col("v") < 3))  # another query over the same objects goes on
+        world.tell(world.write("b.parquet", 2), world.write("c.parquet", 3))
+        await world.has_rows([1, 2])
+        await world.put(sink="other/")
+        await eventually_async(lambda: world.status().objects == 3, "all objects are new to another output")
+        assert world.rows() == [1, 2]
+        logs = {path.parts[-3] for path in (tmp_path / "store" / "triggers").rglob("commits/*")}
+        assert len(logs) == 1
 
 
 async def test_only_a_coordinator_that_leads_runs_triggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from frazil_coordinator.events.model import ObjectRef
+from frazil_coordinator.events.sources import ObjectSource
 from frazil_functions.errors import RequestError
 from support.polling import eventually_async
 from support.triggering import NAME, TENANT, TriggerWorld, trigger_world
@@ -164,6 +167,27 @@ async def test_partitioned_files_of_several_windows_lie_beside_each_other(
         assert files == [f"k={k}/t-{seq:012d}-{k:05d}.parquet" for k in range(2) for seq in range(2)]
 
 
+async def test_times_may_be_coarser_when_an_object_is_asked_for_than_in_a_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = ObjectSource._head
+
+    def to_the_second(source: ObjectSource, url: str) -> ObjectRef | None:
+        found = exact(source, url)
+        return found and msgspec.structs.replace(found, modified_unix_s=float(int(found.modified_unix_s)))
+
+    monkeypatch.setattr(ObjectSource, "_head", to_the_second)
+    async with trigger_world(tmp_path, monkeypatch) as world:
+        world.write("a.parquet", 1)
+        await world.put()
+        await world.has_rows([1])
+        world.tell(world.write("b.parquet", 2))
+        await world.has_rows([1, 2])
+        await world.listed()
+        assert world.status().objects == 2
+        assert world.points["submitted"] == 2  # neither was read a second time
+
+
 async def test_hive_folders_of_a_source_stay_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with trigger_world(tmp_path, monkeypatch) as world:
         world.write("day=1/a.parquet", 1)
@@ -213,3 +237,19 @@ async def test_a_statement_is_merged_as_the_lazyframe_that_it_stands_for(
         await world.put(context.execute(statement), sink="res/out.parquet", mode="incremental")
         world.tell(world.write("b.parquet", 3, 4, 100))
         await _becomes(world, lambda: context.execute(statement), 2)
+
+
+async def test_objects_that_go_while_they_wait_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with trigger_world(tmp_path, monkeypatch) as world:
+        await world.put(window={"count": 3})
+        gone = world.write("gone.parquet", 1)
+        world.tell(gone, world.write("stays.parquet", 2))
+        await world.pending(2)
+        gone.unlink()
+        await world.triggers.pause(TENANT, NAME, paused=True)
+        await world.listed()
+        await world.pending(1)
+        await world.triggers.pause(TENANT, NAME, paused=False)
+        world.write("more.parquet", 3)
+        world.list_now()
+        await world.has_rows([2, 3])

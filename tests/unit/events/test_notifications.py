@@ -46,6 +46,7 @@ def test_every_fixture_is_looked_at() -> None:
 def test_what_a_notification_says_of_an_object_is_kept() -> None:
     (event, _) = told_by_notification((GOLDEN / "aws-s3.json").read_bytes()).events
     assert (event.size, event.etag, event.sequencer) == (1024, "d41d8cd98f00b204e9800998ecf8427e", "0055AED6DCD90281E5")
+    assert event.version == "096fKKXTRTtl3on89fVO.nfljtsv6qko"
     (event,) = told_by_notification((GOLDEN / "seaweedfs-multipart.json").read_bytes()).events
     assert (event.size, event.etag) == (6_000_000, "c71ea40997a6df3a5ece61492c90eeb5-1")
 
