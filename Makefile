@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export RUST_BACKTRACE = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench policy terraform-docs e2e clean
+.PHONY: help setup demo test lint format bench bench-smoke policy terraform-docs e2e clean
 
 help: ## Say what the targets do.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/'
@@ -76,6 +76,9 @@ format: setup ## Let ruff mend what it can.
 
 bench: setup ## The measurements behind the figures in the docs.
 	$(BIN)/python -m benchmarks.import_time
+
+bench-smoke: setup ## The regression gate: counts and ratios against benchmarks/smoke_limits.json, in a minute.
+	$(BIN)/python -m benchmarks.smoke
 
 clean: ## Remove what the targets made, but not .venv.
 	rm -rf .policy .demo .frazil .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -33,13 +33,13 @@ from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.ids import QueryId, TaskIndex
 from frazil_functions.task import Descriptor, TaskRequest
 
-__all__ = ["main"]
+__all__ = ["main", "write_files"]
 
 _MIB: Final = 1 << 20
 _SCANS: Final = 64
 
 
-def _files(folder: Path, count: int) -> None:
+def write_files(folder: Path, count: int) -> None:
     """Write so many small files."""
     first = folder / "first.parquet"
     pl.select(k=pl.int_range(64) % 7, v=pl.int_range(64), s=pl.lit("text")).write_parquet(first)
@@ -72,7 +72,7 @@ def by_files(counts: Sequence[int]) -> None:
     for count in counts:
         with tempfile.TemporaryDirectory(prefix="frazil-growth-") as name:
             folder = Path(name)
-            _files(folder, count)
+            write_files(folder, count)
             scan = pl.scan_parquet(folder)
             plan = scan.group_by("k").agg(pl.col("v").sum()).serialize()
             other = scan.filter(pl.col("v") >= 0).group_by("k").agg(pl.col("v").max()).serialize()
@@ -119,7 +119,7 @@ def by_partitions(counts: Sequence[int]) -> None:
     before = None
     with tempfile.TemporaryDirectory(prefix="frazil-growth-") as name:
         folder = Path(name)
-        _files(folder, _SCANS)
+        write_files(folder, _SCANS)
         plan = pl.scan_parquet(folder).group_by("k").agg(pl.col("v").median()).serialize()
         for count in counts:
             settings = Settings(start_small=False, split_target_bytes=1, shuffle_partitions=count, two_level_requests=None)

@@ -28,7 +28,7 @@ class MemoryStore:
         """Bytes of all objects."""
         return sum(map(len, self._objects.values()))
 
-    def put(self, key: str, parts: Sequence[bytes]) -> None:
+    def put(self, key: str, parts: Iterable[bytes]) -> None:
         """Create or replace an object."""
         self.requests["put"] += 1
         self._objects[check_key(key)] = b"".join(parts)

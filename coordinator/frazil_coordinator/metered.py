@@ -53,7 +53,7 @@ class MeteredStore(CountingStore):
         finally:
             self._metrics.store.seconds.labels(self._by, operation).observe(time.perf_counter() - began)
 
-    def put(self, key: str, parts: Sequence[builtins.bytes]) -> None:
+    def put(self, key: str, parts: Iterable[builtins.bytes]) -> None:
         """See :meth:`Store.put`."""
         with self._timed("put"):
             super().put(key, parts)

@@ -60,7 +60,7 @@ class FolderStore:
         """False."""
         return False
 
-    def put(self, key: str, parts: Sequence[bytes]) -> None:
+    def put(self, key: str, parts: Iterable[bytes]) -> None:
         """Write a temporary file beside the object, then rename it: readers see nothing until all is written."""
         target = self._path(key)
         temporary = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
@@ -160,9 +160,10 @@ class HedgedStore(PassingStore):
         self.hedges = 0
         """Second requests that were made through this object."""
 
-    def put(self, key: str, parts: Sequence[bytes]) -> None:
+    def put(self, key: str, parts: Iterable[bytes]) -> None:
         """See :meth:`Store.put`; a slow one is made twice."""
-        self._asked("put", sum(map(len, parts)), lambda: self._store.put(key, parts))
+        every = list(parts)
+        self._asked("put", sum(map(len, every)), lambda: self._store.put(key, every))
 
     def get(self, key: str) -> bytes:
         """See :meth:`Store.get`; a slow one is made twice."""

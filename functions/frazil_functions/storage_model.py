@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -59,8 +59,11 @@ class Store(Protocol):
         """Whether requests cross a network, so that fewer bytes are worth more than fewer CPU seconds."""
         ...
 
-    def put(self, key: str, parts: Sequence[bytes]) -> None:
-        """Write one object, `parts` back to back: 1 PUT. A reader sees all of it or nothing; a failure leaves nothing."""
+    def put(self, key: str, parts: Iterable[bytes]) -> None:
+        """Write one object, `parts` back to back: 1 PUT. A reader sees all of it or nothing; a failure leaves nothing.
+
+        `parts` are asked for once, one after the other, and may be made only then; what they raise is raised.
+        """
         ...
 
     def create(self, key: str, data: bytes) -> bool:
@@ -138,7 +141,7 @@ class PassingStore:
         """Whether requests cross a network."""
         return self._store.remote
 
-    def put(self, key: str, parts: Sequence[bytes]) -> None:
+    def put(self, key: str, parts: Iterable[bytes]) -> None:
         """See :meth:`Store.put`."""
         self._store.put(key, parts)
 
@@ -227,11 +230,19 @@ class CountingStore:
             if size:
                 self._bytes[operation] = self._bytes.get(operation, 0) + size
 
-    def put(self, key: str, parts: Sequence[builtins.bytes]) -> None:
+    def put(self, key: str, parts: Iterable[builtins.bytes]) -> None:
         """See :meth:`Store.put`."""
         self._count("put", 1)
-        self._store.put(key, parts)
-        self._count("put", 0, sum(len(part) for part in parts))
+        size = 0
+
+        def sized() -> Iterator[builtins.bytes]:
+            nonlocal size
+            for part in parts:
+                size += len(part)
+                yield part
+
+        self._store.put(key, sized())
+        self._count("put", 0, size)
 
     def create(self, key: str, data: builtins.bytes) -> bool:
         """See :meth:`Store.create`."""

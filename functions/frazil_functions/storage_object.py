@@ -118,13 +118,14 @@ class ObjectStore:
         """True."""
         return True
 
-    def put(self, key: str, parts: Sequence[bytes]) -> None:
+    def put(self, key: str, parts: Iterable[bytes]) -> None:
         """Write one object: 1 PUT up to 256 MiB, a multipart upload above."""
-        if sum(len(part) for part in parts) > _MULTIPART_ABOVE:
-            self.put_in_parts(key, parts)
+        every = list(parts)
+        if sum(map(len, every)) > _MULTIPART_ABOVE:
+            self.put_in_parts(key, every, _MULTIPART_CHUNK)
             return
         with self._errors("write", key):
-            obstore.put(self._store, check_key(key), list(parts), use_multipart=False)
+            obstore.put(self._store, check_key(key), every, use_multipart=False)
 
     def put_in_parts(self, key: str, parts: Sequence[bytes], chunk_bytes: int = _MULTIPART_CHUNK) -> None:
         """Write one object by a multipart upload, however small it is."""

@@ -6,7 +6,7 @@ import asyncio
 import builtins
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -69,14 +69,15 @@ class StruckStore(PassingStore):
         self.written = 0
         """Objects of tasks that were written."""
 
-    def put(self, key: str, parts: Sequence[bytes]) -> None:
+    def put(self, key: str, parts: Iterable[bytes]) -> None:
+        every = list(parts)
         row, hit = self._strikes.row, self._strikes.write(key)
         if hit and row.kind == "error":
             raise error_of(row)
         if hit and row.kind == "delay":
             time.sleep(DELAY_S)
         for _ in range(2 if hit and row.kind == "duplicate" else 1):
-            self._store.put(key, parts)
+            self._store.put(key, every)
         self.written += key.startswith("exchange/")
         if hit and row.kind == "lost response":
             raise error_of(row)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import pytest
 
+from benchmarks.lines import lines_run
 from benchmarks.simulated.durations import read_durations
 from benchmarks.simulation import Figures, plan_of, simulate
 from frazil_coordinator.plan.model import StageGraph
@@ -20,24 +19,6 @@ class Plans(Protocol):
     """Makes plans of about so many tasks."""
 
     def __call__(self, tasks: int, partitions: int = 2) -> StageGraph: ...
-
-
-def lines_run(act: Callable[[], object]) -> int:
-    """Return how many lines of Python are run, each turn of a loop counted."""
-    lines = 0
-
-    def within(frame: FrameType, event: str, argument: Any) -> Any:
-        nonlocal lines
-        lines += event == "line"
-        return within
-
-    before = sys.gettrace()
-    sys.settrace(within)
-    try:
-        act()
-    finally:
-        sys.settrace(before)
-    return lines
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias
+from functools import lru_cache
+from typing import IO, Final, Literal, TypeAlias, cast
 
 import google_crc32c
 import polars as pl
@@ -17,7 +18,16 @@ from frazil_functions.errors import BlockError, QueryError
 from frazil_functions.exchange.dtypes import anywhere
 from frazil_functions.task import Codec, CodecChoice
 
-__all__ = ["MIN_PARQUET_BYTES", "check_block", "choose_codec", "crc32c", "decode_block", "encode_block"]
+__all__ = [
+    "MIN_PARQUET_BYTES",
+    "MIN_PARTS_BYTES",
+    "check_block",
+    "choose_codec",
+    "crc32c",
+    "decode_block",
+    "encode_block",
+    "encode_parts",
+]
 
 MIN_PARQUET_BYTES: Final = 1024 * 1024
 """In-memory bytes from which a block on a remote store is Parquet: below, its fixed 0.6 ms a block outweighs its size."""
@@ -32,9 +42,18 @@ _STREAMS: Final[dict[str, _Compression]] = {"ipc_stream": "uncompressed", "ipc_s
 _IPC: Final = _FILES | _STREAMS
 
 
-def crc32c(data: bytes) -> int:
-    """Return the CRC-32C (Castagnoli) of `data`."""
-    value: int = google_crc32c.value(data)
+MIN_PARTS_BYTES: Final = 512 * 1024
+"""In-memory bytes from which a block is encoded in parts; below, one buffer costs less than its parts."""
+
+_LEAST_PART_BYTES: Final = 64 * 1024
+"""Bytes from which a part of a block is kept as Polars gave it; smaller ones are joined, or each would be a write."""
+
+
+def crc32c(*parts: bytes) -> int:
+    """Return the CRC-32C (Castagnoli) of `parts`, back to back."""
+    value: int = 0
+    for part in parts:
+        value = google_crc32c.extend(value, part)
     return value
 
 
@@ -58,17 +77,16 @@ def choose_codec(choice: CodecChoice, *, schema: pl.Schema, remote: bool, raw_by
         When neither format carries the schema.
     """
     codec: Codec
+    ipc, parquet, nested = _traits(tuple(schema.values()))
     if choice != "auto":
         codec = choice
-    elif raw_bytes < MAX_STREAM_BYTES and not any(dtype.is_nested() for dtype in schema.values()):
+    elif raw_bytes < MAX_STREAM_BYTES and not nested:
         # Inside nested values Polars streams the whole buffers of strings and lists that a slice shares with other rows.
         codec = "ipc_stream_zstd" if remote else "ipc_stream"
     elif not remote:
         codec = "ipc"
     else:
         codec = "parquet_zstd" if raw_bytes >= MIN_PARQUET_BYTES else "ipc_zstd"
-    ipc = not any(anywhere(dtype, _breaks_ipc) for dtype in schema.values())
-    parquet = len(schema) > 0 and not any(anywhere(dtype, _breaks_parquet) for dtype in schema.values())
     if not ipc and not parquet:
         raise QueryError(
             f"columns of these types can't pass between stages: {_unfit(schema)}", exception="InvalidOperationError"
@@ -80,12 +98,69 @@ def choose_codec(choice: CodecChoice, *, schema: pl.Schema, remote: bool, raw_by
     return codec
 
 
+@lru_cache(maxsize=256)
+def _traits(dtypes: tuple[pl.DataType, ...]) -> tuple[bool, bool, bool]:
+    """Return whether IPC carries these, whether Parquet does, and whether one is nested; a thousand blocks ask the same."""
+    ipc = not any(anywhere(dtype, _breaks_ipc) for dtype in dtypes)
+    parquet = len(dtypes) > 0 and not any(anywhere(dtype, _breaks_parquet) for dtype in dtypes)
+    return ipc, parquet, any(dtype.is_nested() for dtype in dtypes)
+
+
 def encode_block(frame: pl.DataFrame, codec: Codec) -> bytes:
     """Return `frame` encoded: one record batch or row group where it fits."""
+    buffer = io.BytesIO()
+    _encode_into(buffer, frame, codec)
+    return buffer.getvalue()
+
+
+def encode_parts(frame: pl.DataFrame, codec: Codec) -> list[bytes]:
+    """Return what :func:`encode_block` does, cut wherever Polars cut it.
+
+    One buffer that grows with a large block costs more than the encoding: its pages are new, and are copied as it grows.
+    """
+    parts = _Parts()
+    _encode_into(cast("IO[bytes]", parts), frame, codec)
+    return parts.parts()
+
+
+class _Parts:
+    """As much of a file as Polars needs to write to it: keeps what is written as it comes, small parts joined."""
+
+    def __init__(self) -> None:
+        self._large: list[bytes] = []
+        self._small: list[bytes] = []
+        self._small_bytes = 0
+
+    def write(self, part: bytes) -> int:
+        """Keep `part`."""
+        if len(part) >= _LEAST_PART_BYTES:
+            self._join()
+            self._large.append(part)
+        else:
+            self._small.append(part)
+            self._small_bytes += len(part)
+            if self._small_bytes >= _LEAST_PART_BYTES:
+                self._join()
+        return len(part)
+
+    def flush(self) -> None:
+        """Do nothing: nothing waits to be written."""
+
+    def parts(self) -> list[bytes]:
+        """Return all that was written."""
+        self._join()
+        return self._large
+
+    def _join(self) -> None:
+        if self._small:
+            self._large.append(b"".join(self._small))
+            self._small, self._small_bytes = [], 0
+
+
+def _encode_into(buffer: IO[bytes], frame: pl.DataFrame, codec: Codec) -> None:
     frame = frame.rechunk()
     if codec in _IPC:
         frame = _with_codes(frame)
-    buffer = io.BytesIO()
     if codec in _STREAMS:
         frame.write_ipc_stream(buffer, compression=_STREAMS[codec])
     elif codec in _FILES:
@@ -94,7 +169,6 @@ def encode_block(frame: pl.DataFrame, codec: Codec) -> bytes:
         frame.write_parquet(buffer, compression="snappy", statistics=False)
     else:
         frame.write_parquet(buffer, compression="zstd", compression_level=1, statistics=False)
-    return buffer.getvalue()
 
 
 def _with_codes(frame: pl.DataFrame) -> pl.DataFrame:
@@ -102,6 +176,8 @@ def _with_codes(frame: pl.DataFrame) -> pl.DataFrame:
 
     ``min()`` of a group of nulls leaves one that no category has (polars 2.1, streaming engine).
     """
+    if not any(isinstance(dtype, pl.Enum) for dtype in frame.dtypes):
+        return frame
     for column in frame.iter_columns():
         if isinstance(column.dtype, pl.Enum) and column.null_count() and len(column.dtype.categories):
             filled = column.fill_null(column.dtype.categories[0])

@@ -6,14 +6,15 @@ Requests: 1 PUT a task, none when the output is empty or travels inline. The oth
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import polars as pl
 
 from frazil_functions.errors import InternalError
-from frazil_functions.exchange.codec import choose_codec, crc32c, encode_block
+from frazil_functions.exchange.codec import MIN_PARTS_BYTES, choose_codec, crc32c, encode_block, encode_parts
 from frazil_functions.exchange.format import HEADER, encode_footer
 from frazil_functions.exchange.keys import KeyCollector
 from frazil_functions.exchange.partition import hash_partitions, row_encode, split_by_partition
@@ -68,7 +69,10 @@ class _Encoded:
     """A block before its place in the object is known."""
 
     partition: int
-    data: bytes
+    parts: list[bytes]
+    """Its bytes, back to back."""
+
+    length: int
     rows: int
     codec: Codec
     low: bytes | None
@@ -90,7 +94,8 @@ class ExchangeWriter:
 
     Notes
     -----
-    Rows are held in memory until `finish`, except that a full block is encoded at once. Nothing is in the store before
+    Rows are held in memory until `finish`, except that a full block is encoded at once. What `finish` encodes goes into the
+    store block by block, where the store takes it so. Nothing is in the store before
     `finish` returns, and nothing is there if it raises.
     """
 
@@ -103,9 +108,12 @@ class ExchangeWriter:
         self._waiting: list[pl.DataFrame] = []
         self._waiting_rows = 0
         self._waiting_bytes = 0
+        self._schema = pl.Schema()
+        """Of all rows: they are of one frame."""
         self._pieces: dict[int, list[pl.DataFrame]] = {}
         self._piece_bytes: dict[int, int] = {}
-        self._encoded: list[_Encoded] = []
+        self._encoded: dict[int, list[_Encoded]] = {}
+        """Full blocks, by partition."""
         self._rows = 0
         self._raw_bytes = 0
         self._closed = False
@@ -144,25 +152,24 @@ class ExchangeWriter:
         """
         self._check_open()
         self._flush()
-        for partition in sorted(self._pieces):
-            self._encode_pieces(partition)
         self._closed = True
-        encoded = sorted(self._encoded, key=lambda block: block.partition)
-        self._encoded = []
-        size = sum(len(block.data) for block in encoded)
-        if not encoded or size <= self._output.inline_limit_bytes:
-            return self._written(
-                None, _place(encoded, 0), b"".join(block.data for block in encoded) if encoded else None, size
-            )
-        blocks = _place(encoded, len(HEADER))
-        footer = encode_footer(self._output.kind, self._map_index, blocks, raw_bytes=self._raw_bytes)
-        self._store.put(self._key, [HEADER, *(block.data for block in encoded), footer])
-        return self._written(self._key, blocks, None, len(HEADER) + size + len(footer))
+        blocks = self._in_order()
+        first: list[_Encoded] = []
+        size = 0
+        while size <= self._output.inline_limit_bytes and (block := next(blocks, None)) is not None:
+            first.append(block)
+            size += block.length
+        if size <= self._output.inline_limit_bytes or not first:
+            placed, _ = _place(first, 0)
+            return self._written(None, placed, b"".join(_parts(first)) if first else None, size)
+        layout = _Layout(self._output, self._map_index, self._raw_bytes)
+        self._store.put(self._key, layout.parts(chain(first, blocks)))
+        return self._written(self._key, tuple(layout.blocks), None, layout.size)
 
     def abort(self) -> None:
         """Forget all rows; nothing was written."""
         self._closed = True
-        self._waiting, self._pieces, self._encoded = [], {}, []
+        self._waiting, self._pieces, self._encoded = [], {}, {}
 
     def _check_open(self) -> None:
         if self._closed:
@@ -189,6 +196,7 @@ class ExchangeWriter:
         if not self._waiting:
             return
         frame = _joined(self._waiting)
+        self._schema = frame.schema
         self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
         if self._output.kind == "hash":
             partition = hash_partitions(frame, self._output.hash_keys, self._output.partitions)
@@ -201,9 +209,16 @@ class ExchangeWriter:
             self._pieces.setdefault(number, []).append(part)
             self._piece_bytes[number] = self._piece_bytes.get(number, 0) + _size(part)
             if self._piece_bytes[number] >= full and self._output.kind != "range":
-                self._encode_pieces(number)
+                self._encoded.setdefault(number, []).extend(self._encode_pieces(number))
 
-    def _encode_pieces(self, partition: int) -> None:
+    def _in_order(self) -> Iterator[_Encoded]:
+        """Yield all blocks by partition, those that are not encoded yet when they are asked for."""
+        for partition in sorted({*self._encoded, *self._pieces}):
+            yield from self._encoded.pop(partition, ())
+            if partition in self._pieces:
+                yield from self._encode_pieces(partition)
+
+    def _encode_pieces(self, partition: int) -> Iterator[_Encoded]:
         """Encode what is gathered of a partition, in blocks of at most the size for the kind of exchange."""
         frame, size = _joined(self._pieces.pop(partition)), self._piece_bytes.pop(partition)
         kind = self._output.kind
@@ -215,12 +230,14 @@ class ExchangeWriter:
             count = max(-(-size // _STREAM_BLOCK_BYTES), -(-frame.height // _STREAM_BLOCK_ROWS))
         for number, block in enumerate(_cut(frame, count)):
             low = bytes(row_encode(block.head(1), self._output.sort_keys)[0]) if kind == "range" else None
-            self._encode(block, number if kind == "range" else partition, low)
+            yield self._encode(block, number if kind == "range" else partition, low)
 
-    def _encode(self, frame: pl.DataFrame, partition: int, low: bytes | None) -> None:
-        codec = choose_codec(self._output.codec, schema=frame.schema, remote=self._store.remote, raw_bytes=_size(frame))
-        data = encode_block(frame, codec)
-        self._encoded.append(_Encoded(partition=partition, data=data, rows=frame.height, codec=codec, low=low))
+    def _encode(self, frame: pl.DataFrame, partition: int, low: bytes | None) -> _Encoded:
+        size = _size(frame)
+        codec = choose_codec(self._output.codec, schema=self._schema, remote=self._store.remote, raw_bytes=size)
+        parts = encode_parts(frame, codec) if size >= MIN_PARTS_BYTES else [encode_block(frame, codec)]
+        length = sum(map(len, parts))
+        return _Encoded(partition=partition, parts=parts, length=length, rows=frame.height, codec=codec, low=low)
 
 
 def _size(frame: pl.DataFrame) -> int:
@@ -228,7 +245,13 @@ def _size(frame: pl.DataFrame) -> int:
 
 
 def _joined(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    return frames[0] if len(frames) == 1 else pl.concat(frames, rechunk=False)
+    if len(frames) == 1 or not frames[0].width:
+        return frames[0] if len(frames) == 1 else pl.concat(frames, rechunk=False)
+    # A quarter of what pl.concat costs, which wakes Polars' threads: a thousand partitions are joined one by one.
+    joined = frames[0].vstack(frames[1])
+    for frame in frames[2:]:
+        joined.vstack(frame, in_place=True)
+    return joined
 
 
 def _cut(frame: pl.DataFrame, count: int) -> Iterable[pl.DataFrame]:
@@ -239,20 +262,50 @@ def _cut(frame: pl.DataFrame, count: int) -> Iterable[pl.DataFrame]:
         yield frame.slice(start, end - start)
 
 
-def _place(encoded: list[_Encoded], start: int) -> tuple[BlockInfo, ...]:
-    """Return the blocks with their offsets, back to back from byte `start`."""
+class _Layout:
+    """Lays an object out while its blocks are encoded: so a block's memory is used again by the next one."""
+
+    def __init__(self, output: Output, map_index: int, raw_bytes: int) -> None:
+        self._output = output
+        self._map_index = map_index
+        self._raw_bytes = raw_bytes
+        self.blocks: list[BlockInfo] = []
+        """Those that were asked for yet."""
+
+        self.size = 0
+        """Bytes that were asked for yet."""
+
+    def parts(self, encoded: Iterable[_Encoded]) -> Iterator[bytes]:
+        """Yield the object's bytes."""
+        self.size = len(HEADER)
+        yield HEADER
+        for block in encoded:
+            placed, self.size = _place([block], self.size)
+            self.blocks += placed
+            yield from block.parts
+        footer = encode_footer(self._output.kind, self._map_index, self.blocks, raw_bytes=self._raw_bytes)
+        self.size += len(footer)
+        yield footer
+
+
+def _parts(encoded: Iterable[_Encoded]) -> Iterable[bytes]:
+    return (part for block in encoded for part in block.parts)
+
+
+def _place(encoded: Iterable[_Encoded], start: int) -> tuple[tuple[BlockInfo, ...], int]:
+    """Return the blocks with their offsets, back to back from byte `start`, and where the last one ends."""
     blocks = []
     for block in encoded:
         blocks.append(
             BlockInfo(
                 partition=block.partition,
                 offset=start,
-                length=len(block.data),
+                length=block.length,
                 rows=block.rows,
-                crc32c=crc32c(block.data),
+                crc32c=crc32c(*block.parts),
                 codec=block.codec,
                 low=block.low,
             )
         )
-        start += len(block.data)
-    return tuple(blocks)
+        start += block.length
+    return tuple(blocks), start

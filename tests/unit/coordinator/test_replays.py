@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -267,7 +267,7 @@ class Refusing(PassingStore):
         self._error = error
         self.may_go_on = threading.Event()
 
-    def put(self, key: str, parts: Sequence[bytes]) -> None:
+    def put(self, key: str, parts: Iterable[bytes]) -> None:
         if key.startswith("replay/"):
             if self._error is not None:
                 raise self._error

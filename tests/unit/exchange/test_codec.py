@@ -17,6 +17,7 @@ from frazil_functions.exchange.codec import (
     crc32c,
     decode_block,
     encode_block,
+    encode_parts,
 )
 from frazil_functions.task import Codec
 from support.block_frames import every_dtype, every_frame
@@ -127,3 +128,15 @@ def test_a_small_slice_of_a_large_frame_is_a_small_block() -> None:
     large = pl.DataFrame({"s": pl.Series(range(100_000)).cast(pl.String) + " is longer than twelve bytes"})
     for codec in CODECS:
         assert len(encode_block(large.slice(5000, 10), codec)) < 4096
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_block_in_parts_is_the_same_block_and_has_few_small_parts(codec: Codec) -> None:
+    numbers = pl.Series(range(300_000))
+    large = pl.DataFrame({"n": numbers, "s": numbers.hash(1).cast(pl.String), "x": numbers.hash(2)})
+    for frame in (large, FRAME, FRAME.clear(), *every_dtype().values()):
+        fit = choose_codec(codec, schema=frame.schema, remote=True, raw_bytes=0)
+        parts, whole = encode_parts(frame, fit), encode_block(frame, fit)
+        assert b"".join(parts) == whole
+        assert crc32c(*parts) == crc32c(whole)
+        assert len(parts) <= 2 + 2 * len(whole) // (64 * 1024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
@@ -13,12 +14,13 @@ from polars.testing.parametric import dataframes
 
 from frazil_functions.errors import InternalError, StorageFullError
 from frazil_functions.exchange import writer as writer_module
+from frazil_functions.exchange.codec import encode_block
 from frazil_functions.exchange.format import HEADER, block_refs, read_footer
 from frazil_functions.exchange.partition import row_encode
 from frazil_functions.exchange.reader import read_exchange
 from frazil_functions.exchange.writer import ExchangeWriter, WrittenOutput
 from frazil_functions.storage import FolderStore, Store
-from frazil_functions.task import ROW_TAG_COLUMNS, ExchangeInput, Output, SortKey, TaskStats
+from frazil_functions.task import ROW_TAG_COLUMNS, Codec, ExchangeInput, Output, SortKey, TaskStats
 
 KEYS = (pl.col("k").meta.serialize(),)
 SORT = (SortKey(column="k", descending=False, nulls_last=False),)
@@ -151,6 +153,36 @@ def test_large_output_is_cut_into_blocks_that_are_encoded_on_the_way(
         assert len(written.blocks) >= 8
         assert max(block.rows for block in written.blocks) <= 6
         assert_frame_equal(pl.concat(read(store, written)), frame)
+
+
+class WatchingStore(FolderStore):
+    """Notes how many blocks were encoded before each part."""
+
+    encoded = 0
+
+    def put(self, key: str, parts: Iterable[bytes]) -> None:
+        self.before = [self.encoded for _ in parts]
+
+
+def test_a_block_is_encoded_when_the_one_before_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = WatchingStore(tmp_path)
+
+    def counted(frame: pl.DataFrame, codec: Codec) -> bytes:
+        store.encoded += 1
+        return encode_block(frame, codec)
+
+    monkeypatch.setattr(writer_module, "encode_block", counted)
+    frame = pl.DataFrame({"k": range(100)})
+    written = write(store, Output(kind="hash", partitions=4, hash_keys=KEYS, inline_limit_bytes=0), frame)
+    assert [block.partition for block in written.blocks] == [0, 1, 2, 3]
+    assert store.before == [
+        1,
+        1,
+        2,
+        3,
+        4,
+        4,
+    ]  # the header after the first block, which may have been small enough to go inline
 
 
 class FullStore(FolderStore):

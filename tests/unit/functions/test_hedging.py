@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -43,7 +43,7 @@ class SlowStore(MemoryStore):
         self._wait()
         return super().get_range(key, start, length)
 
-    def put(self, key: str, parts: Sequence[bytes]) -> None:
+    def put(self, key: str, parts: Iterable[bytes]) -> None:
         if key.startswith("slow"):
             self._wait()
         super().put(key, parts)
