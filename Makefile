@@ -6,6 +6,7 @@ PYTHON ?= python3
 TEST_JOBS ?= 3
 TEST_ARGS ?=
 DEMO_ARGS ?=
+CHECKOV ?= checkov>=3.3.30,<3.4
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,10 +21,10 @@ unexport PYTHONDONTWRITEBYTECODE
 export RUST_BACKTRACE = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-smoke clean
+.PHONY: help setup demo test lint format bench bench-smoke policy terraform-docs e2e clean
 
 help: ## Say what the targets do.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/'
 
 setup: $(VENV)/.stamp ## Install Frazil and its tools, as locked, into .venv.
 
@@ -50,6 +51,25 @@ lint: setup ## ruff, mypy, pyright and the import contracts.
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+policy: setup .policy/.stamp ## Checkov's policies over terraform/ and every overlay of knative/.
+	PYTHONPATH=.:tests $(BIN)/python -m support.policies .policy/bin/checkov
+
+# A tool of its own: what it pins would hold back everything else.
+.policy/.stamp: Makefile
+	@if uv --version >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing .policy && uv pip install --quiet --python .policy/bin/python '$(CHECKOV)'; \
+	else \
+		test -x .policy/bin/python || $(PYTHON) -m venv .policy; \
+		.policy/bin/python -m pip install --quiet '$(CHECKOV)'; \
+	fi
+	@touch $@
+
+terraform-docs: setup ## Write the tables of terraform's READMEs anew, from its files.
+	PYTHONPATH=.:tests $(BIN)/python -m support.terraform_docs
+
+e2e: setup ## The suite for a real cluster: see docs/deploy.md for the variables that it reads.
+	$(BIN)/python -m pytest tests/e2e/test_cluster.py -m slow -o timeout=3600 -v $(TEST_ARGS)
+
 format: setup ## Let ruff mend what it can.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -61,4 +81,4 @@ bench-smoke: setup ## The regression gate: counts and ratios against benchmarks/
 	$(BIN)/python -m benchmarks.smoke
 
 clean: ## Remove what the targets made, but not .venv.
-	rm -rf .demo .frazil .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf .policy .demo .frazil .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

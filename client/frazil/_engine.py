@@ -25,6 +25,7 @@ from frazil._session import Session
 from frazil._sinks import SinkMethods
 from frazil._tables import Tables, table_session
 from frazil._together import in_order, together
+from frazil._triggers import Triggers
 from frazil._written import WrittenFile
 from frazil_coordinator.catalog.parameters import Parameters
 from frazil_coordinator.query_settings import AS_SETTINGS, ReuseChoice, Reusing
@@ -112,6 +113,11 @@ class Engine(SinkMethods):
     def tables(self) -> Tables:
         """The coordinator's tables: names and the LazyFrames that scan them."""
         return Tables(table_session(self._session))
+
+    @property
+    def triggers(self) -> Triggers:
+        """The coordinator's triggers: stored queries that run when objects arrive."""
+        return Triggers(self._session)
 
     def sql(
         self,

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import polars as pl
 
+from frazil._local_triggers import LocalTriggers
 from frazil._machine import of_this_machine
-from frazil._parts import LocalOptions, open_coordinator
+from frazil._parts import LocalOptions, open_coordinator, running_triggers
 from frazil._session import UnreachableError
 from frazil_coordinator.catalog.model import CatalogInfo, CatalogTable, Table, TableSource
 from frazil_coordinator.catalog.parameters import Parameters, sendable
@@ -35,6 +36,7 @@ from frazil_functions.ids import QueryId
 
 if TYPE_CHECKING:
     from frazil_coordinator.coordinator import Coordinator
+    from frazil_coordinator.events.triggers import Triggers
 
 __all__ = ["LocalSession"]
 
@@ -71,6 +73,9 @@ class LocalSession:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "not started" if self._running is None else "running"
         return f"local, {self._options.max_functions} functions, {state}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise RequestError("a local engine belongs to its process: let workers read from a coordinator (frazil.connect)")
 
     @property
     def shares_files(self) -> bool:
@@ -112,6 +117,13 @@ class LocalSession:
     def batches(self, query: QueryId) -> Iterator[pl.DataFrame]:
         """Yield the result, block by block."""
         return self._iterate(lambda coordinator: coordinator.result(query))
+
+    def page(self, query: QueryId, offset: int, limit: int) -> pl.DataFrame:
+        """Return some rows of a result."""
+        from frazil_coordinator.retention import Page
+
+        wanted = Page(offset=offset, limit=limit)
+        return pl.concat(list(self._iterate(lambda coordinator: coordinator.result(query, wanted))))
 
     def plan(self, query: QueryId, *, analyze: bool = False) -> Explanation:
         """Return how a submitted query is cut into stages."""
@@ -195,6 +207,15 @@ class LocalSession:
         """Drop a table."""
         self._coordinator().coordinator.catalog.drop(DEFAULT_TENANT, name, expected)
 
+    @property
+    def triggers(self) -> LocalTriggers:
+        """The coordinator's triggers; they run from the first look at them."""
+        return LocalTriggers(self._with_triggers)
+
+    def _with_triggers(self, work: Callable[[Triggers], Coroutine[object, object, _T]]) -> _T:
+        running = self._coordinator()
+        return running.run(work(running.triggers()))
+
     def catalogs(self) -> tuple[CatalogInfo, ...]:
         """Return the catalogs."""
         return self._coordinator().coordinator.catalog.sources.catalogs(DEFAULT_TENANT)
@@ -265,11 +286,20 @@ class _Running:
         self._thread = threading.Thread(target=self._loop.run_forever, name="frazil-coordinator", daemon=True)
         self._thread.start()
         self._parts = AsyncExitStack()
+        self._triggers: Triggers | None = None
+        self._lock = threading.Lock()
         try:
             self.coordinator: Coordinator = self.run(self._parts.enter_async_context(open_coordinator(options, settings)))
         except BaseException:
             self.stop()
             raise
+
+    def triggers(self) -> Triggers:
+        """Return the coordinator's triggers, which run from now on."""
+        with self._lock:
+            if self._triggers is None:
+                self._triggers = self.run(self._parts.enter_async_context(running_triggers(self.coordinator)))
+            return self._triggers
 
     @property
     def alive(self) -> bool:

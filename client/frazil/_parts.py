@@ -22,6 +22,7 @@ from frazil_functions.errors import RequestError, StorageError
 if TYPE_CHECKING:
     from frazil_coordinator.catalog.outside import Outside
     from frazil_coordinator.coordinator import Coordinator
+    from frazil_coordinator.events.triggers import Triggers
     from frazil_coordinator.journal.journal import Journal
     from frazil_coordinator.leadership import Leadership
     from frazil_coordinator.lineage import Lineage
@@ -42,6 +43,7 @@ __all__ = [
     "open_lineage",
     "open_tracing",
     "parse_bytes",
+    "running_triggers",
 ]
 
 _UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
@@ -194,6 +196,20 @@ async def leading(coordinator: Coordinator, settings: Settings) -> AsyncIterator
         await asyncio.wait({leading})
         await coordinator.aclose()  # before another one may lead: nobody else is to wait for what this one still does
         await leadership.release()
+
+
+@asynccontextmanager
+async def running_triggers(coordinator: Coordinator) -> AsyncIterator[Triggers]:
+    """Run the triggers of a coordinator while the context lasts."""
+    with coordinator_extra():
+        from frazil_coordinator.events.triggers import Triggers
+    triggers = Triggers(coordinator)
+    running = asyncio.ensure_future(triggers.run())
+    try:
+        yield triggers
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
 
 
 def attach_outside(stack: AsyncExitStack, coordinator: Coordinator, options: LocalOptions) -> None:

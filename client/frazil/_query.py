@@ -20,7 +20,7 @@ import polars as pl
 
 from frazil import _card
 from frazil._profile import QueryProfile
-from frazil._session import FallbackWarning, ReplaySession, Session
+from frazil._session import FallbackWarning, PagedSession, ReplaySession, Session
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus, StageProgress
 from frazil_functions.errors import (
     CancelledQueryError,
@@ -149,6 +149,24 @@ class Query:
         self._require_success(self.wait(timeout_s), timeout_s)
         with user_errors(), self._cancelled_by_interrupt():
             yield from self._session.batches(self.id)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel to another process as a name: there it is asked for by a connection of that process's own."""
+        return _arrived, (self._session, self.status())
+
+    def page(self, offset: int, limit: int) -> pl.DataFrame:
+        """Return at most `limit` rows of the result from row `offset` on; it is kept, and can be read again.
+
+        Raises
+        ------
+        RequestError
+            When the engine reads no parts of results; else as :meth:`result`.
+        """
+        if not isinstance(self._session, PagedSession):
+            raise RequestError("this engine reads no parts of results")
+        self._require_success(self._status if self._status.state.ended else self.wait(), None)
+        with user_errors():
+            return self._session.page(self.id, offset, limit)
 
     def cancel(self) -> None:
         """Stop the query and delete what it left behind; no effect on one that has ended."""
@@ -287,6 +305,11 @@ class Query:
                 self._used = used or self._used
                 self._used_all = status.state.ended and used is not None
         return _card.card(self._status, self._used, told_unix_s=self._told_unix_s, silent=silent)
+
+
+def _arrived(session: Session, status: QueryStatus) -> Query:
+    """Return a query in another process than the one that submitted it."""
+    return Query(session, status)
 
 
 def abandon(query: Query) -> None:

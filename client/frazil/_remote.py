@@ -13,6 +13,7 @@ import logging
 import secrets
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ import polars as pl
 
 from frazil._ipc import read_batches
 from frazil._problems import NotHereError, raise_for_problem, raise_if_elsewhere
+from frazil._remote_triggers import RemoteTriggers
 from frazil._session import UnreachableError
 from frazil._versions import OWN, Served, served_by
 from frazil_coordinator.catalog.model import CatalogInfo, CatalogTable, Table, TableSource
@@ -102,7 +104,7 @@ class RemoteSession:
             raise RequestError(f"{url!r} is not the address of a coordinator: http://host:port is")
         self.settings = settings or Settings()
         self._url = url.rstrip("/")
-        self._timeout_s = timeout_s
+        self._timeout_s, self._token = timeout_s, token
         given = {} if settings is None else {"Frazil-Settings": _changed(settings)}
         self._plan_headers = {"Content-Type": "application/vnd.frazil.plan", **OWN, **given}
         self._sql_headers = {**_JSON, **given}
@@ -112,6 +114,7 @@ class RemoteSession:
             timeout=httpx.Timeout(timeout_s),
             transport=transport,
         )
+        weakref.finalize(self, self._client.close)  # of one that came to another process nobody else knows
         self._lock = threading.Lock()
         self._served: Served | None = None
         """Versions of the coordinator, by its last answer that told them."""
@@ -119,6 +122,10 @@ class RemoteSession:
 
     def __repr__(self) -> str:
         return f"connected to {self._url}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel to another process as an address and a token: that process connects anew."""
+        return _connected, (self._url, self._token, self.settings, self._timeout_s)
 
     @property
     def shares_files(self) -> bool:
@@ -196,6 +203,11 @@ class RemoteSession:
                 return
             except httpx.TransportError as error:
                 retry.pause_or_raise(self._url, error)
+
+    def page(self, query: QueryId, offset: int, limit: int) -> pl.DataFrame:
+        """Return some rows of a result."""
+        params = httpx.QueryParams({"offset": str(offset), "limit": str(limit)})
+        return pl.concat(list(read_batches([self._send("GET", f"/v1/queries/{query}/result", params=params)])))
 
     def plan(self, query: QueryId, *, analyze: bool = False) -> Explanation:
         """Return how a submitted query is cut into stages."""
@@ -319,6 +331,11 @@ class RemoteSession:
         headers = {"If-Match": f'"{expected}"'} if expected else {}
         self._send("DELETE", f"/v1/tables/{quote(name, safe='')}", headers=headers)
 
+    @property
+    def triggers(self) -> RemoteTriggers:
+        """The tenant's triggers."""
+        return RemoteTriggers(self._send)
+
     def catalogs(self) -> tuple[CatalogInfo, ...]:
         """Return the catalogs that the tenant may use."""
         return _read(self._send("GET", "/v1/catalogs"), tuple[CatalogInfo, ...])
@@ -411,6 +428,10 @@ class RemoteSession:
             raise_if_elsewhere(response)
             raise_for_problem(response)
             yield response
+
+
+def _connected(url: str, token: str | None, settings: Settings, timeout_s: float) -> RemoteSession:
+    return RemoteSession(url, token=token, settings=settings, timeout_s=timeout_s)
 
 
 def _body(text: str, parameters: Parameters) -> bytes:

@@ -216,7 +216,8 @@ class Replay:
         Parameters
         ----------
         folder
-            Where what it writes stays; None: nowhere.
+            Where what it writes stays: a Parquet file a partition, or below ``files`` those of the query's sink. None:
+            nowhere.
 
         Raises
         ------
@@ -233,16 +234,25 @@ class Replay:
         """
         self.check()
         with ExitStack() as stack:
-            place = Path(folder) if folder is not None else Path(stack.enter_context(_temporary()))
+            place = Path(stack.enter_context(_temporary()))
             own = _Output(FolderStore(place), self._store)
-            run = TaskRun(self._here(place), store=own, cancelled=CancelToken(), allow_udfs=self.allow_udfs)
+            run = TaskRun(
+                self._here(place if folder is None else Path(folder)),
+                store=own,
+                cancelled=CancelToken(),
+                allow_udfs=self.allow_udfs,
+            )
             try:
                 written = run.run()
             except FrazilError as error:
                 if (raised := user_exception(error)) is error:
                     raise
                 raise raised from error
-            return ReplayRun(stats=written.stats, frames=_frames(written, own), files=written.files)
+            frames = _frames(written, own)
+        if folder is not None:
+            for partition, frame in frames.items():
+                frame.write_parquet(Path(folder) / f"partition-{partition}.parquet", mkdir=True)
+        return ReplayRun(stats=written.stats, frames=frames, files=written.files)
 
     def close(self) -> None:
         """Let go of what :attr:`fragment` and :attr:`inputs` read; a second call has no effect."""

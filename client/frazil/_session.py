@@ -13,13 +13,23 @@ import polars as pl
 
 from frazil_coordinator.catalog.model import CatalogInfo, CatalogTable, Table, TableSource
 from frazil_coordinator.catalog.parameters import Parameters
+from frazil_coordinator.events.model import DeadLetter, Trigger, TriggerSource, TriggerView
 from frazil_coordinator.query_settings import AS_SETTINGS, Reusing
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.status import Explanation, QueryEvent, QueryState, QueryStatus
 from frazil_functions.errors import FrazilError
 from frazil_functions.ids import QueryId
 
-__all__ = ["FallbackWarning", "ReplaySession", "Session", "TableSession", "UnreachableError"]
+__all__ = [
+    "FallbackWarning",
+    "PagedSession",
+    "ReplaySession",
+    "Session",
+    "TableSession",
+    "TriggerSession",
+    "UnreachableError",
+    "WithTriggers",
+]
 
 
 class FallbackWarning(UserWarning):
@@ -83,6 +93,65 @@ class ReplaySession(Protocol):
 
     def replay(self, query: QueryId, stage: int, task: int, attempt: int | None = None) -> bytes:
         """Return the bundle of a task; of its last attempt, unless another one is named."""
+        ...
+
+
+class TriggerSession(Protocol):
+    """A connection to the triggers of a coordinator."""
+
+    def list(self) -> tuple[TriggerView, ...]:
+        """Return the triggers of the session's tenant, by name."""
+        ...
+
+    def show(self, name: str) -> TriggerView:
+        """Return one of them, and what it does."""
+        ...
+
+    def put(self, name: str, source: TriggerSource, expected: int | None) -> Trigger:
+        """Make or replace one; `expected` is the version that it replaces, 0 for none."""
+        ...
+
+    def drop(self, name: str, expected: int | None) -> None:
+        """Drop one; its output stays."""
+        ...
+
+    def pause(self, name: str, *, paused: bool) -> Trigger:
+        """Pause or resume one."""
+        ...
+
+    def run(self, name: str) -> None:
+        """List its source now, and take up what is new."""
+        ...
+
+    def replay(self, name: str, since_unix_s: float) -> None:
+        """Let objects modified since a time be new again."""
+        ...
+
+    def dead(self, name: str) -> tuple[DeadLetter, ...]:
+        """Return the objects that it gave up."""
+        ...
+
+    def revive(self, name: str, urls: Sequence[str] | None) -> int:
+        """Try dead letters again, and return how many."""
+        ...
+
+
+@runtime_checkable
+class WithTriggers(Protocol):
+    """A session with a coordinator that has triggers."""
+
+    @property
+    def triggers(self) -> TriggerSession:
+        """The connection to them."""
+        ...
+
+
+@runtime_checkable
+class PagedSession(Protocol):
+    """A session that reads parts of results."""
+
+    def page(self, query: QueryId, offset: int, limit: int) -> pl.DataFrame:
+        """Return at most `limit` rows of a result from row `offset` on; as often as one likes, while it is kept."""
         ...
 
 

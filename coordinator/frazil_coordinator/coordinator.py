@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -82,8 +82,7 @@ class Coordinator:
     sweep_after_s
         See :data:`~frazil_coordinator.hygiene.SWEEP_AFTER_S`.
     journal
-        Keeps the queries, so that another coordinator goes on with them when this one ends, however it ends. None: they end
-        with this one.
+        Keeps the queries, so that another coordinator goes on with them however this one ends. None: they end with it.
     leadership
         Its right to write; it stays the caller's, who acquires and releases it. None: it needs none.
     tenants
@@ -109,11 +108,11 @@ class Coordinator:
         lineage: Lineage | None = None,
     ) -> None:
         self.metrics = metrics or new_metrics()
-        store = MeteredStore(store, self.metrics, "coordinator")
+        self.store = store = MeteredStore(store, self.metrics, "coordinator")
         if journal is not None:
             journal = journal.told(self.metrics)
         self.leadership, self.settings = leadership, settings
-        self._store, self._exchange_prefix = store, exchange_prefix
+        self.sealer, self._exchange_prefix = None if journal is None else journal.sealer, exchange_prefix
         self._registry = Registry(settings.max_queries)
         self._cleaner = Cleaner(store, exchange_prefix, sweep_after_s)
         self._journal = journal
@@ -121,7 +120,7 @@ class Coordinator:
         self._replays = Replays.of(store, self._cleaner, journal, settings)
         self._threads = ThreadPoolExecutor(_PLANNING_THREADS, thread_name_prefix="frazil-plan")
         tenants = tenants or Tenants()
-        self._rights = Rights(tenants=tenants, settings=settings)
+        self.rights = Rights(tenants=tenants, settings=settings)
         self._admission = Admission(tenants, settings.ageing_s)
         slots = Slots(settings.max_in_flight or platform.max_in_flight, ageing_s=settings.ageing_s)
         peaks = Peaks()
@@ -150,6 +149,7 @@ class Coordinator:
         self._unreadable: frozenset[QueryId] = frozenset()
         """Queries whose journals can't be read: that is said once."""
 
+        self.on_ended = list[Callable[[QueryStatus], None]]()  # told of each query that has ended here, and return at once
         self._accepting = True
         self.catalog = Catalog(store, tenants=tenants)
         """Its tenants' tables."""
@@ -207,14 +207,14 @@ class Coordinator:
         RequestError
             When another plan was submitted under `idempotency_key`.
         """
-        await self._rights.check(plan, tenant, priority)
+        await self.rights.check(plan, tenant, priority)
         self._check_accepting()
         submission = Submission.of(asked or plan, idempotency_key)
         if (known := self._registry.submitted(submission, tenant)) is not None:
             return await known.once_accepted()
         record = QueryRecord(
             QueryId(secrets.token_hex(8)),
-            self._rights.bounded(settings, tenant),
+            self.rights.bounded(settings, tenant),
             tuple(labels),
             discard_result=discard_result,
             submission=submission,
@@ -261,7 +261,7 @@ class Coordinator:
         self._unreadable |= unreadable
         for found in queries:
             record = found.record
-            record.settings = self._rights.bounded(record.settings, record.status.tenant)  # they may be fewer now
+            record.settings = self.rights.bounded(record.settings, record.status.tenant)  # they may be fewer now
             if self._registry.submitted(record.submission, record.status.tenant) is not None:
                 # Its client was told to ask another coordinator, and did: it is here under another id.
                 await self._keeper.forget(record)
@@ -286,7 +286,7 @@ class Coordinator:
             When the store refuses.
         """
         for prefix in (self._exchange_prefix, REPLAY_PREFIX):
-            await collect_orphans(self._store, prefix, self._has, self.settings.orphan_ttl_s)
+            await collect_orphans(self.store, prefix, self._has, self.settings.orphan_ttl_s)
         await asyncio.to_thread(self.reuse.collect)
 
     async def stand_down(self) -> None:
@@ -365,9 +365,9 @@ class Coordinator:
         FrazilError
             As planning does; `CapError` and `FallbackError` on a dry run.
         """
-        await self._rights.check(plan, tenant)
+        await self.rights.check(plan, tenant)
         self._check_accepting()
-        own = self._rights.bounded(settings, tenant)
+        own = self.rights.bounded(settings, tenant)
         if not dry_run and own.fallback == "raise":
             own = replace(own, fallback="allow")
         graph, report = await self._execution.plan(plan, own)
@@ -394,17 +394,15 @@ class Coordinator:
         FrazilError
             Why the query could not be run, or failed.
         """
-        submitted = await self.submit(
-            plan, settings=settings, labels=labels, discard_result=True, tenant=tenant, priority=priority
-        )
+        it = await self.submit(plan, settings=settings, labels=labels, discard_result=True, tenant=tenant, priority=priority)
         try:
-            status = await self.wait(submitted.id)
+            status = await self.wait(it.id)
         except asyncio.CancelledError:
-            self._registry.get(submitted.id).cancel()
+            self._registry.get(it.id).cancel()
             raise
         if status.error is not None:
             raise from_wire(status.error)
-        return self.explanation(submitted.id, analyze=True)
+        return self.explanation(it.id, analyze=True)
 
     def explanation(self, query: QueryId, *, analyze: bool = False) -> Explanation:
         """Return how `query` was cut into stages.
@@ -458,7 +456,7 @@ class Coordinator:
         """
         self._check_accepting()
         async with asyncio.timeout(_READY_PROBE_S):
-            await asyncio.to_thread(self._store.list, f"{self._exchange_prefix}/ready")
+            await asyncio.to_thread(self.store.list, f"{self._exchange_prefix}/ready")
 
     async def drain(self, grace_s: float) -> None:
         """Accept no more queries; return when those that run have ended and were read, at the latest after `grace_s`."""
@@ -494,6 +492,8 @@ class Coordinator:
         await self._execution.run(record, plan, before)
         if record.abandoned:
             return
+        for told in self.on_ended:
+            told(record.status)
         if record.discard_result:
             await self._results.drop(record)
         self._registry.trim()

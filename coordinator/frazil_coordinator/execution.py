@@ -28,11 +28,11 @@ from frazil_coordinator.journal.records import Ended, Publishing
 from frazil_coordinator.leftovers import Leftovers
 from frazil_coordinator.lineage import Lineage
 from frazil_coordinator.metrics import Metrics
-from frazil_coordinator.plan.caps import check_caps
+from frazil_coordinator.plan.caps import check_caps, check_task_times
 from frazil_coordinator.plan.explain import explain_text
 from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.plan.report import Report, measured_report, planned_report
-from frazil_coordinator.platform.base import Platform
+from frazil_coordinator.platform.base import Platform, longest_task_s, pin, unpin
 from frazil_coordinator.prices import Prices
 from frazil_coordinator.publication import Publication, PublicationName
 from frazil_coordinator.refusals import NotPlannedError
@@ -180,6 +180,7 @@ class Execution:
                 await self._settle(record, blocks, error, left)
         finally:
             self.reuse.left(record.id)
+            unpin(self.platform, record.id)
             self.admission.leave(record)
         if record.abandoned:
             return
@@ -278,6 +279,7 @@ class Execution:
         """Return what is to be done: all of it, or what another coordinator left."""
         if before is None or not before.planned or self.journal is None:
             return await self._planned(record, plan, record.settings)
+        pin(self.platform, record.id, before.planned[-1].release)
         planned = await asyncio.to_thread(self.journal.stages, record.id, before.planned[-1])
         if planned.report is None:
             raise InternalError("the journal has no report of the plan")
@@ -292,13 +294,14 @@ class Execution:
     async def _planned(self, record: QueryRecord, plan: bytes, settings: Settings) -> Course:
         """Plan, and write down what the plan is."""
         graph, report = await self._plan_or_stop(record, plan, settings)
+        release = pin(self.platform, record.id)
         sink = None if graph.sink is None else Publication(graph.sink, record.id)
         if sink is not None:
             await asyncio.to_thread(sink.prepare)
         if record.log is not None and self.journal is not None:
             name = PublicationName(folder="", stamp="") if sink is None else sink.name
             planned = partial(self.journal.planned, record.id, graph, report, sink_folder=name.folder, sink_stamp=name.stamp)
-            record.log.add(await asyncio.to_thread(planned))
+            record.log.add(await asyncio.to_thread(planned, release=release))
         return Course(graph=graph, sink=sink)
 
     def _plan_blocking(self, plan: bytes, settings: Settings) -> tuple[StageGraph, Report]:
@@ -326,6 +329,7 @@ class Execution:
         graph, report = planning.result()
         record.report = report  # also of a query that a cap refuses
         check_caps(graph, record.settings)
+        check_task_times(graph, record.settings, longest_task_s(self.platform))
         self.admission.spending.reserve(self.admission.tenant(record.status.tenant), record.id, graph)
         _show_planned(record, graph, report)
         return graph, report

@@ -26,6 +26,7 @@ __all__ = [
     "StageMetrics",
     "StoreMetrics",
     "TaskMetrics",
+    "TriggerMetrics",
     "new_metrics",
 ]
 
@@ -117,6 +118,22 @@ class ReuseMetrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerMetrics:
+    """Of all triggers together; what one of them is behind is told by ``GET /v1/triggers/{name}``."""
+
+    pending: Gauge
+    oldest: Gauge
+    dead: Gauge
+    halted: Gauge
+    notifications: Counter
+    found: Counter
+    windows: Counter
+    objects: Counter
+    seconds: Histogram
+    announcements: Counter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageMetrics:
     """What the tasks of one kind of stage are told to: metrics whose label ``kind`` is set, so that a task costs little."""
 
@@ -174,6 +191,7 @@ class Metrics:
     tasks: TaskMetrics
     store: StoreMetrics
     reuse: ReuseMetrics
+    triggers: TriggerMetrics
     lineage: Counter
     """Events of OpenLineage; told by :mod:`frazil_coordinator.lineage`."""
 
@@ -215,6 +233,7 @@ def new_metrics() -> Metrics:
         tasks=_tasks(make),
         store=_store(make),
         reuse=_reuse(make),
+        triggers=_triggers(make),
         lineage=make.counter("frazil_lineage_events_total", "Events of OpenLineage: sent, failed, dropped", ("outcome",)),
         leader=make.gauge("frazil_leader", "1 while this coordinator leads, else 0"),
     )
@@ -286,6 +305,29 @@ def _reuse(make: MetricMaker) -> ReuseMetrics:
         bytes=make.counter("frazil_reused_scan_bytes_total", scan),
         results=make.counter("frazil_reused_results_total", "Queries that were answered with an earlier result"),
         kept=make.counter("frazil_kept_answers_total", "Answers of tasks that were kept for reuse"),
+    )
+
+
+def _triggers(make: MetricMaker) -> TriggerMetrics:
+    pending = "Objects that triggers know and that are not in their outputs"
+    oldest = "Age of the oldest of them since it was noticed, of any trigger; 0 without one"
+    halted = "Triggers that wait for somebody's help"
+    told = "Events that producers sent, by form, and by whether they concerned a trigger"
+    found = "New objects, by what told of them first"
+    windows = "Windows that ended, by how: published, or failed by data, by the query, or to be tried later"
+    seconds = "Seconds from noticing the oldest object of a window to its output being visible"
+    announced = "CloudEvents sent about queries and triggers, by outcome"
+    return TriggerMetrics(
+        pending=make.gauge("frazil_trigger_pending_objects", pending),
+        oldest=make.gauge("frazil_trigger_oldest_object_seconds", oldest),
+        dead=make.gauge("frazil_trigger_dead_letters", "Objects that triggers have given up"),
+        halted=make.gauge("frazil_triggers_halted", halted),
+        notifications=make.counter("frazil_notifications_total", told, ("form", "concerned")),
+        found=make.counter("frazil_trigger_objects_found_total", found, ("by",)),
+        windows=make.counter("frazil_trigger_windows_total", windows, ("outcome",)),
+        objects=make.counter("frazil_trigger_objects_total", "Objects that came into outputs"),
+        seconds=make.histogram("frazil_trigger_seconds", seconds, _QUERY_S),
+        announcements=make.counter("frazil_announcements_total", announced, ("outcome",)),
     )
 
 

@@ -23,9 +23,9 @@ LOWER_ONLY: Final = frozenset(
 memory, attempts and times what a query may take from others."""
 
 OPERATORS: Final = frozenset(
-    {"ageing_s", "heartbeat_s", "lease_s", "max_in_flight", "max_queries", "result_ttl_s", "retry_backoff_max_s",
-     "retry_backoff_s", "orphan_ttl_s", "reuse_ttl_s", "function_vcpus", "function_gib", "price_vcpu_second",
-     "price_gib_second", "price_1000_gets", "price_1000_puts", "price_egress_gb"}
+    {"ageing_s", "heartbeat_s", "lease_s", "max_in_flight", "max_queries", "prescale", "prescale_lease_s", "result_ttl_s",
+     "retry_backoff_max_s", "retry_backoff_s", "orphan_ttl_s", "reuse_ttl_s", "function_vcpus", "function_gib",
+     "price_vcpu_second", "price_gib_second", "price_1000_gets", "price_1000_puts", "price_egress_gb"}
 )  # fmt: skip
 """Settings of the whole coordinator, or facts of where it runs: another price would get around `max_cost`, no delay between
 attempts would be a hot loop, and no heartbeat would let a dead task keep its place."""

@@ -190,6 +190,16 @@ class Settings:
     max_tasks: int | None = None
     """Tasks that one query may have, of all stages together. None: any."""
 
+    max_task_s: float | None = None
+    """Seconds that a task may be expected to take; a query with a longer one is refused. None: those after which the
+    platform ends a task (Knative's timeoutSeconds)."""
+
+    prescale: bool = True
+    """Whether pods are asked for before there are requests, by `min-scale` of the functions' Revision. Knative only."""
+
+    prescale_lease_s: float = 60.0
+    """Seconds after which pods that a coordinator asked for are no longer kept when it is not heard of."""
+
     function_vcpus: float = 2.0
     """vCPUs that a function is billed for while it runs a task."""
 

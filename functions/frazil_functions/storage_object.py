@@ -121,19 +121,23 @@ class ObjectStore:
     def put(self, key: str, parts: Iterable[bytes]) -> None:
         """Write one object: 1 PUT up to 256 MiB, a multipart upload above."""
         every = list(parts)
-        size = sum(map(len, every))
+        if sum(map(len, every)) > _MULTIPART_ABOVE:
+            self.put_in_parts(key, every, _MULTIPART_CHUNK)
+            return
         with self._errors("write", key):
-            if size <= _MULTIPART_ABOVE:
-                obstore.put(self._store, check_key(key), every, use_multipart=False)
-            else:
-                obstore.put(
-                    self._store,
-                    check_key(key),
-                    iter(every),
-                    use_multipart=True,
-                    chunk_size=_MULTIPART_CHUNK,
-                    max_concurrency=4,
-                )
+            obstore.put(self._store, check_key(key), every, use_multipart=False)
+
+    def put_in_parts(self, key: str, parts: Sequence[bytes], chunk_bytes: int = _MULTIPART_CHUNK) -> None:
+        """Write one object by a multipart upload, however small it is."""
+        with self._errors("write", key):
+            obstore.put(
+                self._store,
+                check_key(key),
+                iter(parts),
+                use_multipart=True,
+                chunk_size=chunk_bytes,
+                max_concurrency=4,
+            )
 
     def create(self, key: str, data: bytes) -> bool:
         """Write one object unless it is there: 1 PUT with ``If-None-Match: *``."""

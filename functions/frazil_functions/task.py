@@ -261,6 +261,10 @@ class TaskLimits(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 5.0
     """Seconds between heartbeats."""
 
+    expected_bytes: int | None = None
+    """Memory that the coordinator expects the task to need, by which a platform with functions of several sizes chooses;
+    the function does not look at it."""
+
 
 class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt of one task: the body of a ``dev.frazil.task.v1`` event."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -87,6 +88,14 @@ def grouped(pattern: object) -> pl.LazyFrame:
     return pl.scan_parquet(str(pattern)).group_by("k").agg(pl.col("v").sort()).explode("v")
 
 
+@pytest.fixture(scope="module")
+def query(shared: Shared) -> frazil.Query:
+    """One that succeeded, and whose inputs are kept."""
+    made = shared.engine.submit(grouped(shared.table / "*.parquet"))
+    made.require_success()
+    return made
+
+
 def failed(query: frazil.Query) -> tuple[BaseException, int, int]:
     """Return what a query failed with, and the task that did."""
     with pytest.raises(Exception, match=r"\w") as raised:
@@ -101,7 +110,6 @@ def failed(query: frazil.Query) -> tuple[BaseException, int, int]:
 def with_function(pattern: object) -> pl.LazyFrame:
     def number(text: str) -> int:
         if not text.isdigit():
-            sum(range(10_000_000))  # long enough for a profiler to see it
             raise LookupError(f"no number: {text}")
         return int(text)
 
@@ -188,9 +196,7 @@ def test_a_task_that_writes_files_of_the_users_writes_them_elsewhere(shared: Sha
     assert after == before
 
 
-def test_who_may_not_see_a_query_may_not_replay_its_tasks(shared: Shared) -> None:
-    query = shared.engine.submit(grouped(shared.table / "*.parquet"))
-    query.require_success()
+def test_who_may_not_see_a_query_may_not_replay_its_tasks(shared: Shared, query: frazil.Query) -> None:
     path = f"/v1/queries/{query.id}/stages/0/tasks/0/replay"
     own = shared.get("blue", path)
     assert (own.status_code, own.headers["content-type"]) == (200, BUNDLE_MEDIA_TYPE)
@@ -216,64 +222,77 @@ def test_who_may_not_see_a_query_may_not_replay_its_tasks(shared: Shared) -> Non
         ("stages/0/tasks/-1/replay", 400, "path.task"),
     ],
 )
-def test_a_refusal_is_a_problem_document_that_says_what_to_do(shared: Shared, path: str, status: int, advice: str) -> None:
-    query = shared.engine.submit(grouped(shared.table / "*.parquet"))
-    query.require_success()
+def test_a_refusal_is_a_problem_document_that_says_what_to_do(
+    shared: Shared, query: frazil.Query, path: str, status: int, advice: str
+) -> None:
     answer = shared.clients["blue"].get(f"/v1/queries/{query.id}/{path}")
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert advice in answer.json()["detail"]
 
 
-def test_a_task_of_another_version_of_polars_is_refused_with_the_command_that_installs_it(shared: Shared) -> None:
-    query = shared.engine.submit(grouped(shared.table / "*.parquet"))
-    query.require_success()
+def test_a_task_of_another_version_of_polars_is_refused_with_the_command_that_installs_it(query: frazil.Query) -> None:
     bundle = query.replay(0, 0).bundle
     other = structs.replace(bundle, request=structs.replace(bundle.request, polars_version="1.0.0"))
     with pytest.raises(PlanVersionError, match=r"pip install frazil==\S+ polars==1\.0\.0"):
         Replay(other).run()
 
 
-def test_a_task_that_was_saved_is_loaded_and_run_without_its_coordinator(shared: Shared, tmp_path: Path) -> None:
-    query = shared.engine.submit(grouped(shared.table / "*.parquet"))
-    query.require_success()
+def test_a_task_that_was_saved_is_loaded_and_run_without_its_coordinator(query: frazil.Query, tmp_path: Path) -> None:
     kept = query.replay(1, 0)
     with frazil.load_replay(kept.save(tmp_path)) as loaded:
         assert loaded.bundle == kept.bundle
-        assert_same(loaded.run().frame(), kept.run().frame(), ordered=True)
+        rows = loaded.run(tmp_path / "rows").frame()
+        assert_same(rows, kept.run().frame(), ordered=True)
+        assert_same(pl.read_parquet(tmp_path / "rows" / "partition-0.parquet"), rows, ordered=True)
         with pytest.raises(RequestError, match="partitions with rows: 0"):
             loaded.run().frame(7)
+
+
+SCRIPT = """
+import polars as pl
+
+def number(text):
+    if not text.isdigit():
+        sum(range(10_000_000))  # long enough for a profiler to see it
+        raise LookupError(f"no number: {{text}}")
+    return int(text)
+
+grouped = pl.scan_parquet("{pattern}").group_by("k").agg(pl.col("v").sort()).explode("v")
+grouped.with_columns(pl.col("v").map_elements(number, return_dtype=pl.Int64)).collect()
+"""
 
 
 def command(shared: Shared, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FRAZIL_")}
     environment = {**inherited, "FRAZIL_URL": shared.url, "FRAZIL_TOKEN": "blue", "COLUMNS": "200", "RUST_BACKTRACE": "0"}
-    return subprocess.run(
-        [FRAZIL, "replay", *arguments], env=environment, input=given, capture_output=True, text=True, timeout=120
-    )
+    return subprocess.run([FRAZIL, *arguments], env=environment, input=given, capture_output=True, text=True, timeout=120)
 
 
 def test_the_command_says_what_the_task_did_keeps_it_in_a_file_and_samples_it(shared: Shared, tmp_path: Path) -> None:
-    query = shared.engine.submit(with_function(shared.table / "*.parquet"))
-    _, stage, task = failed(query)
-    name = f"{query.id}/{stage}/{task}"
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(pattern=shared.table / "*.parquet"))
+    ran = command(shared, "run", str(script))
+    assert ran.returncode == 1
+    told = re.search(r"to run that task again here: frazil (replay) (\w+/1/\d)$", ran.stderr, re.MULTILINE)
+    assert told is not None, ran.stderr
     files = ["--save", str(tmp_path / "kept"), "--profile", str(tmp_path / "p.txt")]
-    shown = command(shared, f"{name}/0", "--allow-udfs", *files)
+    shown = command(shared, told[1], f"{told[2]}/0", "--allow-udfs", *files)
     assert shown.returncode == 1
     assert "failed     as at the coordinator: LookupError: no number: seven" in shown.stdout
     assert "exchange, " in shown.stdout
     assert 'raise LookupError(f"no number: {text}")' in shown.stderr, "the innermost traceback"
-    assert "number (test_replay.py" in (tmp_path / "p.txt").read_text(), "on whichever thread Polars called it"
+    assert "number (script.py" in (tmp_path / "p.txt").read_text(), "on whichever thread Polars called it"
     (file,) = (tmp_path / "kept").iterdir()
     assert file.stat().st_mode & 0o777 == 0o600, "it may hold credentials"
-    debugged = command(shared, "--from", str(file), "--allow-udfs", "--pdb", "--json", given="p text\nq\n")
+    debugged = command(shared, "replay", "--from", str(file), "--allow-udfs", "--pdb", "--json", given="p text\nq\n")
     assert debugged.returncode == 1
     assert "'seven'" in debugged.stdout
-    told = json.loads(debugged.stdout[: debugged.stdout.index("\n}") + 2])
-    assert (told["state"], told["same_error"], told["error"]["class"]) == ("failed", True, "LookupError")
+    values = json.loads(debugged.stdout[: debugged.stdout.index("\n}") + 2])
+    assert (values["state"], values["same_error"], values["error"]["class"]) == ("failed", True, "LookupError")
 
 
 def test_the_command_refuses_what_names_no_task(shared: Shared) -> None:
-    unknown = command(shared, "0123456789abcdef/0/0")
+    unknown = command(shared, "replay", "0123456789abcdef/0/0")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert "there is no query" in unknown.stderr
 

@@ -139,6 +139,7 @@ def test_what_strangers_wrote_stays_text(site: Site, visit: Callable[..., Page])
     expect(page.locator(".why", has_text=MARKUP)).to_be_visible()
     page.goto(f"{site.url}/ui/#/queries/{site.bad}")
     expect(page.locator(".error pre")).to_contain_text(MARKUP)
+    expect(page.locator(".error .again")).to_contain_text(f"frazil replay {site.bad}/")
     page.goto(f"{site.url}/ui/#/queries/{site.good}")
     expect(page.locator(".plan")).to_contain_text(MARKUP)
     assert page.locator("main img").count() == 0

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +74,39 @@ def test_python_is_compiled_beforehand_because_the_root_is_read_only(name: str) 
 @every_image
 def test_no_secret_is_baked_in(name: str) -> None:
     assert not re.search(r"(?i)(token|secret|password|task_keys)\s*=", IMAGES[name].read_text())
+
+
+@every_image
+def test_an_image_says_where_the_list_of_what_is_in_it_lies(name: str) -> None:
+    (labels,) = [arguments for word, arguments in last_stage(name) if word == "LABEL"]
+    (path,) = re.findall(r'dev\.frazil\.sbom="([^"]+)"', labels)
+    assert f"--output-file {path}" in exports(name)[0]
+    assert ("COPY", f"--from=build {Path(path).parent} {Path(path).parent}") in last_stage(name)
+
+
+def exports(name: str) -> list[str]:
+    return [arguments for word, arguments in instructions(name) if word == "RUN" and "uv export" in arguments]
+
+
+@every_image
+def test_the_list_is_that_of_what_is_installed(name: str, tmp_path: Path) -> None:
+    """By the command of the Dockerfile itself, from the repository's lock file."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if uv is None:
+        pytest.skip("uv is not on this machine")
+    (export,) = exports(name)
+    (synced,) = {" ".join(re.findall(r"--extra \w+", each)) for each in runs(name) if "uv sync" in each}
+    assert " ".join(re.findall(r"--extra \w+", export)) == synced
+    command = re.sub(r"--output-file \S+", f"--output-file {tmp_path / 'sbom.json'}", export).split()
+    subprocess.run([uv, *command[1:], "--offline"], cwd=REPOSITORY, check=True, capture_output=True, timeout=60)
+    listed = {each["name"] for each in json.loads((tmp_path / "sbom.json").read_text())["components"]}
+    assert {"polars", "obstore", "uvicorn"} <= listed
+    assert ("fastapi" in listed) == ("opentelemetry-sdk" in listed) == (name == "coordinator")
+    assert not {"pytest", "moto", "mypy"} & listed
+
+
+def runs(name: str) -> list[str]:
+    return [arguments for word, arguments in instructions(name) if word == "RUN"]
 
 
 def test_the_coordinator_serves_the_knative_platform() -> None:

@@ -38,6 +38,10 @@ BASE = os.environ.get("FRAZIL_TEST_BASE_IMAGE", "")
 MISSING = [name for name in ("buildah", "podman") if shutil.which(name) is None]
 TOKEN = "token-of-the-test"
 INLINE = Output(kind="single", prefix="ab/q/2/5", inline_limit_bytes=1 << 20)
+LISTED = (
+    "import json; found = json.load(open('/opt/frazil/sbom.cdx.json')); "
+    "print(found['bomFormat'], 'polars' in [each['name'] for each in found['components']])"
+)
 READ_ONLY = "try: open('/written', 'w')\nexcept OSError as error: print(error.errno)"
 
 pytestmark = [
@@ -179,6 +183,7 @@ def test_a_function_runs_unprivileged_on_a_read_only_root_and_finds_its_bytecode
     with container(function_image, function_env()) as running:
         assert running.run("import os; print(os.getuid())") == "65532"
         assert running.run(READ_ONLY) == "30"
+        assert running.run(LISTED) == "CycloneDX True"
         assert running.run("import asyncio, pathlib; print(pathlib.Path(asyncio.__cached__).exists())") == "True"
         assert running.run("import polars, pathlib; print(pathlib.Path(polars.__cached__).exists())") == "True"
         assert running.run("import importlib.util as u; print(u.find_spec('frazil'), u.find_spec('pyarrow'))") == "None None"
@@ -254,6 +259,7 @@ def test_a_whole_query_of_coordinator_two_functions_and_s3_is_what_polars_says(
         coordinator = stack.enter_context(container(coordinator_image, env, path="/readyz"))
         assert coordinator.run("import os; print(os.getuid())") == "65532"
         assert coordinator.run(READ_ONLY) == "30"
+        assert coordinator.run(LISTED) == "CycloneDX True"
         with frazil.connect(f"http://127.0.0.1:{coordinator.port}", token=TOKEN) as engine:
             lf = query(pl.scan_parquet("s3://images-data/t/*.parquet", storage_options=options, credential_provider=None))
             running = engine.submit(lf)

@@ -263,7 +263,6 @@ def test_queries_are_planned_for_the_memory_that_functions_have() -> None:
 
 
 def test_both_sides_share_keys_and_store() -> None:
-    (function,) = FUNCTIONS.values()
     for name in ("FRAZIL_TASK_KEYS", "FRAZIL_STORE_URL", "FRAZIL_STORE_OPTIONS"):
-        sides = [next(each for each in container(one)["env"] if each["name"] == name) for one in (function, COORDINATOR)]
-        assert sides[0] == sides[1]
+        sides = [next(each for each in container(one)["env"] if each["name"] == name) for one in SERVICES.values()]
+        assert all(each == sides[0] for each in sides)

@@ -15,7 +15,6 @@ from support.crd import REPOSITORY, crd_schema, violations
 from support.kustomize import kustomized
 
 KNATIVE = REPOSITORY / "knative"
-FILES = sorted((KNATIVE / "components").glob("*/*.yaml"))
 BOTH = ("tenants", "token-review")
 
 
@@ -43,14 +42,6 @@ def only(rendered: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]
 def spec_of(rendered: list[dict[str, Any]], name: str = "frazil-coordinator") -> dict[str, Any]:
     spec: dict[str, Any] = only(rendered, "Service", name)["spec"]["template"]["spec"]
     return spec
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_each_file_of_a_component_is_named_in_its_kustomization(path: Path) -> None:
-    document = yaml.safe_load((path.parent / "kustomization.yaml").read_text())
-    assert document["kind"] == "Component"
-    named = [*document.get("resources", []), *(patch["path"] for patch in document["patches"])]
-    assert path.name == "kustomization.yaml" or path.name in named
 
 
 def test_with_tenants_the_coordinator_reads_their_file_from_a_secret_and_the_rest_is_as_it_was(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ A cluster prunes a misspelt field without a word, so a schema check that lets it
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,12 @@ def crd_schema(relative: str) -> Schema:
     path = (Path(place) if place else REPOSITORY.parent / "shared" / "knative-crds") / relative
     if not path.exists():
         pytest.skip("Knative's CRDs are not here: set FRAZIL_KNATIVE_CRDS to their folder")
-    version = yaml.safe_load(path.read_text())["spec"]["versions"][0]
+    return _read(path)
+
+
+@functools.cache
+def _read(path: Path) -> Schema:
+    version = yaml.load(path.read_text(), yaml.CSafeLoader)["spec"]["versions"][0]
     found: Schema = version["schema"]["openAPIV3Schema"]
     return found
 

@@ -17,4 +17,4 @@ def kustomized(folder: Path) -> list[dict[str, Any]]:
     """Return the resources of an overlay or a base."""
     command = [program("kubectl"), "kustomize", str(folder)]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    return list(yaml.safe_load_all(run.stdout))
+    return list(yaml.load_all(run.stdout, yaml.CSafeLoader))

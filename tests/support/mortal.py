@@ -46,7 +46,7 @@ When: TypeAlias = Literal["before", "after"]
 
 
 class DyingStore(PassingStore):
-    """A store that does something at the n-th object that is created below ``journal/``, and passes everything on.
+    """A store that does something at the n-th object of some kind that is created, and passes everything on.
 
     Parameters
     ----------
@@ -58,21 +58,24 @@ class DyingStore(PassingStore):
         Whether the object is there when it happens.
     die
         What happens. When it returns, so does the creation, as if nothing had happened.
+    part
+        What the keys of the objects hold.
     """
 
-    def __init__(self, store: Store, number: int, when: When, die: Callable[[], None]) -> None:
+    def __init__(self, store: Store, number: int, when: When, die: Callable[[], None], *, part: str = "journal/") -> None:
         super().__init__(store)
         self._number = number
         self._when = when
         self._die = die
+        self._part = part
         self._lock = threading.Lock()
         self.created = 0
-        """Objects created below ``journal/``."""
+        """Objects of the kind that were created."""
 
     def create(self, key: str, data: bytes) -> bool:
         with self._lock:
-            hit = key.startswith("journal/") and self.created == self._number
-            self.created += key.startswith("journal/")
+            hit = self._part in key and self.created == self._number
+            self.created += self._part in key
         if hit and self._when == "before":
             self._die()
         created = self._store.create(key, data)
@@ -96,6 +99,7 @@ def mortal_coordinator(
     options: Mapping[str, str] | None = None,
     number: int = -1,
     when: When = "before",
+    part: str = "journal/",
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a coordinator in a process of its own, and give the process when it answers; at the end it is stopped.
 
@@ -109,10 +113,10 @@ def mortal_coordinator(
         File for what it prints.
     options
         Of the store.
-    number, when
-        At which segment it dies.
+    number, when, part
+        At which object whose key holds `part` it dies.
     """
-    command = [sys.executable, "-m", "support.mortal", str(store), str(port), str(number), when, json.dumps(settings)]
+    command = [sys.executable, "-m", "support.mortal", str(store), str(port), str(number), when, part, json.dumps(settings)]
     with log.open("ab") as output:
         process = subprocess.Popen(  # our own interpreter and module
             command,
@@ -141,9 +145,9 @@ def _wait_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     raise AssertionError(f"the coordinator does not answer:\n{log.read_text()}")
 
 
-async def _serve(url: str, port: int, number: int, when: When, settings: Settings) -> None:
+async def _serve(url: str, port: int, number: int, when: When, part: str, settings: Settings) -> None:
     options = json.loads(os.environ["FRAZIL_STORE_OPTIONS"])
-    store = DyingStore(open_store(url, options), number, when, _kill_myself)
+    store = DyingStore(open_store(url, options), number, when, _kill_myself, part=part)
     platform = LocalPlatform(max_functions=2, store_url=url, store_options=options)
     journal = Journal(store=store, sealer=Sealer.of(KEYS))
     probe = await asyncio.to_thread(lambda: probe_conditional_puts(store, "probe", racers=RACERS))
@@ -159,6 +163,8 @@ async def _serve(url: str, port: int, number: int, when: When, settings: Setting
 
 
 if __name__ == "__main__":
-    store_url, port_text, number_text, when_text, settings_text = sys.argv[1:]
+    store_url, port_text, number_text, when_text, part_text, settings_text = sys.argv[1:]
     chosen: When = "before" if when_text == "before" else "after"
-    asyncio.run(_serve(store_url, int(port_text), int(number_text), chosen, Settings(**json.loads(settings_text))))
+    asyncio.run(
+        _serve(store_url, int(port_text), int(number_text), chosen, part_text, Settings(**json.loads(settings_text)))
+    )

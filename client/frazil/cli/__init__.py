@@ -17,7 +17,7 @@ import polars as pl
 import typer
 
 from frazil._session import UnreachableError
-from frazil.cli import _common, _explain, _queries, _replay, _run, _serve, _sql, _token, _top
+from frazil.cli import _common, _deploy, _doctor, _explain, _queries, _replay, _run, _serve, _sql, _token, _top, _triggers
 from frazil_functions.errors import FrazilError
 
 __all__ = ["main"]
@@ -37,7 +37,11 @@ _app.command("replay")(_replay.replay)
 _app.command("top")(_top.top)
 _app.command("sql")(_sql.sql)
 _app.add_typer(_sql.tables_app, name="tables")
+_app.add_typer(_triggers.triggers_app, name="triggers")
 _app.command("token")(_token.token)
+_app.command("doctor")(_doctor.doctor)
+_app.command("deploy")(_deploy.deploy)
+_app.command("undeploy")(_deploy.undeploy)
 
 
 def _show_version(wanted: bool) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Final
 
+import polars as pl
 import typer
 
 from frazil._parts import functions_extra
@@ -56,7 +57,10 @@ def replay(
     ] = None,
     no_run: Annotated[bool, typer.Option("--no-run", help="Only show what the task is, and its plan.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="FOLDER", file_okay=False, help="Keep here what the task writes.")
+        Path | None,
+        typer.Option(
+            "--output", metavar="FOLDER", file_okay=False, help="Keep here what the task writes, a Parquet file a partition."
+        ),
     ] = None,
     debug: Annotated[bool, typer.Option("--pdb", help="When it fails, open the debugger where it did.")] = False,
     profile: Annotated[
@@ -125,7 +129,7 @@ def _run(found: Replay, output: Path | None) -> _Outcome:
     try:
         found.check()
         return _Outcome(run=found.run(output))
-    except Exception as error:
+    except (Exception, pl.exceptions.PanicException) as error:
         if not _is_of_the_run(error):
             raise
         return _Outcome(error=error, same=_is_same(found.error, error))

@@ -9,7 +9,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +18,12 @@ import polars as pl
 import typer
 
 from frazil._engine import Engine
+from frazil._query import Query
+from frazil._remote import RemoteSession
 from frazil._session import UnreachableError
 from frazil.cli import _common
 from frazil.cli._plans import PlansOnly, show
+from frazil_coordinator.status import QueryState
 from frazil_functions.errors import FrazilError
 
 __all__ = ["Arguments", "File", "Format", "is_sql", "plan_script", "run", "run_script"]
@@ -104,10 +107,23 @@ def run(
                 write(frame, format_, output)
             else:
                 run_script(file, arguments or (), engine)
+        except (Exception, pl.exceptions.PanicException) as error:
+            if isinstance(session, RemoteSession) and watched.queries:
+                _tell_of_replay(error, watched.queries[-1])
+            raise
         finally:
             if profile is not None:
                 queries = [query.profile() for query in watched.queries]
                 profile.write_text(json.dumps({"queries": queries}, indent=2) + "\n")
+
+
+def _tell_of_replay(error: BaseException, query: Query) -> None:
+    """Say in an error how the task that failed can be looked at, if one did."""
+    with suppress(FrazilError):  # that the coordinator does not answer now is not what went wrong
+        status = query.status()
+        where = {} if status.error is None else status.error.where
+        if status.state is QueryState.FAILED and {"stage", "task"} <= where.keys():
+            error.add_note(f"to run that task again here: frazil replay {query.id}/{where['stage']}/{where['task']}")
 
 
 def is_sql(file: Path, arguments: Sequence[str] | None) -> bool:

@@ -7,8 +7,8 @@ import ipaddress
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -18,30 +18,34 @@ import typer
 
 from frazil._parts import (
     LocalOptions,
-    attach_outside,
     coordinator_extra,
     leading,
     local_options,
     open_coordinator,
-    open_journal,
-    open_leadership,
-    open_lineage,
-    open_tracing,
 )
-from frazil.cli import _common
+from frazil.cli import _common, _knative
+from frazil.cli._knative import Cluster, Place, open_knative
 from frazil.cli._logs import FieldFormatter
-from frazil_coordinator.settings import Settings
 from frazil_coordinator.tenancy import Tenants, Token, read_tenants
 from frazil_functions.errors import JournalError, RequestError, StorageError
 
 if TYPE_CHECKING:
     from frazil_coordinator.coordinator import Coordinator
 
-__all__ = ["serve"]
+__all__ = ["serve", "store_options_of"]
 
 _LOOPBACK: Final = "127.0.0.1"
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  # a pod is reached on its own address
-_KNATIVE_IN_FLIGHT: Final = 100
+
+
+_EventsSink = Annotated[
+    str | None,
+    typer.Option(
+        "--events-sink",
+        envvar=["FRAZIL_EVENTS_SINK", "K_SINK"],
+        help="URL of a Broker that is told, by CloudEvents, which queries ended and what triggers published.",
+    ),
+]
 
 
 class Platform(StrEnum):
@@ -95,10 +99,10 @@ def serve(
     platform: Annotated[
         Platform, typer.Option("--platform", envvar="FRAZIL_PLATFORM", help="Where functions run.")
     ] = Platform.LOCAL,
-    function_url: Annotated[
-        str | None,
-        typer.Option("--function-url", envvar="FRAZIL_FUNCTION_URL", help="URL of the Knative Service."),
-    ] = None,
+    function_url: _knative.FunctionUrl = None,
+    cluster: _knative.ClusterOption = Cluster.AUTO,
+    namespace: _knative.Namespace = None,
+    release: _knative.Release = "",
     grace_s: Annotated[
         float, typer.Option("--grace-s", min=0.0, help="Seconds that running queries get on SIGTERM.")
     ] = 25.0,
@@ -108,6 +112,7 @@ def serve(
             "--journal/--no-journal", envvar="FRAZIL_JOURNAL", help="Whether queries outlive the coordinator; needs --store."
         ),
     ] = True,
+    events_sink: _EventsSink = None,
     log_level: Annotated[LogLevel, typer.Option("--log-level", envvar="FRAZIL_LOG_LEVEL")] = LogLevel.WARNING,
 ) -> None:
     """Run a coordinator until it is told to end (SIGTERM, Ctrl-C).
@@ -124,26 +129,36 @@ def serve(
     handler.setFormatter(FieldFormatter())
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
     settings = _common.settings_from_env()
-    options = _options(store, _store_options(store_option), max_functions, memory_limit, threads, idle_s, catalogs)
+    options = _options(store, store_options_of(store_option), max_functions, memory_limit, threads, idle_s, catalogs)
     options = replace(options, journal_keys=_secrets("FRAZIL_JOURNAL_KEYS") if journal else None)
     if platform is Platform.KNATIVE:
-        parts = _knative(options, settings, function_url, shared)
+        place = Place(function_url=function_url, cluster=cluster, release=release, namespace=namespace)
+        parts = open_knative(options, settings, shared, _secrets("FRAZIL_TASK_KEYS"), place)
     else:
         parts = open_coordinator(options, settings, shared)
-    asyncio.run(_serve(parts, host, port, shared, grace_s))
+    asyncio.run(_serve(parts, host, port, shared, grace_s, events_sink))
 
 
 async def _serve(
-    parts: AbstractAsyncContextManager[Coordinator], host: str, port: int, shared: Tenants, grace_s: float
+    parts: AbstractAsyncContextManager[Coordinator],
+    host: str,
+    port: int,
+    shared: Tenants,
+    grace_s: float,
+    events_sink: str | None,
 ) -> None:
     with coordinator_extra():
         from frazil_coordinator.api.server import serve as serve_http
+        from frazil_coordinator.events.announcing import Announcer, extensions_of
         from frazil_coordinator.identity import Identities
     async with AsyncExitStack() as stack:
         try:
             coordinator = await stack.enter_async_context(parts)
             await coordinator.probe()
             await stack.enter_async_context(leading(coordinator, coordinator.settings))
+            announcer = None
+            if events_sink:
+                announcer = Announcer(coordinator, events_sink, extensions_of(os.environ.get("K_CE_OVERRIDES", "")))
         except (StorageError, JournalError, RequestError, TimeoutError) as error:
             raise typer.BadParameter(str(error) or "the store does not answer: check --store and its options") from error
         await serve_http(
@@ -152,6 +167,7 @@ async def _serve(
             port,
             shared.tokens,
             identities=Identities.of(shared),
+            announcer=announcer,
             grace_s=grace_s,
             on_started=lambda url: _common.note(f"frazil coordinator at {url}"),
         )
@@ -192,7 +208,7 @@ def _options(
         raise typer.BadParameter(str(error)) from error
 
 
-def _store_options(texts: list[str] | None) -> dict[str, str]:
+def store_options_of(texts: list[str] | None) -> dict[str, str]:
     """Return the options of the variable, with those of the command line on top."""
     try:
         given = json.loads(os.environ.get("FRAZIL_STORE_OPTIONS") or "{}")
@@ -216,36 +232,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-@asynccontextmanager
-async def _knative(
-    options: LocalOptions, settings: Settings, function_url: str | None, tenants: Tenants
-) -> AsyncIterator[Coordinator]:
-    """Give a coordinator whose functions are the pods of a Knative Service."""
-    keys = _secrets("FRAZIL_TASK_KEYS")
-    if not function_url or not keys or options.store is None:
-        raise typer.BadParameter("--platform knative needs --function-url, --store and FRAZIL_TASK_KEYS")
-    with coordinator_extra():
-        from frazil_coordinator.coordinator import Coordinator
-        from frazil_coordinator.platform.knative import KnativePlatform
-        from frazil_functions.storage import open_store
-    in_flight = settings.max_in_flight or _KNATIVE_IN_FLIGHT
-    async with AsyncExitStack() as stack:
-        platform = KnativePlatform(function_url, keys, in_flight)
-        stack.push_async_callback(platform.aclose)
-        store = open_store(options.store, options.storage_options)
-        journal = open_journal(store, options.store, options)
-        coordinator = Coordinator(
-            settings=replace(settings, max_in_flight=in_flight),
-            platform=platform,
-            store=store,
-            journal=journal,
-            leadership=await open_leadership(journal, settings),
-            tenants=tenants,
-            tracing=open_tracing(stack),
-            lineage=await open_lineage(stack),
-        )
-        attach_outside(stack, coordinator, options)
-        stack.push_async_callback(coordinator.aclose)
-        yield coordinator

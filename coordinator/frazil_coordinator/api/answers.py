@@ -42,6 +42,18 @@ _ROUTES: Final[Mapping[tuple[str, str], tuple[int, ...]]] = {
     ("delete", "/v1/tables/{name}"): (*_GUARDED, 400, 404, 412, 507),
     ("get", "/v1/catalogs"): _GUARDED,
     ("get", "/v1/catalogs/{name}/tables"): (*_GUARDED, 400, 404),
+    ("get", "/v1/triggers"): _GUARDED,
+    ("get", "/v1/triggers/{name}"): (*_GUARDED, 400, 404),
+    ("put", "/v1/triggers/{name}"): (*_GUARDED, 400, 409, 412, 413, 507),
+    ("delete", "/v1/triggers/{name}"): (*_GUARDED, 400, 404, 412, 507),
+    ("post", "/v1/triggers/{name}/pause"): (*_GUARDED, 400, 404, 412, 507),
+    ("post", "/v1/triggers/{name}/resume"): (*_GUARDED, 400, 404, 412, 507),
+    ("post", "/v1/triggers/{name}/run"): (*_GUARDED, 404),
+    ("post", "/v1/triggers/{name}/replay"): (*_GUARDED, 400, 404, 413, 507),
+    ("get", "/v1/triggers/{name}/dead-letters"): (*_GUARDED, 404),
+    ("post", "/v1/triggers/{name}/dead-letters/retry"): (*_GUARDED, 400, 404, 413, 507),
+    ("post", "/"): (*_GUARDED, 400, 404, 413),
+    ("post", "/ingest/s3"): (*_GUARDED, 400, 404, 413),
 }
 """By method and template; 500 is of all of them."""
 
@@ -53,7 +65,7 @@ _WHEN: Final[Mapping[int, str]] = {
     406: "The result can't be sent as what is accepted",
     409: "The query has not ended, is not planned, or was cancelled; or the plan is of another version",
     410: "The result is deleted",
-    412: "The table is of another version",
+    412: "The table or trigger is of another version",
     413: "The body is too large",
     415: "The body is of another kind",
     429: "Too many queries run or wait, or the quota of the day is used up: try again after so many seconds",

@@ -26,7 +26,10 @@ from frazil_coordinator.tenancy.model import digest_of
 from frazil_functions.errors import RequestError
 from frazil_functions.ids import QueryId
 
-__all__ = ["Asker", "Caller", "require_token", "visible"]
+__all__ = ["INGEST_PATHS", "Asker", "Caller", "require_token", "visible"]
+
+INGEST_PATHS: Final = ("/", "/ingest/s3")
+"""Where producers send events. There a token may also be the parameter ``token`` of the URL: not all can set headers."""
 
 _READING: Final = frozenset({"GET", "HEAD"})
 
@@ -84,9 +87,16 @@ def require_token(
     return check
 
 
+def _ingests(request: Request) -> bool:
+    """Return whether a request sends events."""
+    return request.url.path in INGEST_PATHS and request.method == "POST"
+
+
 def _given(request: Request) -> str:
     """Return the bearer token of a request; empty when it has none."""
     scheme, _, rest = request.headers.get("authorization", "").partition(" ")
+    if not scheme and _ingests(request):
+        return request.query_params.get("token", "")
     return rest.strip() if scheme.lower() == "bearer" else ""
 
 
@@ -119,6 +129,8 @@ async def _caller(request: Request, known: Sequence[Token], identities: Identiti
     else:
         identity = await identities.identity_of(given)
         caller = Caller(tenant=identity.tenant, role=identity.role)
+    if caller.role is Role.NOTIFY and not _ingests(request):
+        raise RoleError(f"a token of role {caller.role} may only POST events to {' and '.join(INGEST_PATHS)}")
     if caller.role is Role.READ and request.method not in _READING:
         raise RoleError(f"a token of role {caller.role} may only GET: {request.method} needs the role submit")
     return caller

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from frazil_coordinator.api.versions import served
 from frazil_coordinator.catalog import TableConflictError, UnknownTableError
+from frazil_coordinator.events.model import TriggerConflictError, UnknownTriggerError
 from frazil_coordinator.formats import NotAcceptableError
 from frazil_coordinator.refusals import (
     AuthorityError,
@@ -73,7 +74,9 @@ _STATUS: Final[Mapping[type[FrazilError], int]] = {
     AuthorityError: 503,
     UnknownQueryError: 404,
     UnknownTableError: 404,
+    UnknownTriggerError: 404,
     TableConflictError: 412,
+    TriggerConflictError: 412,
     CancelledQueryError: 409,
     NotEndedError: 409,
     NotPlannedError: 409,

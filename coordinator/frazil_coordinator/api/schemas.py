@@ -12,8 +12,10 @@ from frazil_coordinator.api.answers import add_answers
 from frazil_coordinator.api.cluster import ClusterView
 from frazil_coordinator.api.inputs import PLAN_MEDIA_TYPES, SETTINGS_HEADER
 from frazil_coordinator.api.sql import SqlBody
+from frazil_coordinator.api.trigger_bodies import Replay, Revive
 from frazil_coordinator.api.versions import POLARS_HEADER, PROTOCOL_HEADER, served
 from frazil_coordinator.catalog.model import CatalogInfo, CatalogTable, Table, TableSource
+from frazil_coordinator.events.model import DeadLetter, Trigger, TriggerSource, TriggerView
 from frazil_coordinator.schedule.timeline import TaskPage
 from frazil_coordinator.status import Explanation, QueryEvent, QueryStatus
 
@@ -21,6 +23,7 @@ __all__ = ["add_schemas", "json_of", "plan_body", "stream_of"]
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]  # FastAPI's own type
 
+_TRIGGERS: Final = (Trigger, TriggerSource, TriggerView, DeadLetter, Replay, Revive)
 _REF: Final = "#/components/schemas/{name}"
 _DATE: Final = {"type": "date", "value": "2026-11-01"}
 _CATALOGS: Final = (CatalogInfo, CatalogTable)
@@ -62,7 +65,8 @@ def _header(name: str, description: str, *values: str) -> dict[str, Any]:
 
 def add_schemas(app: FastAPI) -> None:
     """Make ``/openapi.json`` name the types that :func:`json_of` refers to."""
-    named = (QueryStatus, QueryEvent, Explanation, TaskPage, ClusterView, SqlBody, Table, TableSource, *_CATALOGS)
+    shown = (QueryStatus, QueryEvent, Explanation, TaskPage, ClusterView, SqlBody, Table, TableSource)
+    named = (*shown, *_TRIGGERS, *_CATALOGS)
     _, components = msgspec.json.schema_components(named, schema_hook=_schema_of, ref_template=_REF)
 
     def openapi() -> dict[str, Any]:

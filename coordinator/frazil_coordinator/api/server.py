@@ -19,6 +19,8 @@ import uvicorn
 
 from frazil_coordinator.api.app import create_app
 from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.events.announcing import Announcer
+from frazil_coordinator.events.triggers import Triggers
 from frazil_coordinator.identity import Identities
 from frazil_coordinator.tenancy import Token
 
@@ -34,6 +36,8 @@ async def serve(
     tokens: Sequence[str | Token] = (),
     *,
     identities: Identities | None = None,
+    triggers: Triggers | None = None,
+    announcer: Announcer | None = None,
     grace_s: float = 25.0,
     on_started: Callable[[str], None] | None = None,
 ) -> None:
@@ -47,6 +51,10 @@ async def serve(
         Where to listen; port 0 takes a free one.
     tokens, identities
         See `create_app`.
+    triggers
+        The coordinator's; they run as long as it is served. None: new ones.
+    announcer
+        Announces what its queries and triggers have done, as long as it is served.
     grace_s
         Seconds that running queries get on SIGTERM. Knative and Kubernetes kill 30 s after the signal by default.
     on_started
@@ -58,8 +66,9 @@ async def serve(
         When the address can't be listened on.
     """
     listener = _listen(host, port)
+    triggers = triggers or Triggers(coordinator, on_published=None if announcer is None else announcer.published)
     config = uvicorn.Config(
-        create_app(coordinator, tokens=tokens, identities=identities),
+        create_app(coordinator, tokens=tokens, identities=identities, triggers=triggers),
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -70,11 +79,19 @@ async def serve(
     server = _Server(config, on_started)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     stopping = asyncio.ensure_future(_until_drained(server, coordinator, grace_s))
+    running = {asyncio.ensure_future(triggers.run())}
+    running |= set() if announcer is None else {asyncio.ensure_future(announcer.run())}
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         # Also when this task is cancelled. The coordinator first: its end is what ends long-polls and event streams.
         stopping.cancel()
+        for one in running:  # and they before it: a window that it cancelled must not count as failed
+            one.cancel()
+        await asyncio.wait(running)
+        for one in running:
+            if not one.cancelled() and (error := one.exception()) is not None:
+                _LOGGER.error("triggers or announcements ended early", exc_info=error)
         await coordinator.aclose()
         server.should_exit = True
         await asyncio.wait({serving, stopping})

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from frazil_coordinator.api.auth import Asker
 from frazil_coordinator.api.inputs import read_body
 from frazil_coordinator.api.schemas import json_of
+from frazil_coordinator.api.tags import version_of
 from frazil_coordinator.catalog.model import NAME_PATTERN, Table, TableSource
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.statements import put_table, show_table
@@ -68,14 +69,14 @@ def tables_router(coordinator: Coordinator) -> APIRouter:
             source = msgspec.json.decode(data, type=TableSource)
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
             raise RequestError(f"the body must say what the table is, as location and format: {error}") from error
-        expected = 0 if if_none_match.strip() == "*" else _version(if_match)
+        expected = 0 if if_none_match.strip() == "*" else version_of(if_match)
         made = await put_table(coordinator, name, source, expected=expected, tenant=caller.tenant)
         return _answer(made, 201 if made.version == 1 else 200)
 
     @router.delete("/{name}", status_code=204, response_class=Response)
     async def drop(name: _Name, caller: Asker, if_match: _Match = "") -> Response:
         """Drop a table; its files stay."""
-        await asyncio.to_thread(coordinator.catalog.drop, caller.tenant, name, _version(if_match))
+        await asyncio.to_thread(coordinator.catalog.drop, caller.tenant, name, version_of(if_match))
         return Response(status_code=204)
 
     return router
@@ -84,13 +85,3 @@ def tables_router(coordinator: Coordinator) -> APIRouter:
 def _answer(table: Table, status: int = 200) -> Response:
     headers = {"ETag": f'"{table.version}"'}
     return Response(msgspec.json.encode(table), status_code=status, media_type="application/json", headers=headers)
-
-
-def _version(text: str) -> int | None:
-    """Return the version of an entity tag; None when there is none, or any will do."""
-    tag = text.strip().removeprefix("W/").strip('"')
-    if tag in ("", "*"):
-        return None
-    if not tag.isdecimal() or len(tag) > 8:
-        raise RequestError(f'If-Match must be the ETag of a table, as "3", not {text!r}')
-    return int(tag)

@@ -11,7 +11,7 @@ from frazil_coordinator.tenancy import Issuer, Role
 
 __all__ = ["Identity", "identity_from"]
 
-_RISING: Final = (Role.READ, Role.SUBMIT, Role.ADMIN)
+_RISING: Final = (Role.NOTIFY, Role.READ, Role.SUBMIT, Role.ADMIN)
 _SPACED: Final = frozenset({"scope", "scp"})
 """Claims that are lists in one text (RFC 8693, 4.2)."""
 

@@ -83,12 +83,14 @@ class Journal:
         """
         return self._unsealed_or_read(accepted.query, "plan", accepted.plan)
 
-    def planned(self, query: QueryId, graph: StageGraph, report: Report, *, sink_folder: str, sink_stamp: str) -> Planned:
+    def planned(
+        self, query: QueryId, graph: StageGraph, report: Report, *, sink_folder: str, sink_stamp: str, release: str = ""
+    ) -> Planned:
         """Return the record of what a query was cut into; what is large is stored: 1 PUT."""
         # Not a number: a coordinator that was replaced must not write over what the new one has planned.
         name = f"stages-{secrets.token_hex(8)}"
         stages = self._sealed_or_stored(query, name, encode_plan(graph, report))
-        return Planned(name=name, stages=stages, sink_folder=sink_folder, sink_stamp=sink_stamp)
+        return Planned(name=name, stages=stages, sink_folder=sink_folder, sink_stamp=sink_stamp, release=release)
 
     def stages(self, query: QueryId, planned: Planned) -> PlannedQuery:
         """Return what a query was cut into: no request, or 1 GET. Raises as :meth:`plan`."""

@@ -76,6 +76,9 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True, tag="planned"):
     sink_stamp: str = ""
     """Time of planning in the names of a sink's files."""
 
+    release: str = ""
+    """The release of functions that the query runs on; empty where there are none."""
+
 
 class Publishing(msgspec.Struct, frozen=True, kw_only=True, tag="publishing"):
     """All tasks are done, and what they wrote for the user is about to become visible."""

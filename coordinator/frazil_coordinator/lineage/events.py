@@ -219,6 +219,6 @@ def _error(error: WireError) -> Facet:
     """Return what a query failed with. Functions and planner leave credentials out; URLs of the user's are cut here."""
     kind = error.exception or error.kind
     place = ", ".join(f"{name} {error.where[name]}" for name in ("stage", "task") if name in error.where)
-    message = _SECRET_OF_URL.sub("***", error.message)[:_MESSAGE_CHARACTERS]
+    message = _SECRET_OF_URL.sub("***", error.message.strip())[:_MESSAGE_CHARACTERS]
     text = f"{kind}: {message}" + (f" ({place})" if place else "")
     return _facet("ErrorMessageRunFacet", {"message": text, "programmingLanguage": "PYTHON"})

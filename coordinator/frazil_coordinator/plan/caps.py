@@ -9,7 +9,7 @@ from frazil_coordinator.plan.model import StageGraph
 from frazil_coordinator.settings import Settings
 from frazil_functions.errors import CapError
 
-__all__ = ["bytes_to_scan", "check_caps", "over_caps"]
+__all__ = ["bytes_to_scan", "check_caps", "check_task_times", "over_caps"]
 
 
 def check_caps(graph: StageGraph, settings: Settings) -> None:
@@ -64,6 +64,39 @@ def over_caps(graph: StageGraph, settings: Settings) -> Iterator[str]:
             f"the query would have {tasks:,} tasks, more than max_tasks={settings.max_tasks:,} allows: raise "
             "split_target_bytes or shuffle_target_bytes, or have the cap raised"
         )
+
+
+def check_task_times(graph: StageGraph, settings: Settings, longest_s: float | None) -> None:
+    """Refuse a query with tasks that the platform would end before they are done, and then again and again.
+
+    Parameters
+    ----------
+    graph
+        The plan, with its estimates.
+    settings
+        `max_task_s`, which comes before what the platform says.
+    longest_s
+        Seconds after which the platform ends a task; None: never, or nobody knows.
+
+    Raises
+    ------
+    CapError
+        With the stage, its estimate, the limit and what to do.
+    """
+    limit_s = longest_s if settings.max_task_s is None else settings.max_task_s
+    if limit_s is None:
+        return
+    for stage, estimate in zip(graph.stages, graph.estimates, strict=False):
+        each_s = estimate.function_seconds / max(1, stage.tasks)
+        if each_s > limit_s:
+            where = "max_task_s" if settings.max_task_s is not None else "the functions' timeoutSeconds"
+            advice = "lower split_target_bytes or shuffle_target_bytes" if stage.tasks > 1 else "; ".join(stage.fallbacks)
+            raise CapError(
+                f"a task of stage {stage.id} ({stage.kind}) would take about {each_s:,.0f} s, and is ended after "
+                f"{limit_s:g} s ({where}): {advice or 'let the stage have more tasks'}; or raise timeoutSeconds of the "
+                "function services (and max-revision-timeout-seconds of config-defaults first), or set max_task_s to try "
+                "all the same. Nothing was run."
+            )
 
 
 def bytes_to_scan(graph: StageGraph) -> Amount:

@@ -41,8 +41,15 @@ _NO_ROW_LIMIT: Final = 2**32 - 1
 _ELSEWHERE: Final = "or let polars write in one process, with engine='streaming'"
 
 
-def take_sink(arena: Arena) -> Sink | None:
+def take_sink(arena: Arena, *, ask_polars: bool = True) -> Sink | None:
     """Take the sink off the end of a plan, so that its root is what shall be written; None when it has none.
+
+    Parameters
+    ----------
+    arena
+        The plan.
+    ask_polars
+        Whether polars looks, too, whether the rows can be written so: it reads the files to know their columns.
 
     Raises
     ------
@@ -67,7 +74,8 @@ def take_sink(arena: Arena) -> Sink | None:
         )
     (arena.root,) = arena.inputs(arena.root)
     sink = _file(node, body) if payload_kind == "File" else _partitioned(node, body)
-    _ask_polars(node, sink, arena)
+    if ask_polars:
+        _ask_polars(node, sink, arena)
     return sink
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from frazil_functions.ids import QueryId
 from frazil_functions.task import TaskEvent, TaskRequest
 
-__all__ = ["Platform", "PlatformStatus"]
+__all__ = ["Pinning", "Platform", "PlatformStatus", "longest_task_s", "pin", "unpin"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,3 +68,37 @@ class Platform(Protocol):
     async def aclose(self) -> None:
         """Stop everything that this platform started."""
         ...
+
+
+@runtime_checkable
+class Pinning(Protocol):
+    """A platform that has functions of several releases, and knows how long a task may take."""
+
+    @property
+    def longest_task_s(self) -> float | None:
+        """Seconds after which the platform ends a task; None when that is not known."""
+        ...
+
+    def pin(self, query: QueryId, release: str | None = None) -> str:
+        """Let a query run on one release to its end, and return which; `release` if that is still there."""
+        ...
+
+    def unpin(self, query: QueryId) -> None:
+        """Forget a query that has ended."""
+        ...
+
+
+def pin(platform: Platform, query: QueryId, release: str | None = None) -> str:
+    """Let a query run on one release to its end, and return which; empty where there are none."""
+    return platform.pin(query, release or None) if isinstance(platform, Pinning) else ""
+
+
+def unpin(platform: Platform, query: QueryId) -> None:
+    """Forget a query that has ended."""
+    if isinstance(platform, Pinning):
+        platform.unpin(query)
+
+
+def longest_task_s(platform: Platform) -> float | None:
+    """Return the seconds after which a platform ends a task; None when it does not, or nobody knows."""
+    return platform.longest_task_s if isinstance(platform, Pinning) else None

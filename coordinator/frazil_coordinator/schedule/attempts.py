@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Final, Protocol
 
+import msgspec
 import polars as pl
 
 from frazil_coordinator.platform.base import Platform
@@ -63,6 +64,7 @@ class Requests:
         self._barrier = barrier
         self._fragments = fragments
         self._limits = TaskLimits(memory_bytes=settings.function_memory_bytes, heartbeat_s=settings.heartbeat_s)
+        self._expected = [estimate.memory_bytes for estimate in barrier.graph.estimates]
         self._deadline_unix_s: float | None = None
 
     def begin(self) -> None:
@@ -88,11 +90,16 @@ class Requests:
                 stage, ref.task, query=self.query, settings=self._settings, exchange_prefix=self._exchange_prefix
             ),
             sink=self._sink if ref.stage == self._barrier.graph.root.id else None,
-            limits=self._limits,
+            limits=self._limits_of(ref),
             deadline_unix_s=self._deadline_unix_s,
             polars_version=pl.__version__,
             protocol_version=PROTOCOL_VERSION,
         )
+
+    def _limits_of(self, ref: AttemptRef) -> TaskLimits:
+        if ref.stage >= len(self._expected):
+            return self._limits
+        return msgspec.structs.replace(self._limits, expected_bytes=self._expected[ref.stage])
 
 
 class Receiver(Protocol):

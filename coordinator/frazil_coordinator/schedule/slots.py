@@ -71,6 +71,10 @@ class Slots:
         """The turn of the last slot that was granted; who wanted none until now has its turn from here."""
 
         self._granted = 0
+        self._wanted = 0
+        self._demand = 0
+        self.on_demand: Callable[[int], None] = lambda _: None
+        """Told of :attr:`demand` when it may have changed."""
 
     @property
     def limit(self) -> int:
@@ -89,7 +93,12 @@ class Slots:
     @property
     def wanted(self) -> int:
         """Slots that queries want and don't have."""
-        return sum(share.wanted for group in self._groups.values() for share in group.needing)
+        return self._wanted
+
+    @property
+    def demand(self) -> int:
+        """Slots that queries have or could have now, if all were free: within the limit, and within each tenant's."""
+        return min(self._demand, self._limit)
 
     def by_tenant(self) -> tuple[Counter[str], Counter[str]]:
         """Return the slots that each tenant has, and those that it wants and doesn't have."""
@@ -101,6 +110,7 @@ class Slots:
         """Change the number of slots. Those taken are never called back."""
         self._limit = limit
         self.grant()
+        self.on_demand(self.demand)
 
     def share(self, on_grant: Callable[[], None], claim: Claim = _ANYBODY) -> SlotShare:
         """Return a new query's share.
@@ -139,6 +149,7 @@ class Slots:
     def changed(self, share: SlotShare, held: int) -> None:
         """Note that a query has so many slots more, and what it wants now."""
         group = self._groups[share.claim.tenant]
+        before = group.demand
         self._taken += held
         group.held += held
         now = self._clock()
@@ -147,6 +158,14 @@ class Slots:
                 line.put(share, now)
             else:
                 line.discard(share)
+        # Counted as it changes: looking at every query that waits, for each slot, would cost more the more there are.
+        more = share.wanted - share.counted
+        self._wanted += more
+        group.wanted += more
+        share.counted = share.wanted
+        if group.demand != before:
+            self._demand += group.demand - before
+            self.on_demand(self.demand)
 
     def forget(self, share: SlotShare, held: int) -> None:
         """Take back the slots of a query that has closed its share."""
@@ -175,12 +194,19 @@ class _Group:
         self.weight, self.most = claim.weight, claim.max_tasks
         self.queries = 0
         self.held = 0
+        self.wanted = 0
         self.turn = 0.0
         """When its next turn is: it moves on by 1 / weight with each slot (start-time fair queueing)."""
 
         self.needing = Line[SlotShare](ageing_s)
         self.sparing = Line[SlotShare](ageing_s)
         """Those that can use a slot that nobody needs."""
+
+    @property
+    def demand(self) -> int:
+        """Slots that its queries have, or may have of what they want."""
+        wanted = self.held + self.wanted
+        return wanted if self.most is None else min(wanted, max(self.most, self.held))
 
 
 class SlotShare:
@@ -202,6 +228,9 @@ class SlotShare:
 
         self.wanted = 0
         """Slots that are wanted and not granted."""
+
+        self.counted = 0
+        """What of `wanted` its `Slots` has counted; theirs to change."""
 
         self.spare = 0
         """Slots that are wanted besides, if nobody needs them, and not granted."""

@@ -16,5 +16,8 @@ class Role(StrEnum):
     SUBMIT = "submit"
     """To submit queries for its tenant, and to see and cancel those of its tenant."""
 
+    NOTIFY = "notify"
+    """To send events (``POST /``, ``POST /ingest/s3``), and nothing else: for producers, whose URLs get around."""
+
     READ = "read"
     """To see the queries of its tenant."""

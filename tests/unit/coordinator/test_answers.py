@@ -38,26 +38,48 @@ RUNS = {"post /v1/queries", "post /v1/explain"}
 TELLS_AN_ERROR = {*RUNS, f"get {QUERY}/plan", f"get {QUERY}/result", f"get {QUERY}{REPLAY}"}
 TABLE = "/v1/tables/{name}"
 CHANGES_A_TABLE = {f"put {TABLE}", f"delete {TABLE}"}
-LISTS = {"get /v1/queries", "get /v1/tables", "get /v1/catalogs", "get /v1/cluster", "get /v1/version"}
-GUARDED = OF_A_QUERY | RUNS | CHANGES_A_TABLE | LISTS | {f"get {TABLE}", "get /v1/catalogs/{name}/tables"}
+TRIGGER = "/v1/triggers/{name}"
+SWITCHES_A_TRIGGER = {f"delete {TRIGGER}", f"post {TRIGGER}/pause", f"post {TRIGGER}/resume"}
+TELLS_A_TRIGGER = {f"post {TRIGGER}/replay", f"post {TRIGGER}/dead-letters/retry"}
+CHANGES_A_TRIGGER = SWITCHES_A_TRIGGER | TELLS_A_TRIGGER | {f"put {TRIGGER}"}
+OF_A_TRIGGER = CHANGES_A_TRIGGER | {f"get {TRIGGER}", f"post {TRIGGER}/run", f"get {TRIGGER}/dead-letters"}
+TAKES_EVENTS = {"post /", "post /ingest/s3"}
+LISTS = {"get /v1/triggers", "get /v1/queries", "get /v1/tables", "get /v1/catalogs", "get /v1/cluster", "get /v1/version"}
+GUARDED = (
+    OF_A_TRIGGER
+    | TAKES_EVENTS
+    | OF_A_QUERY
+    | RUNS
+    | CHANGES_A_TABLE
+    | LISTS
+    | {f"get {TABLE}", "get /v1/catalogs/{name}/tables"}
+)
 TAKES_PARAMETERS = {"get /v1/queries", f"get {QUERY}", f"get {QUERY}/tasks", "get /v1/catalogs/{name}/tables"}
 
 ANSWERS: Mapping[int, set[str]] = {
-    400: TELLS_AN_ERROR | CHANGES_A_TABLE | TAKES_PARAMETERS | {f"get {TABLE}"},
+    400: TELLS_AN_ERROR
+    | CHANGES_A_TABLE
+    | TAKES_PARAMETERS
+    | {f"get {TABLE}", f"get {TRIGGER}"}
+    | CHANGES_A_TRIGGER
+    | TAKES_EVENTS,
     401: GUARDED,
     403: GUARDED,
-    404: OF_A_QUERY | {f"get {TABLE}", f"delete {TABLE}", "get /v1/catalogs/{name}/tables"},
+    404: OF_A_QUERY
+    | {f"get {TABLE}", f"delete {TABLE}", "get /v1/catalogs/{name}/tables"}
+    | (OF_A_TRIGGER - {f"put {TRIGGER}"})
+    | TAKES_EVENTS,
     406: {f"get {QUERY}/result"},
-    409: TELLS_AN_ERROR,
+    409: TELLS_AN_ERROR | {f"put {TRIGGER}"},
     410: {f"get {QUERY}/result", f"get {QUERY}{REPLAY}"},
-    412: CHANGES_A_TABLE,
-    413: RUNS | {f"put {TABLE}"},
+    412: CHANGES_A_TABLE | SWITCHES_A_TRIGGER | {f"put {TRIGGER}"},
+    413: RUNS | {f"put {TABLE}", f"put {TRIGGER}"} | TELLS_A_TRIGGER | TAKES_EVENTS,
     415: RUNS,
     429: TELLS_AN_ERROR,
     500: GUARDED | PROBES,
     503: GUARDED | {"get /readyz"},
     504: TELLS_AN_ERROR,
-    507: TELLS_AN_ERROR | CHANGES_A_TABLE,
+    507: TELLS_AN_ERROR | CHANGES_A_TABLE | CHANGES_A_TRIGGER,
 }
 
 

@@ -16,6 +16,8 @@ import pytest
 
 import frazil
 from frazil_coordinator.coordinator import Coordinator
+from frazil_coordinator.journal.journal import Journal
+from frazil_coordinator.journal.sealing import Sealer
 from frazil_coordinator.lineage import Lineage, lineage_from, sending
 from frazil_coordinator.lineage.datasets import named
 from frazil_coordinator.lineage.events import Run, end_event, run_id
@@ -150,7 +152,9 @@ def test_a_query_tells_what_it_reads_and_writes(
 
 
 @asynccontextmanager
-async def coordinator(tmp_path: Path, server: Server, before: object = None) -> AsyncIterator[Coordinator]:
+async def coordinator(
+    tmp_path: Path, server: Server, before: object = None, *, journal: bool = False
+) -> AsyncIterator[Coordinator]:
     store = FolderStore(tmp_path)
     async with Lineage(Service.of(server.url)).running() as lineage:
         made = Coordinator(
@@ -158,6 +162,7 @@ async def coordinator(tmp_path: Path, server: Server, before: object = None) -> 
             platform=FragmentPlatform(store, before=before),  # type: ignore[arg-type]  # what tests give is one
             store=store,
             planner=plan_in_stages(1),
+            journal=Journal(store=store, sealer=Sealer.of(["a secret of thirty-two characters"])) if journal else None,
             lineage=lineage,
         )
         try:
@@ -200,6 +205,24 @@ async def test_every_end_has_a_beginning_whatever_it_is(tmp_path: Path, valid: C
     assert [one["eventType"] for one in found[unplanned]] == ["START", "FAIL"]
     assert found[unplanned][1]["run"]["facets"]["errorMessage"]["message"] == "plan: not a plan"
     assert [one["eventType"] for one in found[cancelled]] == ["START", "ABORT"]
+
+
+async def test_a_query_that_another_coordinator_goes_on_with_begins_once(
+    tmp_path: Path, valid: Callable[[dict[str, Any]], None]
+) -> None:
+    gate = Gate()
+    with collecting() as server:
+        async with coordinator(tmp_path, server, gate, journal=True) as first:
+            query = (await first.submit(PLAN, labels=["nightly"])).id
+            await gate.reached.wait()
+        async with coordinator(tmp_path, server, journal=True) as second:
+            assert await second.recover() == (query,)
+            await second.wait(query, 30.0)
+        events = sent(server, query)
+    for event in events:
+        valid(event)
+    assert [one["eventType"] for one in events] == ["START", "RUNNING", "COMPLETE"]
+    assert {one["job"]["name"] for one in events} == {"default.nightly"}
 
 
 async def test_a_service_that_hangs_costs_events_and_no_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

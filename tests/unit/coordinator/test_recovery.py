@@ -6,9 +6,9 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,9 @@ import pytest
 
 from frazil_coordinator.coordinator import Coordinator
 from frazil_coordinator.journal.journal import Journal
+from frazil_coordinator.journal.records import Planned, decode_segment
 from frazil_coordinator.journal.sealing import Sealer
+from frazil_coordinator.platform.base import PlatformStatus
 from frazil_coordinator.recovery import recovered
 from frazil_coordinator.schedule.bind import query_prefixes
 from frazil_coordinator.settings import Settings
@@ -25,6 +27,7 @@ from frazil_coordinator.status import QueryState
 from frazil_functions.errors import RequestError
 from frazil_functions.ids import QueryId
 from frazil_functions.storage import FolderStore, Store
+from frazil_functions.task import TaskEvent, TaskRequest
 from support.fragments import FragmentPlatform, plan_in_stages
 from support.polling import eventually_async
 
@@ -158,3 +161,88 @@ async def test_a_query_that_is_being_forgotten_is_not_found_again(tmp_path: Path
         await made.recover()
         assert [status.id for status in made.list()] == [second.id]
         go_on.set()
+
+
+@dataclass
+class Releases:
+    """A platform with functions of releases: says which ones a query was pinned to."""
+
+    inner: FragmentPlatform
+    release: str
+    longest_task_s: float | None = None
+    pins: dict[str, str] = field(default_factory=dict)
+    unpinned: list[str] = field(default_factory=list)
+    shares_files: bool = True
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def max_in_flight(self) -> int:
+        return self.inner.max_in_flight
+
+    def pin(self, query: QueryId, release: str | None = None) -> str:
+        return self.pins.setdefault(query, release or self.release)
+
+    def unpin(self, query: QueryId) -> None:
+        self.unpinned.append(query)
+
+    async def invoke(self, request: TaskRequest) -> AsyncGenerator[TaskEvent, None]:
+        await self.gate.wait()
+        async for event in self.inner.invoke(request):
+            yield event
+
+    def status(self) -> PlatformStatus:
+        return self.inner.status()
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+async def test_a_query_goes_on_with_the_release_that_it_began_with_under_another_coordinator(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+
+    def made(platform: Releases) -> Coordinator:
+        return Coordinator(
+            settings=Settings(),
+            platform=platform,
+            store=store,
+            planner=plan_in_stages(2),
+            journal=Journal(store=store, sealer=Sealer.of([SECRET])),
+            sweep_after_s=(0.01,),
+        )
+
+    old, new = Releases(FragmentPlatform(store), "old"), Releases(FragmentPlatform(store), "new")
+    new.gate.set()
+    first, second = made(old), made(new)
+    accepted = await first.submit(PLAN)
+    await eventually_async(lambda: accepted.id in old.pins, "it is pinned")
+
+    def planned() -> list[str]:
+        segments = [info.key for info in store.list("journal") if info.key.rpartition("/")[2].isdecimal()]
+        records = [record for key in segments for record in decode_segment(store.get(key), key)]
+        return [record.release for record in records if isinstance(record, Planned)]
+
+    await eventually_async(lambda: planned() == ["old"], "it is written down")
+    await first.stand_down()
+    assert await second.recover() == (accepted.id,)
+    assert (await second.wait(accepted.id, 30)).state is QueryState.SUCCEEDED
+    assert new.pins == {accepted.id: "old"}
+    assert new.unpinned == [accepted.id]
+    later = await second.submit(PLAN)
+    await second.wait(later.id, 30)
+    assert new.pins[later.id] == "new"
+    await second.aclose()
+    await first.aclose()
+
+
+async def test_a_query_with_a_task_that_the_platform_would_end_is_refused_before_it_runs(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    platform = Releases(FragmentPlatform(store), "r", longest_task_s=1e-12)
+    made = Coordinator(settings=Settings(), platform=platform, store=store, sweep_after_s=(0.01,))
+    pl.DataFrame({"a": range(1000)}).write_parquet(tmp_path / "t.parquet")
+    plan = pl.scan_parquet(tmp_path / "t.parquet").select(pl.col("a").sum()).serialize()
+    ended = await made.wait((await made.submit(plan)).id, 30)
+    assert ended.state is QueryState.FAILED
+    assert ended.error is not None
+    assert ended.error.kind == "cap"
+    assert "timeoutSeconds" in ended.error.message
+    await made.aclose()

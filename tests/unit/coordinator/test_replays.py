@@ -194,6 +194,25 @@ async def test_what_is_kept_goes_with_the_time_of_the_result(store: FolderStore)
             await second.replay(ended.id, 1, 1)
 
 
+async def test_without_a_journal_it_goes_with_that_time_too(store: FolderStore) -> None:
+    async with opened(store, replace(SETTINGS, result_ttl_s=0.0), before=fails) as coordinator:
+        ended = await run(coordinator)
+        await eventually_async(lambda: not store.list("replay"), "it is deleted")
+        with pytest.raises(TaskGoneError, match="result_ttl_s"):
+            await coordinator.replay(ended.id, 1, 1)
+
+
+async def test_a_task_of_which_nothing_was_heard_any_more_is_kept_too(store: FolderStore) -> None:
+    silent = replace(SETTINGS, heartbeat_s=0.01, max_platform_failures=1)
+    async with opened(store, silent, before=Gate()) as coordinator:
+        ended = await run(coordinator)
+        assert ended.error is not None
+        assert ended.error.kind == "function_lost"
+        task = ended.error.where["task"]
+        assert coordinator.profile(ended.id)["replay"]["failed_task"] == f"0/{task}/0"  # type: ignore[index]  # a dict
+        assert (await bundle(coordinator, ended.id, 0, int(task))).error is not None
+
+
 async def test_a_forgotten_query_takes_along_what_was_kept(store: FolderStore) -> None:
     async with opened(store, replace(ALL, max_queries=1), before=fails) as coordinator:
         first = await run(coordinator)

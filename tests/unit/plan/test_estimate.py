@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from frazil_coordinator.plan.caps import check_caps
+from frazil_coordinator.plan.caps import check_caps, check_task_times
 from frazil_coordinator.plan.figures import Amount, StageEstimate, total
 from frazil_coordinator.plan.memory import PROCESS_BYTES
 from frazil_coordinator.plan.model import StageGraph
@@ -188,3 +188,20 @@ def test_scan_that_is_not_split_counts_with_the_size_of_its_files(tmp_path: Path
     check_caps(graph, Settings(max_bytes_scanned=size))
     with pytest.raises(CapError, match="max_bytes_scanned"):
         check_caps(graph, Settings(max_bytes_scanned=size - 1))
+
+
+def test_a_task_that_the_platform_would_end_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    pl.DataFrame({"k": [1, 2], "x": [1.0, 2.0]}).write_parquet(tmp_path / "t.parquet")
+    settings = Settings(start_small=False)
+    graph = _plan(pl.scan_parquet(tmp_path / "t.parquet").group_by("k").agg(pl.col("x").sum()), settings)
+    longest = max(
+        estimate.function_seconds / stage.tasks for stage, estimate in zip(graph.stages, graph.estimates, strict=True)
+    )
+    check_task_times(graph, settings, longest * 1.01)
+    check_task_times(graph, settings, None)
+    with pytest.raises(CapError, match=r"stage \d+ .* is ended after .* s \(the functions' timeoutSeconds\): .*max_task_s"):
+        check_task_times(graph, settings, longest / 2)
+    # Who sets the setting tries it all the same, or is stricter than the platform.
+    check_task_times(graph, Settings(max_task_s=longest * 2), longest / 2)
+    with pytest.raises(CapError, match="max_task_s"):
+        check_task_times(graph, Settings(max_task_s=longest / 2), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from frazil_coordinator.schedule.slots import Slots
+from frazil_coordinator.schedule.slots import Claim, Slots
 
 
 def test_slots_are_granted_one_by_one_up_to_the_limit_and_again_when_released() -> None:
@@ -99,3 +99,22 @@ def test_a_callback_may_ask_for_more() -> None:
     share = slots.share(on_grant)
     share.want(1)
     assert len(granted) == 3
+
+
+def test_the_demand_is_what_queries_could_run_now_within_the_limit_and_that_of_their_tenants() -> None:
+    slots, told = Slots(10), list[int]()
+    slots.on_demand = told.append
+    one = slots.share(lambda: None, Claim(tenant="a", max_tasks=3))
+    two = slots.share(lambda: None, Claim(tenant="b"))
+    one.want(500)
+    assert (slots.demand, slots.wanted) == (3, 497)
+    two.want(4)
+    assert slots.demand == 7
+    two.want(500)
+    assert slots.demand == 10
+    slots.resize(6)
+    assert (told[-1], slots.demand) == (6, 6)
+    two.close()
+    assert slots.demand == 3
+    one.close()
+    assert (told[-1], slots.demand, slots.wanted) == (0, 0, 0)

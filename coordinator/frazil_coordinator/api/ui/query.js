@@ -109,15 +109,17 @@ function drawHead(view) {
     h("p", { class: "crumbs" }, h("a", { href: "#/queries", "data-key": "back" }, "← Queries")),
     h("div", { class: "title" }, h("h1", {}, status.id), stateBadge(status.state), labels(status), may ? h("button", { type: "button", class: "danger", id: "cancel", "data-key": "cancel", onclick: cancel }, "Cancel query") : null),
     status.waits_for ? h("p", { class: "hint" }, `It waits for ${status.waits_for}.`) : null,
-    status.error ? errorBox(status.error) : null,
+    status.error ? errorBox(status) : null,
     status.fallbacks.map((why) => h("p", { class: "hint" }, `! ${why}`)),
   );
   drawTiles(view);
 }
 
-function errorBox(error) {
+function errorBox({ id, state, error }) {
   const where = Object.entries(error.where ?? {}).map(([name, value]) => `${name} ${value}`).join(", ");
-  return h("div", { class: "error", role: "alert" }, h("strong", {}, error.exception || error.kind), where ? h("span", { class: "where" }, ` ${where}`) : null, h("pre", {}, error.message));
+  const { stage, task } = error.where ?? {};
+  const again = state === "failed" && stage !== undefined && task !== undefined ? h("p", { class: "where again" }, "To run that task again on your machine: ", h("code", {}, `frazil replay ${id}/${stage}/${task}`)) : null;
+  return h("div", { class: "error", role: "alert" }, h("strong", {}, error.exception || error.kind), where ? h("span", { class: "where" }, ` ${where}`) : null, h("pre", {}, error.message), again);
 }
 
 function drawTiles(view) {
