@@ -46,26 +46,40 @@ async def faulty_ingress(functions: list[str]) -> AsyncIterator[Ingress]:
         ingress._free.put_nowait(url)  # of this module
 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
+        twice = asyncio.Lock()
 
         async def call(request: web.Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
             url = await ingress._free.get()  # of this module
+            try:
+                return await sent(url, request, body)
+            finally:
+                ingress._free.put_nowait(url)  # of this module
+
+        async def call_twice(request: web.Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
+            """Send it to two functions, one after the other: the first would refuse the copy."""
+            async with twice:
+                first, second = await ingress._free.get(), await ingress._free.get()  # of this module
+            try:
+                await sent(first, request, body)
+                return await sent(second, request, body)
+            finally:
+                for url in (first, second):
+                    ingress._free.put_nowait(url)  # of this module
+
+        async def sent(url: str, request: web.Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
             headers = {
                 name: value for name, value in request.headers.items() if name.lower() not in ("host", "content-length")
             }
-            try:
-                async with session.post(url, data=body, headers=headers) as answer:
-                    return answer.status, dict(answer.headers), await answer.read()
-            finally:
-                ingress._free.put_nowait(url)  # of this module
+            async with session.post(url, data=body, headers=headers) as answer:
+                return answer.status, dict(answer.headers), await answer.read()
 
         async def handle(request: web.Request) -> web.StreamResponse:
             body = await request.read()
             row = ingress.hit(request.headers["ce-id"])
             if row is not None and (refusal := await _before(row, request)) is not None:
                 return refusal
-            if row is not None and row.is_a("event", "duplicate"):
-                await call(request, body)
-            status, headers, content = await call(request, body)
+            deliver = call_twice if row is not None and row.is_a("event", "duplicate") else call
+            status, headers, content = await deliver(request, body)
             if row is not None and row.kind in ("lost response", "torn stream"):
                 return await _torn(request, status, headers, content, row)
             if row is not None and row.is_a("answer", "delay"):
