@@ -228,7 +228,9 @@ def cut(table: Table, columns: Sequence[str] | None, settings: Settings, *, smal
     """
     limit = None if small else settings.max_rows_per_split
     size = table.bytes(columns)
-    target = max(1, size) if small else min(settings.split_target_bytes, max(1, size // settings.min_tasks_per_scan))
+    target = max(1, size) if small else settings.split_target_bytes
+    if settings.min_tasks_per_scan > 1 and not small:
+        target = min(target, max(1, size // settings.min_tasks_per_scan))
     text = any(footer.file_bytes is not None for footer in table.footers)
     most = settings.max_tasks_per_stage
     target = max(target, -(-size // most))
