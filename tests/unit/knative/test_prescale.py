@@ -180,7 +180,7 @@ async def test_the_autoscaler_is_told_at_dispatch_and_told_again_when_the_stage_
         await scaled(world, "45")
         scaler.want(SMALL, 0, 50)
         await scaled(world, "0")
-        assert scaler.patches == 2
+        await eventually_async(lambda: scaler.patches == 2, "both writes are answered")
     assert LEASE_ANNOTATION not in world.double.named("revisions", SMALL)["metadata"]["annotations"]
 
 
@@ -192,7 +192,7 @@ async def test_a_barrier_between_two_stages_writes_nothing(world: World) -> None
         await asyncio.sleep(0)
         scaler.want(SMALL, 30, 50)
         await scaled(world, "30")
-        assert scaler.patches == 2
+        await eventually_async(lambda: scaler.patches == 2, "both writes are answered")
 
 
 async def test_a_coordinator_that_ends_in_order_takes_its_wish_back(world: World) -> None:
