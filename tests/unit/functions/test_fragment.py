@@ -182,16 +182,18 @@ def test_inputs_of_both_kinds_meet_in_one_fragment(files: list[str]) -> None:
 
 
 def test_nothing_is_registered_once_the_fragment_is_done() -> None:
+    before = set(fragment._READERS)  # of replays that somebody still looks at
     with bind(placeholder(FRAME.schema).serialize(), [EXCHANGE], Reader()):
-        assert len(fragment._READERS) == 1
-    assert not fragment._READERS
+        assert len(set(fragment._READERS) - before) == 1
+    assert set(fragment._READERS) <= before
 
 
 def test_nothing_stays_registered_when_binding_fails() -> None:
+    before = set(fragment._READERS)
     plan = pl.concat([placeholder(FRAME.schema, 0), placeholder(FRAME.schema, 1)])
     with pytest.raises(PlanError, match="input 1"):
         bind(plan.serialize(), [EXCHANGE], Reader())
-    assert not fragment._READERS
+    assert set(fragment._READERS) <= before
 
 
 def test_the_error_of_a_reader_is_kept() -> None:
