@@ -54,7 +54,6 @@ def _make(http: httpx.Client, query: pl.LazyFrame) -> None:
     assert made.status_code == 201, made.text
 
 
-@pytest.mark.slow
 def test_notifications_of_every_form_name_objects_that_are_found(tmp_path: Path, seaweed: SeaweedFS) -> None:
     (tmp_path / "store").mkdir()
     with (

@@ -15,7 +15,10 @@ import polars as pl
 
 from support.seaweed import SeaweedFS
 
-__all__ = ["ORDERS", "SHOPS", "Lake", "database_lake", "properties_of", "rest_lake"]
+__all__ = ["ORDERS", "REST_BUCKET", "SHOPS", "Lake", "database_lake", "properties_of", "rest_lake"]
+
+REST_BUCKET: Final = "tables-of-lake"
+"""Where the tables of :func:`rest_lake` are. The server takes no ordinary bucket of that name, nor objects in it."""
 
 ORDERS: Final = pl.DataFrame(
     {
@@ -69,9 +72,9 @@ def rest_lake(seaweed: SeaweedFS, name: str = "lake") -> Lake:
         aws_secret_access_key=seaweed.secret_key,
         region_name=seaweed.region,
     )
-    tables.create_table_bucket(name=name)
+    tables.create_table_bucket(name=REST_BUCKET)
     credential = f"{seaweed.access_key}:{seaweed.secret_key}"
-    warehouse = f"s3://{name}/"
+    warehouse = f"s3://{REST_BUCKET}/"
     properties = {**properties_of(seaweed), "oauth2-server-uri": f"{seaweed.iceberg}/v1/oauth/tokens"}
     catalog = RestCatalog(name, uri=seaweed.iceberg, warehouse=warehouse, credential=credential, **properties)
     toml = f"""

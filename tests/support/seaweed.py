@@ -69,12 +69,9 @@ class SeaweedFS:
         )
 
     def make_bucket(self, name: str) -> None:
-        """Make a bucket, unless it is there."""
+        """Make a bucket, unless this object has made it before."""
         if name not in self.buckets:
-            client = self.client()
-            # The client repeats a request that is slow to be answered; the server is ours alone, and so is the bucket then.
-            with contextlib.suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
-                client.create_bucket(Bucket=name)
+            self.client().create_bucket(Bucket=name)
             self.buckets.append(name)
 
     def put(self, bucket: str, key: str, data: bytes) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -225,6 +227,43 @@ async def test_two_coordinators_that_write_at_once_both_get_through(world: World
     leases = json.loads(world.double.named("revisions", SMALL)["metadata"]["annotations"][LEASE_ANNOTATION])["leases"]
     assert {who: width for who, (width, _) in leases.items()} == {"one": 10, "two": 20}
     assert min_scale(world.double, SMALL) == "20"
+
+
+async def test_a_wish_that_is_repeated_while_all_are_taken_back_is_not_followed(world: World) -> None:
+    scaler = world.scaler("a")
+    scaler.want(SMALL, 45, 50)
+    await scaler._write_all()
+    taking_back = asyncio.ensure_future(scaler._take_back())
+    await asyncio.sleep(0)  # it has begun, and asks for the Revision
+    scaler.want(SMALL, 46, 50)
+    await taking_back
+    assert LEASE_ANNOTATION not in world.double.named("revisions", SMALL)["metadata"]["annotations"]
+    assert min_scale(world.double, SMALL) == "0"
+
+
+async def test_a_write_that_is_under_way_at_the_end_is_taken_back_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    patch, begun, go_on, written = world.api.patch, threading.Event(), threading.Event(), threading.Event()
+
+    def held_up(*arguments: Any, **more: Any) -> Any:
+        begun.set()
+        go_on.wait(10)
+        try:
+            return patch(*arguments, **more)
+        finally:
+            written.set()
+
+    monkeypatch.setattr(world.api, "patch", held_up)
+    scaler = world.scaler("a")
+    running = asyncio.ensure_future(scaler.run())
+    scaler.want(SMALL, 45, 50)
+    await eventually_async(begun.is_set, "the write is under way")
+    running.cancel()
+    await asyncio.wait({running}, timeout=0.1)  # time enough to take back what is not written yet
+    go_on.set()
+    await asyncio.wait({running})
+    await eventually_async(written.is_set, "the write has ended")
+    assert LEASE_ANNOTATION not in world.double.named("revisions", SMALL)["metadata"]["annotations"]
+    assert min_scale(world.double, SMALL) == "0"
 
 
 async def test_a_revision_that_is_gone_is_forgotten_and_a_missing_right_is_said_once(

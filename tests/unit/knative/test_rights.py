@@ -27,7 +27,6 @@ def double() -> Iterator[Double]:
         yield api
 
 
-@pytest.mark.slow
 async def test_the_role_gives_what_a_coordinator_uses_on_its_way_and_nothing_else(double: Double, tmp_path: Path) -> None:
     double.put(function_service_object(release="a", polars="2.1.0"))
     double.put(function_service_object(release="old", polars="2.1.0"))

@@ -62,17 +62,21 @@ class Scaler:
 
         self._changed = asyncio.Event()
         self._denied = False
+        self._ended = False
         self.patches = 0
         """Changes that were written."""
 
     def want(self, revision: str, width: int, most: int | None) -> None:
-        """Wish for so many pods of a Revision from now on; returns at once."""
+        """Wish for so many pods of a Revision from now on; returns at once. No effect when all is being taken back."""
+        if self._ended:
+            return
         if revision and self._wanted.get(revision, (0, None)) != (width, most):
             self._wanted[revision] = (width, most)
             self._changed.set()
 
     async def run(self) -> None:
         """Write wishes as they come, until cancelled; then take them back."""
+        self._ended = False
         try:
             await self.sweep()
             swept_s = self._unix()
@@ -155,10 +159,18 @@ class Scaler:
 
     async def _patch(self, revision: Revision, changes: Mapping[str, str | None]) -> None:
         meta = {"resourceVersion": revision.meta.resource_version, "annotations": dict(changes)}
-        await asyncio.to_thread(self._api.patch, REVISIONS, revision.meta.name, {"metadata": meta})
+        writing = asyncio.ensure_future(
+            asyncio.to_thread(self._api.patch, REVISIONS, revision.meta.name, {"metadata": meta})
+        )
+        try:
+            await asyncio.shield(writing)
+        finally:
+            if not writing.done():  # cancelled: it can't be called back, and what takes it back must come after it
+                await asyncio.wait({writing}, timeout=_END_S)
 
     async def _take_back(self) -> None:
         revisions = [name for name, width in self._written.items() if width]
+        self._ended = True  # the cluster is still followed, and each change of it repeats a wish
         self._wanted.clear()
         try:
             async with asyncio.timeout(_END_S):
