@@ -1,4 +1,4 @@
-"""The coordinator and the local platform, put together: for :func:`frazil.local` and for ``frazil serve``.
+"""A coordinator and its platform, put together: for :func:`frazil.local` and for ``frazil serve``.
 
 This is the one module of the client that needs the extra ``coordinator``, and it imports it when a query needs it.
 """
@@ -26,22 +26,19 @@ if TYPE_CHECKING:
     from frazil_coordinator.journal.journal import Journal
     from frazil_coordinator.leadership import Leadership
     from frazil_coordinator.lineage import Lineage
+    from frazil_coordinator.platform.base import Platform
     from frazil_coordinator.tenancy import Tenants
     from frazil_coordinator.tracing import Tracing
     from frazil_functions.storage import Store
 
 __all__ = [
     "LocalOptions",
-    "attach_outside",
+    "assembled",
     "coordinator_extra",
     "functions_extra",
     "leading",
     "local_options",
     "open_coordinator",
-    "open_journal",
-    "open_leadership",
-    "open_lineage",
-    "open_tracing",
     "parse_bytes",
     "running_triggers",
 ]
@@ -297,6 +294,51 @@ def open_journal(store: Store, place: str, options: LocalOptions) -> Journal | N
     return Journal(store=store, sealer=Sealer.of(keys))
 
 
+async def assembled(
+    stack: AsyncExitStack,
+    options: LocalOptions,
+    place: str,
+    *,
+    settings: Settings,
+    platform: Platform,
+    tenants: Tenants | None,
+) -> Coordinator:
+    """Return a coordinator whose functions are a platform's; it ends with `stack`, before the platform.
+
+    Parameters
+    ----------
+    stack
+        Has the platform's end on it already.
+    options, place
+        Where queries leave what they exchange: the store is `place`, with the options of `options`.
+    settings, platform, tenants
+        See :class:`~frazil_coordinator.coordinator.Coordinator`.
+
+    Raises
+    ------
+    StorageError
+        When the store can't be opened.
+    """
+    with coordinator_extra():
+        from frazil_coordinator.coordinator import Coordinator
+        from frazil_functions.storage import open_store
+    store = open_store(place, options.storage_options)
+    journal = open_journal(store, place, options)
+    coordinator = Coordinator(
+        settings=settings,
+        platform=platform,
+        store=store,
+        journal=journal,
+        leadership=await open_leadership(journal, settings),
+        tenants=tenants,
+        tracing=open_tracing(stack),
+        lineage=await open_lineage(stack),
+    )
+    attach_outside(stack, coordinator, options)
+    stack.push_async_callback(coordinator.aclose)
+    return coordinator
+
+
 @asynccontextmanager
 async def open_coordinator(
     options: LocalOptions, settings: Settings, tenants: Tenants | None = None
@@ -311,10 +353,8 @@ async def open_coordinator(
         When the store can't be opened.
     """
     with coordinator_extra():
-        from frazil_coordinator.coordinator import Coordinator
         from frazil_coordinator.platform.local import LocalPlatform
         from frazil_coordinator.scratch import scratch_folder
-        from frazil_functions.storage import open_store
     async with AsyncExitStack() as stack:
         scratch = stack.enter_context(scratch_folder())
         place = str(scratch / "store") if options.store is None else options.store
@@ -329,18 +369,5 @@ async def open_coordinator(
             log_dir=scratch / "functions",
         )
         stack.push_async_callback(platform.aclose)
-        store = open_store(place, options.storage_options)
-        journal = open_journal(store, place, options)
-        coordinator = Coordinator(
-            settings=_with_memory(of_this_machine(settings), options),
-            platform=platform,
-            store=store,
-            journal=journal,
-            leadership=await open_leadership(journal, settings),
-            tenants=tenants,
-            tracing=open_tracing(stack),
-            lineage=await open_lineage(stack),
-        )
-        attach_outside(stack, coordinator, options)
-        stack.push_async_callback(coordinator.aclose)
-        yield coordinator
+        settings = _with_memory(of_this_machine(settings), options)
+        yield await assembled(stack, options, place, settings=settings, platform=platform, tenants=tenants)

@@ -24,13 +24,13 @@ from frazil_functions import PROTOCOL_VERSION
 from frazil_functions.arena import Arena
 from frazil_functions.bundle import Bundle, decode_bundle, encode_bundle, missing_bytes
 from frazil_functions.errors import FrazilError, PlanVersionError, PythonPlanError, RequestError, from_wire, user_exception
+from frazil_functions.exchange.format import block_refs
 from frazil_functions.exchange.reader import read_exchange
 from frazil_functions.fragment import bind
 from frazil_functions.run import CancelToken, TaskRun
 from frazil_functions.sink import node_of, sink_options
 from frazil_functions.storage import FolderStore, PassingStore, Store, open_store
 from frazil_functions.task import (
-    BlockRef,
     Descriptor,
     ExchangeInput,
     SinkFile,
@@ -374,20 +374,7 @@ def _sink_here(sink: SinkOutput, place: Path) -> SinkOutput:
 
 
 def _frames(written: Descriptor, store: Store) -> dict[int, pl.DataFrame]:
-    blocks: dict[int, list[BlockRef]] = {}
-    for info in written.blocks:
-        ref = BlockRef(
-            key=written.key or "",
-            offset=info.offset,
-            length=info.length,
-            rows=info.rows,
-            crc32c=info.crc32c,
-            codec=info.codec,
-            map_index=0,
-            data=None if written.inline is None else written.inline[info.offset : info.offset + info.length],
-        )
-        blocks.setdefault(info.partition, []).append(ref)
     return {
-        partition: pl.concat(list(read_exchange(store, ExchangeInput(blocks=tuple(refs)))))
-        for partition, refs in blocks.items()
+        partition: pl.concat(list(read_exchange(store, ExchangeInput(blocks=block_refs(written, 0, partition)))))
+        for partition in dict.fromkeys(info.partition for info in written.blocks)
     }

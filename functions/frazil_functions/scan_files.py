@@ -22,7 +22,17 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from frazil_functions.errors import SourceError
 
-__all__ = ["FileStat", "as_listed", "cloud_config", "is_remote", "local_path", "of_each", "scan_store", "stat_file"]
+__all__ = [
+    "FileStat",
+    "as_listed",
+    "cloud_config",
+    "is_remote",
+    "local_path",
+    "of_each",
+    "reason_of",
+    "scan_store",
+    "stat_file",
+]
 
 _FEW: Final = 64
 """Local files that are looked at one after the other."""
@@ -139,7 +149,7 @@ def stat_file(path: str, cloud_options: object) -> FileStat:
     except FileNotFoundError:
         raise FileNotFoundError(f"No such file or directory (os error 2): {path}") from None
     except Exception as error:  # obstore's errors have no public common base besides Exception
-        raise SourceError(f"can't read {path}: {_reason(error)}", where={"file": path}) from error
+        raise SourceError(f"can't read {path}: {reason_of(error)}", where={"file": path}) from error
     return FileStat(path=path, size=meta["size"], etag=meta["e_tag"])
 
 
@@ -157,7 +167,7 @@ def _remote_store(root: str, config: bytes) -> ObjectStore:
             retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=10)},
         )
     except Exception as error:  # obstore raises several unrelated classes for bad options
-        raise SourceError(f"can't open {root}: {_reason(error)}") from error
+        raise SourceError(f"can't open {root}: {reason_of(error)}") from error
     return store
 
 
@@ -177,6 +187,6 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return the first line of what the store said; it holds no credentials."""
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -83,11 +83,9 @@ def _findings(
     cluster = not local and bool(in_pod or kubeconfig or context)
     if store is not None:
         yield from _store(store, options)
-    elif cluster:
-        pass  # that of the cluster
     elif local:
         yield skipped("store", "no --store: queries of this machine use a temporary folder")
-    else:
+    elif not cluster:  # else that of the cluster is looked at
         yield skipped("store", "no store was named", "give --store and --store-option, or set FRAZIL_STORE_URL")
     if not cluster:
         yield _functions(store, options)

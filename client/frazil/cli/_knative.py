@@ -17,15 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 import polars as pl
 import typer
 
-from frazil._parts import (
-    LocalOptions,
-    attach_outside,
-    coordinator_extra,
-    open_journal,
-    open_leadership,
-    open_lineage,
-    open_tracing,
-)
+from frazil._parts import LocalOptions, assembled, coordinator_extra
 from frazil_coordinator.settings import Settings
 from frazil_coordinator.tenancy import Tenants
 from frazil_functions.errors import FrazilError, RequestError
@@ -102,9 +94,7 @@ async def open_knative(
     if not keys or options.store is None or (api is None and not function_url):
         raise typer.BadParameter("--platform knative needs --function-url (or --cluster on), --store and FRAZIL_TASK_KEYS")
     with coordinator_extra():
-        from frazil_coordinator.coordinator import Coordinator
         from frazil_coordinator.platform.knative import KnativePlatform
-        from frazil_functions.storage import open_store
     async with AsyncExitStack() as stack:
         live = None if api is None else await _live(stack, api, settings, place)
         if live is None:
@@ -113,20 +103,8 @@ async def open_knative(
         else:
             platform = KnativePlatform(live.fleet, keys, settings.max_in_flight)
         stack.push_async_callback(platform.aclose)
-        store = open_store(options.store, options.storage_options)
-        journal = open_journal(store, options.store, options)
-        coordinator = Coordinator(
-            settings=replace(settings, max_in_flight=platform.max_in_flight),
-            platform=platform,
-            store=store,
-            journal=journal,
-            leadership=await open_leadership(journal, settings),
-            tenants=tenants,
-            tracing=open_tracing(stack),
-            lineage=await open_lineage(stack),
-        )
-        attach_outside(stack, coordinator, options)
-        stack.push_async_callback(coordinator.aclose)
+        settings = replace(settings, max_in_flight=platform.max_in_flight)
+        coordinator = await assembled(stack, options, options.store, settings=settings, platform=platform, tenants=tenants)
         if live is not None:
             slots = coordinator.cluster.slots
             live.fleet.on_bound = lambda _: slots.resize(platform.max_in_flight)

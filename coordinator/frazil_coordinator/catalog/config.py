@@ -5,14 +5,13 @@ The values: :mod:`~frazil_coordinator.catalog.outside`.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from frazil_coordinator.catalog.outside import CatalogKind, IcebergCatalog, Outside, Secret, Storage
-from frazil_coordinator.tenancy.tables import made, table, values
+from frazil_coordinator.tenancy.tables import made, read_toml, table, values
 from frazil_functions.errors import RequestError
 
 __all__ = ["read_outside"]
@@ -44,14 +43,7 @@ def read_outside(file: Path) -> Outside:
         When the file can't be read, is not TOML, says what it may not, or names a secret that is not there. The message
         names file, table and key, and no value that may be a secret.
     """
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{file}: can't be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise RequestError(f"{file}: not TOML: {error}") from error
-    if unknown := sorted(document.keys() - {"storage", "catalogs"}):
-        raise RequestError(f"{file}: unknown: {', '.join(unknown)}; there are the tables [storage.NAME] and [catalogs.NAME]")
+    document = read_toml(file, {"storage", "catalogs"}, "[storage.NAME] and [catalogs.NAME]")
     storages = {name: _storage(file, name, one) for name, one in table(file, "storage", document.get("storage", {})).items()}
     catalogs = {
         name: _catalog(file, name, one) for name, one in table(file, "catalogs", document.get("catalogs", {})).items()

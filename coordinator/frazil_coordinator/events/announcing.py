@@ -168,9 +168,9 @@ class Announcer:
                     came.set()
                 while self._new:
                     one = self._new.popleft()
-                    if await self._written(one):
-                        waiting.append(one)
-                        came.set()
+                    await self._write(one)
+                    waiting.append(one)
+                    came.set()
                 if began and time.time() - marked_at > _MARK_EVERY_S:
                     marked_at = time.time()
                     await self._mark(marked_at)
@@ -204,13 +204,12 @@ class Announcer:
                 self.ended(status)
         return left
 
-    async def _written(self, one: tuple[str, bytes]) -> bool:
+    async def _write(self, one: tuple[str, bytes]) -> None:
         name, body = one
         try:
             await asyncio.to_thread(self._store.put, f"{_PREFIX}/{name}", [body])
         except FrazilError as error:
             _LOGGER.warning("an announcement is not durable until it is sent", extra={"event": name, "error": error.message})
-        return True
 
     async def _mark(self, now: float) -> None:
         try:

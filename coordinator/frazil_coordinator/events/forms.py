@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 import google_crc32c
 import msgspec
 
+from frazil_coordinator.bodies import read_body
 from frazil_coordinator.events.state import Checkpoint, Record
 from frazil_functions.errors import JournalError
 
@@ -79,10 +80,4 @@ def _decoded(data: bytes, name: str, kind: int, decoder: msgspec.msgpack.Decoder
             f"{name} is of version {version}, kind {found}, and this coordinator reads version {VERSION}, kind {kind}: use "
             "the release of Frazil that wrote it"
         )
-    body = data[_HEAD.size :]
-    if google_crc32c.value(body) != crc32c:
-        raise JournalError(f"{name} is damaged: its checksum is wrong")
-    try:
-        return decoder.decode(body)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise JournalError(f"{name} can't be read: {error}") from error
+    return read_body(data[_HEAD.size :], crc32c, decoder, name)

@@ -8,14 +8,13 @@ asks. So forged, duplicated, late and unordered notifications change nothing but
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 import obstore
 
 from frazil_coordinator.events.model import ObjectRef
 from frazil_functions.errors import SourceError
-from frazil_functions.scan_files import is_remote, scan_store
+from frazil_functions.scan_files import is_remote, of_each, reason_of, scan_store
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -53,14 +52,6 @@ class ObjectSource:
         """Return whether an object of this URL is one of them."""
         return url.startswith(self.source) and url.endswith(self.suffix) and _OWN not in url[len(self.source) - 1 :]
 
-    def urls_of(self, bucket: str, key: str) -> str | None:
-        """Return the URL of an object that a notification names, if it is one of them."""
-        if not self.remote:
-            return None
-        scheme, _, rest = self.source.partition("://")
-        url = f"{scheme}://{bucket}/{key}"
-        return url if rest.partition("/")[0] == bucket and self.takes(url) else None
-
     def list(self) -> dict[str, ObjectRef]:
         """Return all of them by URL: 1 LIST per 1,000 objects below the folder.
 
@@ -81,7 +72,7 @@ class ObjectSource:
         except FileNotFoundError:
             return {}  # a folder that is not there yet has no objects
         except Exception as error:  # obstore's errors have no public common base besides Exception
-            raise SourceError(f"can't list {folder}: {_reason(error)}", where={"file": folder}) from error
+            raise SourceError(f"can't list {folder}: {reason_of(error)}", where={"file": folder}) from error
         return found
 
     def look(self, urls: Iterable[str]) -> Mapping[str, ObjectRef | None]:
@@ -96,8 +87,7 @@ class ObjectSource:
         if len(wanted) > HEADS_AT_MOST:
             found = self.list()
             return {url: found.get(url) for url in wanted}
-        with ThreadPoolExecutor(max(1, min(_AT_ONCE, len(wanted)))) as pool:
-            return dict(zip(wanted, pool.map(self._head, wanted), strict=True))
+        return dict(zip(wanted, of_each(self._head, wanted, path=str, threads=_AT_ONCE), strict=True))
 
     def _head(self, url: str) -> ObjectRef | None:
         store, _, key = scan_store(url, self._cloud_options)
@@ -106,7 +96,7 @@ class ObjectSource:
         except FileNotFoundError:
             return None
         except Exception as error:  # as above
-            raise SourceError(f"can't look at {url}: {_reason(error)}", where={"file": url}) from error
+            raise SourceError(f"can't look at {url}: {reason_of(error)}", where={"file": url}) from error
         return _ref(url, meta) if meta["size"] > 0 else None
 
 
@@ -115,8 +105,3 @@ def _ref(url: str, meta: ObjectMeta) -> ObjectRef:
     # Without an etag (some stores of one's own), size and time must do.
     etag = (meta["e_tag"] or f"{meta['size']}-{modified}").removeprefix("W/").strip('"')
     return ObjectRef(url=url, etag=etag, size=meta["size"], modified_unix_s=modified)
-
-
-def _reason(error: BaseException) -> str:
-    """Return the first line of what the store said; it holds no credentials."""
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

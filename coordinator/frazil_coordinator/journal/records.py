@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 import google_crc32c
 import msgspec
 
+from frazil_coordinator.bodies import read_body
 from frazil_coordinator.schedule.commits import StageLaidOut, TaskCommitted, TaskDivided, TaskLost
 from frazil_coordinator.status import QueryState
 from frazil_functions.errors import JournalError, WireError
@@ -157,10 +158,4 @@ def decode_segment(data: bytes, name: str) -> tuple[Record, ...]:
     _, version, crc32c = _HEAD.unpack_from(data)
     if version != _VERSION:
         raise JournalError(f"{name} is of journal version {version}, and this coordinator reads {_VERSION}: use its version")
-    body = data[_HEAD.size :]
-    if google_crc32c.value(body) != crc32c:
-        raise JournalError(f"{name} is damaged: its checksum is wrong")
-    try:
-        return _DECODER.decode(body).records
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise JournalError(f"{name} can't be read: {error}") from error
+    return read_body(data[_HEAD.size :], crc32c, _DECODER, name).records

@@ -16,7 +16,7 @@ import obstore
 
 from frazil_coordinator.plan.explicit import Unsplittable
 from frazil_functions.errors import SourceError
-from frazil_functions.scan_files import FileStat, as_listed, is_remote, local_path, of_each, scan_store, stat_file
+from frazil_functions.scan_files import FileStat, as_listed, is_remote, local_path, of_each, reason_of, scan_store, stat_file
 
 __all__ = ["expand"]
 
@@ -120,8 +120,7 @@ def _list(prefix: str, cloud_options: object) -> Iterator[FileStat]:
     except Unsplittable:
         raise
     except Exception as error:  # obstore's errors have no public common base besides Exception
-        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-        raise SourceError(f"can't list {prefix}: {reason}", where={"file": prefix}) from error
+        raise SourceError(f"can't list {prefix}: {reason_of(error)}", where={"file": prefix}) from error
 
 
 def _glob_regex(pattern: str) -> tuple[str, re.Pattern[str]]:

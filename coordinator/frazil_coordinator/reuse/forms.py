@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import google_crc32c
 import msgspec
 
+from frazil_coordinator.bodies import read_body
 from frazil_functions.errors import JournalError
 from frazil_functions.ids import QueryId
 from frazil_functions.task import BlockRef, Descriptor
@@ -97,10 +98,4 @@ def _decode(magic: bytes, decoder: msgspec.msgpack.Decoder[_Form], data: bytes, 
     _, version, crc32c = _HEAD.unpack_from(data)
     if version != _VERSION:
         raise JournalError(f"{name} is of version {version}, and this coordinator reads {_VERSION}")
-    body = data[_HEAD.size :]
-    if google_crc32c.value(body) != crc32c:
-        raise JournalError(f"{name} is damaged: its checksum is wrong")
-    try:
-        return decoder.decode(body)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise JournalError(f"{name} can't be read: {error}") from error
+    return read_body(data[_HEAD.size :], crc32c, decoder, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Final, cast
 from frazil_coordinator.tenancy.model import Tenant, Tenants, Token
 from frazil_coordinator.tenancy.prefixes import check_prefix
 from frazil_coordinator.tenancy.roles import Role
-from frazil_coordinator.tenancy.tables import made, table, tables, values
+from frazil_coordinator.tenancy.tables import made, read_toml, table, tables, values
 from frazil_coordinator.tenancy.trusted import read_issuers, read_kubernetes
 from frazil_functions.errors import RequestError
 
@@ -43,17 +42,8 @@ def read_tenants(file: Path) -> Tenants:
     RequestError
         When the file can't be read, is not TOML, or says what it may not; the message names file, table and key.
     """
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{file}: can't be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise RequestError(f"{file}: not TOML: {error}") from error
-    if unknown := sorted(document.keys() - {"tenants", "tokens", "issuers", "kubernetes"}):
-        raise RequestError(
-            f"{file}: unknown: {', '.join(unknown)}; there are the tables [tenants.NAME], [[tokens]], [[issuers]] "
-            "and [kubernetes]"
-        )
+    there = "[tenants.NAME], [[tokens]], [[issuers]] and [kubernetes]"
+    document = read_toml(file, {"tenants", "tokens", "issuers", "kubernetes"}, there)
     by_name = {name: _tenant(file, name, one) for name, one in table(file, "tenants", document.get("tenants", {})).items()}
     if not by_name:
         raise RequestError(f"{file}: a tenant [tenants.NAME] is needed: nobody could ask for anything")

@@ -1,11 +1,12 @@
 """Tables of a TOML file, with errors that name the file, the table and the key.
 
-Which tables: :mod:`~frazil_coordinator.tenancy.config`.
+Which tables: :mod:`~frazil_coordinator.tenancy.config`, and :mod:`frazil_coordinator.catalog.config` of another file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,9 +14,35 @@ import msgspec
 
 from frazil_functions.errors import RequestError
 
-__all__ = ["made", "table", "tables", "values"]
+__all__ = ["made", "read_toml", "table", "tables", "values"]
 
 _T = TypeVar("_T")
+
+
+def read_toml(file: Path, names: Collection[str], there: str) -> dict[str, object]:
+    """Return the document of a file.
+
+    Parameters
+    ----------
+    file
+        The file.
+    names, there
+        What it may have at its top, and how that is told in a sentence.
+
+    Raises
+    ------
+    RequestError
+        When it can't be read, is not TOML, or has something else at its top.
+    """
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{file}: can't be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RequestError(f"{file}: not TOML: {error}") from error
+    if unknown := sorted(document.keys() - set(names)):
+        raise RequestError(f"{file}: unknown: {', '.join(unknown)}; there are the tables {there}")
+    return document
 
 
 def values(file: Path, place: str, value: object, types: Mapping[str, object]) -> dict[str, object]:
